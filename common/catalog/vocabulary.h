@@ -1,0 +1,25 @@
+// Token ids of a SID-native policy: specials, then one token a level and code.
+#ifndef SLUICE_COMMON_CATALOG_VOCABULARY_H_
+#define SLUICE_COMMON_CATALOG_VOCABULARY_H_
+
+#include <cstdint>
+
+namespace sluice {
+
+// token = kFirstCodeToken + level * codes + code.
+struct SidVocabulary {
+  static constexpr int32_t kPad = 0;
+  static constexpr int32_t kBegin = 1;         // first position of a prompt
+  static constexpr int32_t kBeginReversed = 2; // first position of a sequence trained backwards
+  static constexpr int32_t kFirstCodeToken = 3;
+
+  int levels = 0;
+  int codes = 0;  // of every level; a level that uses fewer leaves the rest unused
+
+  int32_t Token(int level, int32_t code) const { return kFirstCodeToken + level * codes + code; }
+  int32_t size() const { return kFirstCodeToken + levels * codes; }
+};
+
+}  // namespace sluice
+
+#endif  // SLUICE_COMMON_CATALOG_VOCABULARY_H_

@@ -1,0 +1,54 @@
+// Collectives of the learner group, and the rendezvous store that forms it.
+//
+// A group belongs to one epoch and is dead after its first error: every later call fails, and the owner forms a new
+// group in a new epoch. Calls must come in the same order on all ranks, from one thread; Abort may come from any.
+#ifndef SLUICE_COMMON_COLLECTIVE_COLLECTIVE_H_
+#define SLUICE_COMMON_COLLECTIVE_COLLECTIVE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/sync/kv_store.h"
+
+namespace sluice {
+
+class Collective {
+ public:
+  virtual ~Collective() = default;
+  virtual int rank() const = 0;
+  virtual int world_size() const = 0;
+  virtual uint64_t epoch() const = 0;
+
+  // In-place sum over ranks; the same shape and dtype (float32, float64, int64) everywhere; contiguous.
+  // Unavailable: a peer is gone; DeadlineExceeded: a peer is silent. The message never says which: ask membership.
+  virtual absl::Status AllReduceSum(at::Tensor tensor) = 0;
+  // In-place copy of `root`'s tensor to all ranks.
+  virtual absl::Status Broadcast(at::Tensor tensor, int root) = 0;
+  virtual absl::Status Barrier() = 0;
+  // Makes calls in progress and later ones fail soon. Thread-safe, idempotent.
+  virtual void Abort() = 0;
+};
+
+// A group of one: every call succeeds at once.
+std::unique_ptr<Collective> MakeSingleCollective();
+
+struct GlooOptions {
+  std::string host = "127.0.0.1";              // address that this rank listens on
+  absl::Duration timeout = absl::Seconds(30);  // of a call and of forming the group
+};
+
+// Forms a Gloo group of `world_size` ranks through `store` (keys under "epoch/<epoch>/"). Blocks until all ranks
+// came or the timeout passed (DeadlineExceeded).
+absl::StatusOr<std::unique_ptr<Collective>> MakeGlooCollective(std::shared_ptr<KvStore> store, int rank,
+                                                               int world_size, uint64_t epoch,
+                                                               const GlooOptions& options);
+
+}  // namespace sluice
+
+#endif  // SLUICE_COMMON_COLLECTIVE_COLLECTIVE_H_

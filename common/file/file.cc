@@ -1,0 +1,222 @@
+#include "common/file/file.h"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "common/status/exit_code.h"
+#include "common/status/status.h"
+
+namespace sluice {
+namespace {
+
+constexpr size_t kBufferBytes = size_t{1} << 20;
+
+absl::Status ErrnoStatus(int error, absl::string_view doing, const std::string& path) {
+  const std::string message = absl::StrCat("cannot ", doing, " '", path, "': ", std::strerror(error));
+  switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+      return absl::NotFoundError(message);
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return absl::PermissionDeniedError(message);
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+      return NoSpaceError(absl::StrCat(message, "; free space there or choose another folder"));
+    default:
+      return absl::InternalError(message);
+  }
+}
+
+absl::Status WriteAll(int descriptor, absl::string_view bytes, const std::string& path) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      return ErrnoStatus(errno, "write", path);
+    }
+    bytes.remove_prefix(static_cast<size_t>(written));
+  }
+  return absl::OkStatus();
+}
+
+std::string ParentOf(const std::string& path) {
+  const std::string parent = std::filesystem::path(path).parent_path().string();
+  return parent.empty() ? "." : parent;
+}
+
+// Incremental SHA-256 over OpenSSL.
+class Hasher {
+ public:
+  Hasher() : context_(EVP_MD_CTX_new()) { EVP_DigestInit_ex(context_, EVP_sha256(), nullptr); }
+  ~Hasher() { EVP_MD_CTX_free(context_); }
+  void Update(absl::string_view bytes) { EVP_DigestUpdate(context_, bytes.data(), bytes.size()); }
+  std::string Finish() {
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned int size = 0;
+    EVP_DigestFinal_ex(context_, digest, &size);
+    return absl::BytesToHexString(absl::string_view(reinterpret_cast<char*>(digest), size));
+  }
+
+ private:
+  EVP_MD_CTX* context_;
+};
+
+// Calls `use` with consecutive pieces of the file.
+absl::Status ForEachPiece(const std::string& path, const std::function<void(absl::string_view)>& use) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return ErrnoStatus(errno, "open", path);
+  const absl::Cleanup close = [descriptor] { ::close(descriptor); };
+  std::string buffer(kBufferBytes, '\0');
+  while (true) {
+    const ssize_t got = ::read(descriptor, buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return ErrnoStatus(errno, "read", path);
+    if (got == 0) return absl::OkStatus();
+    use(absl::string_view(buffer.data(), static_cast<size_t>(got)));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes) {
+  SLUICE_ASSIGN_OR_RETURN(const int64_t size, FileBytes(path));
+  if (size > max_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", path, "' has ", size, " bytes, more than the limit of ", max_bytes));
+  }
+  std::string content;
+  content.reserve(static_cast<size_t>(size));
+  SLUICE_RETURN_IF_ERROR(ForEachPiece(path, [&content, max_bytes](absl::string_view piece) {
+    if (static_cast<int64_t>(content.size()) <= max_bytes) content.append(piece.data(), piece.size());
+  }));
+  if (static_cast<int64_t>(content.size()) > max_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("'", path, "' grew past the limit of ", max_bytes, " bytes"));
+  }
+  return content;
+}
+
+absl::Status WriteFileAtomically(const std::string& path, absl::string_view bytes) {
+  return WriteFileAtomically(path, [bytes](const FileSink& sink) { return sink(bytes); });
+}
+
+absl::Status WriteFileAtomically(const std::string& path,
+                                 const std::function<absl::Status(const FileSink&)>& write) {
+  const std::string temporary = path + ".tmp";
+  const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (descriptor < 0) return ErrnoStatus(errno, "create", temporary);
+  absl::Cleanup remove = [&temporary] { ::unlink(temporary.c_str()); };
+  absl::Status status = write(
+      [descriptor, &temporary](absl::string_view bytes) { return WriteAll(descriptor, bytes, temporary); });
+  if (status.ok() && ::fsync(descriptor) != 0) status = ErrnoStatus(errno, "fsync", temporary);
+  if (::close(descriptor) != 0 && status.ok()) status = ErrnoStatus(errno, "close", temporary);
+  SLUICE_RETURN_IF_ERROR(status);
+  SLUICE_RETURN_IF_ERROR(RenamePath(temporary, path));
+  std::move(remove).Cancel();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<AppendFile>> AppendFile::Open(const std::string& path) {
+  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (descriptor < 0) return ErrnoStatus(errno, "open", path);
+  return std::unique_ptr<AppendFile>(new AppendFile(path, descriptor));
+}
+
+AppendFile::~AppendFile() { ::close(descriptor_); }
+
+absl::Status AppendFile::Append(absl::string_view line) {
+  return WriteAll(descriptor_, absl::StrCat(line, "\n"), path_);
+}
+
+absl::Status AppendFile::Sync() {
+  return ::fsync(descriptor_) == 0 ? absl::OkStatus() : ErrnoStatus(errno, "fsync", path_);
+}
+
+bool PathExists(const std::string& path) {
+  struct stat info;
+  return ::stat(path.c_str(), &info) == 0;
+}
+
+bool IsDirectory(const std::string& path) {
+  struct stat info;
+  return ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+absl::StatusOr<int64_t> FileBytes(const std::string& path) {
+  struct stat info;
+  if (::stat(path.c_str(), &info) != 0) return ErrnoStatus(errno, "read", path);
+  if (S_ISDIR(info.st_mode)) return absl::InvalidArgumentError(absl::StrCat("'", path, "' is a folder, want a file"));
+  return static_cast<int64_t>(info.st_size);
+}
+
+absl::Status MakeDirectories(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  return error ? ErrnoStatus(error.value(), "create folder", path) : absl::OkStatus();
+}
+
+absl::Status RemoveAll(const std::string& path) {
+  std::error_code error;
+  std::filesystem::remove_all(path, error);
+  return error ? ErrnoStatus(error.value(), "remove", path) : absl::OkStatus();
+}
+
+absl::Status SyncDirectory(const std::string& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return ErrnoStatus(errno, "open folder", path);
+  const int result = ::fsync(descriptor);
+  const int error = errno;
+  ::close(descriptor);
+  return result == 0 ? absl::OkStatus() : ErrnoStatus(error, "fsync folder", path);
+}
+
+absl::Status RenamePath(const std::string& from, const std::string& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) {
+    return ErrnoStatus(errno, absl::StrCat("rename '", from, "' to"), to);
+  }
+  return SyncDirectory(ParentOf(to));
+}
+
+absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) {
+  std::error_code error;
+  std::vector<std::string> names;
+  for (auto it = std::filesystem::directory_iterator(path, error); !error && it != std::filesystem::directory_iterator();
+       it.increment(error)) {
+    names.push_back(it->path().filename().string());
+  }
+  if (error) return ErrnoStatus(error.value(), "list folder", path);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string JoinPath(absl::string_view folder, absl::string_view name) {
+  return (std::filesystem::path(std::string(folder)) / std::string(name)).string();
+}
+
+std::string Sha256(absl::string_view bytes) {
+  Hasher hasher;
+  hasher.Update(bytes);
+  return hasher.Finish();
+}
+
+absl::StatusOr<std::string> FileSha256(const std::string& path) {
+  Hasher hasher;
+  SLUICE_RETURN_IF_ERROR(ForEachPiece(path, [&hasher](absl::string_view piece) { hasher.Update(piece); }));
+  return hasher.Finish();
+}
+
+}  // namespace sluice

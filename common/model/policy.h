@@ -1,0 +1,110 @@
+// The policy: a decoder transformer over semantic IDs, for training (shared-prefix pass) and decoding (KV cache).
+//
+// Parameters live in one flat arena, gradients in another, so that an optimizer step, an all-reduce, a snapshot
+// and a publication are each one call over one buffer. Tensors here are at::Tensor; plain torch inside, Status at
+// each entry point. Not thread-safe: one thread computes with a policy at a time.
+//
+// Letters: B prompts, W rows a prompt, N = B*W, P prompt positions, T completion tokens, D width, V vocabulary.
+#ifndef SLUICE_COMMON_MODEL_POLICY_H_
+#define SLUICE_COMMON_MODEL_POLICY_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "common/catalog/trie.h"
+#include "common/model/policy_config.h"
+#include "common/model/tree_batch.h"
+
+namespace sluice {
+
+// The KV cache of one batch of prompts and the rows that continue them. Made by Prefill, advanced by Step.
+struct DecodeState;
+
+// What ForwardTree returns.
+struct TreeOutput {
+  at::Tensor hidden;  // [rows, D], after the final norm, trunks first (prompt by prompt), then branches
+  // Row of trunk position p of prompt b: trunk_first_row[b] + p.
+  std::vector<int64_t> trunk_first_row;
+  // For branch i, the T rows whose hidden states predict its T tokens: the anchor's, then its own.
+  // Concatenated over branches; branch i starts at prediction_first[i]. [sum T]
+  std::vector<int64_t> prediction_rows;
+  std::vector<int64_t> prediction_first;
+};
+
+class Policy {
+ public:
+  // Random weights: normal(0, initializer_range) for matrices and embeddings, 1 for norms, 0 for biases; the same
+  // for a seed whatever the thread count. `trie` is needed by the merged encoder (tokens of a leaf) and may be
+  // null otherwise; its version must be config.catalog_version if that is set. dtype: float32 or float64.
+  static absl::StatusOr<std::unique_ptr<Policy>> Create(const PolicyConfig& config, std::shared_ptr<const Trie> trie,
+                                                        uint64_t seed, at::ScalarType dtype = at::kFloat);
+  // Reads a Hugging Face folder: config.json, model.safetensors or a sharded index, and sluice_encoder.safetensors
+  // for a merged policy with item embeddings. fp32, bf16 and fp16 files; computed in `dtype`.
+  // NotFound, DataLoss (truncated, wrong shape, missing or surplus tensor, by name), Unimplemented.
+  static absl::StatusOr<std::unique_ptr<Policy>> Load(const std::string& folder, std::shared_ptr<const Trie> trie,
+                                                      at::ScalarType dtype = at::kFloat);
+  // Writes such a folder; the folder must exist. Tensors are stored as float32.
+  absl::Status Save(const std::string& folder) const;
+
+  virtual ~Policy() = default;
+
+  const PolicyConfig& config() const { return config_; }
+  std::shared_ptr<const Trie> trie() const { return trie_; }
+
+  // The input of a history (item ids, oldest first) under this policy's encoder: the begin token, then one entry an
+  // item (merged) or L tokens an item (codes). InvalidArgument: empty history, item outside the catalog.
+  absl::StatusOr<PromptInput> EncodePrompt(absl::Span<const int32_t> history, bool reversed = false) const;
+
+  // --- Training -----------------------------------------------------------------------------------------------
+  // Records the autograd graph if grad mode is on. dropout in [0, 1): on embeddings and on each block's two
+  // outputs, drawn from torch's generator seeded with `dropout_seed`; 0: none.
+  // InvalidArgument: empty batch, anchor outside its prompt, token outside the vocabulary, leaf outside the trie,
+  // longer than max_positions.
+  absl::StatusOr<TreeOutput> ForwardTree(const TreeBatch& batch, double dropout = 0, uint64_t dropout_seed = 0);
+
+  // [rows, D] -> [rows, V]. Differentiable.
+  at::Tensor Logits(const at::Tensor& hidden) const;
+
+  // Flat arenas, float32 (or the dtype of Create), never re-allocated. Gradients accumulate; zero them with
+  // gradients().zero_().
+  at::Tensor parameters() const { return parameters_; }
+  at::Tensor gradients() const { return gradients_; }
+  // 1 where weight decay applies (matrices), 0 for norms and biases; the same length as the arena.
+  at::Tensor decay_mask() const { return decay_mask_; }
+  // SHA-256 of names, shapes and offsets: two policies with equal layouts can exchange arenas.
+  const std::string& layout_digest() const { return layout_digest_; }
+
+  // --- Decoding (call under c10::InferenceMode) --------------------------------------------------------------
+  // One pass over all prompts, ragged. Returns the hidden state of each prompt's last position, [B, D].
+  struct Prefilled {
+    std::shared_ptr<DecodeState> state;
+    at::Tensor hidden;  // [B, D]
+  };
+  absl::StatusOr<Prefilled> Prefill(absl::Span<const PromptInput> prompts, int max_new_tokens);
+
+  // Appends one token to each of N = B * rows_per_prompt rows; row n belongs to prompt n / rows_per_prompt.
+  // parents[n]: the row of the previous step that row n continues (its suffix cache is copied); ignored on the
+  // first step after Prefill. All N rows advance together. Returns the hidden states, [N, D].
+  absl::StatusOr<at::Tensor> Step(DecodeState* state, absl::Span<const int32_t> tokens,
+                                  absl::Span<const int32_t> parents, int rows_per_prompt);
+
+ protected:
+  Policy() = default;
+
+  PolicyConfig config_;
+  std::shared_ptr<const Trie> trie_;
+  at::Tensor parameters_;
+  at::Tensor gradients_;
+  at::Tensor decay_mask_;
+  std::string layout_digest_;
+};
+
+}  // namespace sluice
+
+#endif  // SLUICE_COMMON_MODEL_POLICY_H_

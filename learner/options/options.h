@@ -1,0 +1,187 @@
+// Settings of the learner's jobs as plain structs: what the job spec (proto/sluice/v1/spec.proto, where every field
+// is documented with unit, default and range) means to code that sees no protobuf. learner/rpc fills them.
+#ifndef SLUICE_LEARNER_OPTIONS_OPTIONS_H_
+#define SLUICE_LEARNER_OPTIONS_OPTIONS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "common/types/group.h"
+
+namespace sluice::learner {
+
+struct OptimizerOptions {
+  double learning_rate = 1e-3;
+  double warmup_fraction = 0.03;
+  double final_fraction = 0;
+  double weight_decay = 0.05;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double clip_norm = 1;
+};
+
+struct ValidationOptions {
+  int every = 1;
+  int users = 2000;  // 0: all
+  int beams = 20;
+  int patience = 0;
+};
+
+struct CheckpointOptions {
+  int every = 50;
+  int keep = 2;
+};
+
+struct ModelOptions {
+  std::string path;  // empty: new, from the fields below
+  std::string architecture = "qwen3";
+  int hidden_size = 128;
+  int layers = 4;
+  int heads = 4;
+  int kv_heads = 4;
+  int head_dim = 0;
+  int intermediate_size = 0;
+  bool tie_embeddings = true;
+  double rope_theta = 10000;
+  bool merged_encoder = true;
+  bool item_embedding = true;
+};
+
+struct SftOptions {
+  int passes = 24;
+  int targets_per_step = 650;
+  double dropout = 0.1;
+  double reverse_probability = 0.3;
+  double delete_sequence_probability = 0.5;
+  double delete_probability = 0.3;
+  OptimizerOptions optimizer;
+  ValidationOptions validation;
+};
+
+enum class ObjectiveKind { kGated, kNllOnly, kGrpoOnly, kMixture };
+enum class DifficultyMode { kList, kTeacherForced };
+enum class GateTies { kPessimistic, kAverage };
+enum class GateZone { kGroup, kPool };
+enum class GateNormalization { kAll, kAdmitted };
+enum class NllReduction { kMean, kSum };
+enum class OnFailure { kNllOnly, kHold, kFail };
+
+struct GateOptions {
+  double tau = 0.3;
+  double rho = 0.5;
+  int negatives = 4;
+  DifficultyMode difficulty = DifficultyMode::kList;
+  GateTies ties = GateTies::kPessimistic;
+  GateZone zone = GateZone::kGroup;
+  bool use_difficulty = true;
+  bool use_head = true;
+  bool use_suppression = true;
+  GateNormalization normalization = GateNormalization::kAll;
+};
+
+struct RewardOptions {
+  std::string ranker = "blend";
+  std::string head = "score";
+  bool mean_of_items = false;
+  double deadline_s = 5;
+};
+
+struct RlOptions {
+  int steps = 200;
+  int groups_per_step = 64;
+  int group_size = 16;
+  ObjectiveKind objective = ObjectiveKind::kGated;
+  double lambda = 3;
+  double negative_weight = 0;
+  bool target_in_group = true;
+  bool exclude_history = true;
+  SamplerKind sampler = SamplerKind::kBeam;
+  double temperature = 1;
+  LogProbSpace grpo_space = LogProbSpace::kTrie;
+  LogProbSpace nll_space = LogProbSpace::kFull;
+  NllReduction nll_reduction = NllReduction::kMean;
+  GateOptions gate;
+  RewardOptions reward;
+  OptimizerOptions optimizer;
+  ValidationOptions validation;
+  double dropout = 0;
+  int staleness = 2;
+  int lease_groups = 8;
+  double lease_deadline_s = 60;
+  int max_attempts = 5;
+  OnFailure on_reward_outage = OnFailure::kHold;
+  double operational_share = 0.2;
+  int operational_steps = 50;
+};
+
+struct EvaluateOptions {
+  bool test_split = true;  // false: validation
+  int users = 0;
+  int beams = 50;
+  int unconstrained_beams = 10;
+  bool exclude_history = true;
+  bool baseline = true;
+};
+
+struct SidOptions {
+  std::string index;
+  std::string item_vectors;
+  int levels = 3;
+  int codes = 256;
+  bool unique_level = true;
+  int vector_dim = 64;
+  int iterations = 30;
+};
+
+struct RankerTrainingOptions {
+  bool sequential = true;
+  int hidden_size = 64;
+  int layers = 2;
+  int heads = 2;
+  double dropout = 0.2;
+  int passes = 10;
+  double learning_rate = 1e-3;
+  int batch_users = 128;
+  double time_limit_s = 0;
+};
+
+struct PrepareOptions {
+  std::string events;
+  std::string format = "auto";  // auto, inter, json, csv
+  std::string user_column = "user";
+  std::string item_column = "item";
+  std::string rating_column;
+  std::string timestamp_column = "timestamp";
+  std::optional<double> min_rating;
+  int min_user_events = 5;
+  int min_item_events = 5;
+  bool leave_one_out = true;  // false: chronological
+  double validation_fraction = 0.1;
+  double test_fraction = 0.1;
+  int max_history = 20;
+  std::string output;
+  SidOptions sids;
+  RankerTrainingOptions ranker;
+};
+
+enum class JobKind { kPrepare, kSft, kRl, kEvaluate };
+
+struct JobOptions {
+  std::string name = "job";
+  JobKind kind = JobKind::kSft;
+  uint64_t seed = 1;
+  std::string data;
+  double time_limit_s = 0;
+  ModelOptions model;
+  PrepareOptions prepare;
+  SftOptions sft;
+  RlOptions rl;
+  EvaluateOptions evaluate;
+  CheckpointOptions checkpoint;
+};
+
+}  // namespace sluice::learner
+
+#endif  // SLUICE_LEARNER_OPTIONS_OPTIONS_H_
