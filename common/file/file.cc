@@ -114,14 +114,13 @@ absl::Status WriteFileAtomically(const std::string& path, absl::string_view byte
   return WriteFileAtomically(path, [bytes](const FileSink& sink) { return sink(bytes); });
 }
 
-absl::Status WriteFileAtomically(const std::string& path,
-                                 const std::function<absl::Status(const FileSink&)>& write) {
+absl::Status WriteFileAtomically(const std::string& path, const std::function<absl::Status(const FileSink&)>& write) {
   const std::string temporary = path + ".tmp";
   const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (descriptor < 0) return ErrnoStatus(errno, "create", temporary);
   absl::Cleanup remove = [&temporary] { ::unlink(temporary.c_str()); };
-  absl::Status status = write(
-      [descriptor, &temporary](absl::string_view bytes) { return WriteAll(descriptor, bytes, temporary); });
+  absl::Status status =
+      write([descriptor, &temporary](absl::string_view bytes) { return WriteAll(descriptor, bytes, temporary); });
   if (status.ok() && ::fsync(descriptor) != 0) status = ErrnoStatus(errno, "fsync", temporary);
   if (::close(descriptor) != 0 && status.ok()) status = ErrnoStatus(errno, "close", temporary);
   SLUICE_RETURN_IF_ERROR(status);
@@ -194,8 +193,8 @@ absl::Status RenamePath(const std::string& from, const std::string& to) {
 absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) {
   std::error_code error;
   std::vector<std::string> names;
-  for (auto it = std::filesystem::directory_iterator(path, error); !error && it != std::filesystem::directory_iterator();
-       it.increment(error)) {
+  for (auto it = std::filesystem::directory_iterator(path, error);
+       !error && it != std::filesystem::directory_iterator(); it.increment(error)) {
     names.push_back(it->path().filename().string());
   }
   if (error) return ErrnoStatus(error.value(), "list folder", path);

@@ -30,8 +30,7 @@ absl::Status WriteFileAtomically(const std::string& path, absl::string_view byte
 // As above for content too large for one string: `write` gets a sink that appends and may be called any
 // number of times; its first error is returned and nothing is left behind.
 using FileSink = std::function<absl::Status(absl::string_view)>;
-absl::Status WriteFileAtomically(const std::string& path,
-                                 const std::function<absl::Status(const FileSink&)>& write);
+absl::Status WriteFileAtomically(const std::string& path, const std::function<absl::Status(const FileSink&)>& write);
 
 // Appends whole lines, each with one write(2), so that lines of a killed process are whole or absent.
 // Not thread-safe.

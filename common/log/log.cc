@@ -1,17 +1,17 @@
 #include "common/log/log.h"
 
-#include <cmath>
-#include <memory>
-#include <string>
-
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+
+#include <cmath>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include <nlohmann/json.hpp>
 
 namespace sluice {
 namespace {
@@ -61,8 +61,8 @@ std::string Quoted(absl::string_view text) {
 
 std::string AsJson(const Sink& sink, LogLevel level, absl::string_view message,
                    std::initializer_list<LogField> fields) {
-  std::string line = absl::StrCat("{\"time\":\"", Now(), "\",\"level\":\"", Name(level), "\",\"role\":",
-                                  Quoted(sink.role), ",\"message\":", Quoted(message));
+  std::string line = absl::StrCat("{\"time\":\"", Now(), "\",\"level\":\"", Name(level),
+                                  "\",\"role\":", Quoted(sink.role), ",\"message\":", Quoted(message));
   for (const LogField& field : fields) {
     absl::StrAppend(&line, ",", Quoted(field.name()), ":", field.is_number() ? field.text() : Quoted(field.text()));
   }
@@ -92,8 +92,8 @@ void InitLogging(absl::string_view role, LogFormat format, LogLevel threshold) {
 void Log(LogLevel level, absl::string_view message, std::initializer_list<LogField> fields) {
   Sink& sink = GlobalSink();
   if (!sink.logger->should_log(ToSpdlog(level))) return;
-  const std::string line = sink.format == LogFormat::kJson ? AsJson(sink, level, message, fields)
-                                                           : AsText(sink, level, message, fields);
+  const std::string line =
+      sink.format == LogFormat::kJson ? AsJson(sink, level, message, fields) : AsText(sink, level, message, fields);
   sink.logger->log(ToSpdlog(level), spdlog::string_view_t(line.data(), line.size()));
 }
 

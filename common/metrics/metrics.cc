@@ -1,14 +1,14 @@
 #include "common/metrics/metrics.h"
 
-#include <exception>
-#include <utility>
-
 #include <prometheus/counter.h>
 #include <prometheus/exposer.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
+
+#include <exception>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/sync/mutex.h"
@@ -89,8 +89,7 @@ Gauge* Metrics::AddGauge(absl::string_view name, absl::string_view help, const M
 
 Histogram* Metrics::AddHistogram(absl::string_view name, absl::string_view help, std::vector<double> buckets,
                                  const MetricLabels& labels) {
-  auto& family =
-      prometheus::BuildHistogram().Name(std::string(name)).Help(std::string(help)).Register(impl_->registry);
+  auto& family = prometheus::BuildHistogram().Name(std::string(name)).Help(std::string(help)).Register(impl_->registry);
   MutexLock lock(&impl_->mutex);
   impl_->histograms.push_back(std::make_unique<PrometheusHistogram>(&family.Add(labels, std::move(buckets))));
   return impl_->histograms.back().get();

@@ -8,15 +8,15 @@ namespace sluice {
 
 enum class ExitCode : int {
   kDone = 0,
-  kFailed = 1,        // anything not named below, and our own bugs
-  kUsage = 2,         // bad flag, bad spec, bad argument
-  kIntegrity = 3,     // data or checkpoint missing, damaged or not what its manifest says
-  kPermission = 4,    // not allowed, or incompatible versions
-  kPreempted = 10,    // stopped after a clean checkpoint; run again to resume
-  kTransient = 11,    // peer, network, device or collective; retrying may help
-  kCancelled = 12,    // on request
-  kHeld = 13,         // diverged or budget spent: needs a person
-  kNoSpace = 14,      // storage full or not writable
+  kFailed = 1,      // anything not named below, and our own bugs
+  kUsage = 2,       // bad flag, bad spec, bad argument
+  kIntegrity = 3,   // data or checkpoint missing, damaged or not what its manifest says
+  kPermission = 4,  // not allowed, or incompatible versions
+  kPreempted = 10,  // stopped after a clean checkpoint; run again to resume
+  kTransient = 11,  // peer, network, device or collective; retrying may help
+  kCancelled = 12,  // on request
+  kHeld = 13,       // diverged or budget spent: needs a person
+  kNoSpace = 14,    // storage full or not writable
 };
 
 // The exit code that a failed operation ends its process with. OK maps to kDone. A status made by

@@ -22,17 +22,17 @@ absl::Status Annotate(const absl::Status& status, absl::string_view context);
 
 }  // namespace sluice
 
-#define SLUICE_CHECK(condition, message)                                 \
-  do {                                                                   \
-    if (!(condition)) {                                                  \
+#define SLUICE_CHECK(condition, message)                                \
+  do {                                                                  \
+    if (!(condition)) {                                                 \
       ::sluice::CheckFailed(__FILE__, __LINE__, #condition, (message)); \
-    }                                                                    \
+    }                                                                   \
   } while (false)
 
-#define SLUICE_RETURN_IF_ERROR(expression)             \
-  do {                                                 \
-    absl::Status sluice_status_ = (expression);        \
-    if (!sluice_status_.ok()) return sluice_status_;   \
+#define SLUICE_RETURN_IF_ERROR(expression)           \
+  do {                                               \
+    absl::Status sluice_status_ = (expression);      \
+    if (!sluice_status_.ok()) return sluice_status_; \
   } while (false)
 
 #define SLUICE_CONCAT_INNER_(a, b) a##b
