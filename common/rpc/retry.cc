@@ -1,0 +1,37 @@
+#include "common/rpc/retry.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "common/status/status.h"
+
+namespace sluice {
+
+bool IsRetryable(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) || absl::IsResourceExhausted(status);
+}
+
+absl::Duration BackoffDelay(const RetryOptions& options, int retry, double uniform) {
+  // Past 60 doublings every sensible initial value has reached the maximum; keeps pow finite.
+  const double factor = std::pow(options.multiplier, std::min(retry - 1, 60));
+  const double seconds =
+      std::min(absl::ToDoubleSeconds(options.initial_backoff) * factor, absl::ToDoubleSeconds(options.max_backoff));
+  return absl::Seconds(seconds * (0.5 + 0.5 * uniform));
+}
+
+absl::Status CallWithRetry(const RetryOptions& options, const NowFunction& now, const WaitFunction& wait,
+                           Random* random, const std::function<absl::Status(absl::Duration timeout)>& call) {
+  const absl::Time deadline = now() + options.total_timeout;
+  for (int attempt = 1;; ++attempt) {
+    const absl::Status status = call(std::min(options.attempt_timeout, deadline - now()));
+    if (status.ok() || !IsRetryable(status)) return status;
+    const absl::Duration delay = BackoffDelay(options, attempt, random->Uniform());
+    if (now() + delay >= deadline) return Annotate(status, absl::StrCat("gave up after ", attempt, " attempts"));
+    if (!wait(delay)) {
+      return absl::CancelledError(absl::StrCat("stopped while retrying; the last error was: ", status.message()));
+    }
+  }
+}
+
+}  // namespace sluice
