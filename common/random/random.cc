@@ -62,7 +62,7 @@ double Random::Normal() {
 }
 
 uint64_t PermutedIndex(uint64_t seed, uint64_t size, uint64_t index) {
-  int half_bits = 1;
+  int half_bits = 4;  // four rounds over fewer bits visibly favour some places
   while (half_bits < 32 && (uint64_t{1} << (2 * half_bits)) < size) ++half_bits;
   const uint64_t mask = (uint64_t{1} << half_bits) - 1;
   do {
