@@ -36,7 +36,8 @@ class Trie {
   // The legal continuations of `node`; empty for leaves.
   Children ChildrenOf(int32_t node) const;
 
-  // The child of `node` by `token`, or kNone. O(1) on the dense first levels, O(log fan-out) below.
+  // The child of `node` by `token`, or kNone. O(1) from the root and, where the table is small enough, from its
+  // children; O(log fan-out) below.
   int32_t Child(int32_t node, int32_t token) const;
 
   // Leaf of a complete semantic ID, or kNone if it is not in the catalog.
@@ -63,23 +64,35 @@ class Trie {
   int64_t num_colliding_items() const;
   int64_t memory_bytes() const;
 
-  // SHA-256 over levels and every item's tokens in item order: the catalog version.
+  // SHA-256, in hexadecimal, of "levels <L>\n" and the hexadecimal SHA-256 of every item's tokens (int32
+  // little-endian, in item order): the catalog version.
   const std::string& version() const { return version_; }
 
  private:
+  // A table of the children of consecutive nodes, nodes x width, indexed by token - first_token.
+  struct Dense {
+    int32_t first_node = 0;
+    int32_t first_token = 0;
+    int32_t width = 0;  // 0: there is none
+    std::vector<int32_t> child;
+  };
+
   Trie() = default;
+  // Fills the table of depth `depth` unless it would exceed `max_entries`.
+  void BuildDense(int depth, int64_t max_entries);
 
   int levels_ = 0;
   int32_t first_leaf_node_ = 0;
   int64_t num_leaves_ = 0;
-  std::vector<int32_t> first_edge_;    // [nodes + 1]
-  std::vector<int32_t> edge_token_;    // [edges]
-  std::vector<int32_t> root_child_;    // dense: child node of the root by token, kNone where illegal
-  std::vector<int32_t> leaf_tokens_;   // [leaves, L]
-  std::vector<int32_t> leaf_first_item_;  // [leaves + 1]
-  std::vector<int32_t> leaf_items_;    // [items]
-  std::vector<int32_t> leaf_of_item_;  // [items]
-  std::vector<int32_t> max_fanout_;    // [L]
+  std::vector<int32_t> depth_first_node_;  // [L + 2]: the nodes of depth d start here
+  std::vector<int32_t> first_edge_;        // [nodes + 1]
+  std::vector<int32_t> edge_token_;        // [edges]
+  Dense dense_[2];                         // of the root, of its children
+  std::vector<int32_t> leaf_tokens_;       // [leaves, L]
+  std::vector<int32_t> leaf_first_item_;   // [leaves + 1]
+  std::vector<int32_t> leaf_items_;        // [items]
+  std::vector<int32_t> leaf_of_item_;      // [items]
+  std::vector<int32_t> max_fanout_;        // [L]
   std::string version_;
 };
 
