@@ -1,0 +1,73 @@
+// What the learner makes of a group's scores: one reward a completion. Pure
+// functions on plain arrays; thread-safe.
+//
+// A score that is missing or not finite is a status, never a number
+// (design.md 4.4).
+#ifndef SLUICE_LEARNER_OBJECTIVE_REWARDS_H_
+#define SLUICE_LEARNER_OBJECTIVE_REWARDS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "common/types/group.h"
+#include "learner/options/options.h"
+
+namespace sluice::learner {
+
+// Rewards of one group under one head. G completions, M negatives; raw units of
+// the ranker, all finite.
+struct GroupRewards {
+  std::vector<double> completions;  // [G], in generation order
+  double target = 0;
+  std::vector<double> negatives;  // [M]
+};
+
+// Picks the head named in `options` out of a scored group.
+// Unavailable: the group has no scores (the message carries its status and
+// error). NotFound: the ranker answered without that head; the message lists
+// those that came. InvalidArgument: want G completion scores or M negative
+// scores and another number came, or a score is not finite.
+absl::StatusOr<GroupRewards> RewardsOf(const ScoredGroup& group,
+                                       const RewardOptions& options);
+
+// R_rule(e, y*) = 1[e == y*], by trie leaf. Source: ReRe, arXiv 2510.12211,
+// section "reward".
+std::vector<double> RuleRewards(absl::Span<const int32_t> completion_leaves,
+                                int32_t target_leaf);
+
+// The denominator of the ranking reward.
+enum class RankingDenominator {
+  kAllSlots,  // all G places, the target's own included: what ReRe's released
+              // code does
+  kNegativesOnly,  // the places of the negatives: the equation as printed
+};
+
+// The ranking reward of a group without the target.
+enum class RankingNoHit {
+  kZero,      // 0 everywhere, so the group moves nothing: the released code
+  kPenalize,  // negatives are penalised as in any other group: the equation as
+              // printed
+};
+
+// Penalises negatives by their place in the generation order, so that hard
+// negatives cost most.
+//
+// Source: ReRe eq. 7-9, restated in MiniOneRec (arXiv 2510.24431). With rho_k =
+// 1, 2, ... the place of completion k:
+//   Rt(e_k) = 0 if e_k == y*, else -1 / log(rho_k + 1);   R_rank(e_k) =
+//   -Rt(e_k) / sum_j Rt(e_j)
+// both signs are negative, so R_rank <= 0, summing to -1 over the negatives
+// under kNegativesOnly; the base of the logarithm cancels. Paper and code
+// differ in two ways, see the enums; the defaults follow the code.
+//   completion_leaves: [G], most probable first.    returns: [G], 0 for every
+//   copy of the target.
+std::vector<double> RankingRewards(
+    absl::Span<const int32_t> completion_leaves, int32_t target_leaf,
+    RankingDenominator denominator = RankingDenominator::kAllSlots,
+    RankingNoHit no_hit = RankingNoHit::kZero);
+
+}  // namespace sluice::learner
+
+#endif  // SLUICE_LEARNER_OBJECTIVE_REWARDS_H_

@@ -1,0 +1,241 @@
+#include "learner/objective/judge.h"
+
+#include <cmath>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace sluice::learner {
+namespace {
+
+using ::testing::HasSubstr;
+
+// Four completions of two tokens, leaves 0..3, rewards 1, 0, 0, 0; the target
+// is leaf 9 and scores 3; one negative.
+ScoredGroup Group() {
+  ScoredGroup group;
+  group.ordinal = 5;
+  group.behavior_version = 7;
+  group.catalog_version = "catalog-a";
+  for (int i = 0; i < 4; ++i) {
+    Completion completion;
+    completion.tokens = {10 + i, 20 + i};
+    completion.leaf = i;
+    completion.log_probs_full = {-1.0f - static_cast<float>(i), -1};
+    completion.log_probs_trie = {-1, -1};
+    group.completions.push_back(completion);
+  }
+  group.score_status = ScoreStatus::kOk;
+  group.heads = {{"score", {1, 0, 0, 0}, 3, {-1}}};
+  group.negative_leaves = {30};
+  group.target_log_probs_full = {-5, -5};
+  group.target_log_probs_trie = {-5, -5};
+  return group;
+}
+
+RlOptions Options() {
+  RlOptions options;
+  options.group_size = 4;
+  options.lambda = 2;
+  options.negative_weight = 1;
+  options.target_in_group = false;
+  options.gate.tau = 0.25;
+  options.gate.rho = 0.5;
+  options.gate.negatives = 1;
+  return options;
+}
+
+const JudgeContext kContext{8, "catalog-a", 2};
+
+GroupPlan MustJudge(const ScoredGroup* group, const RlOptions& options,
+                    const JudgeContext& context = kContext,
+                    int32_t target = 9) {
+  return Judge({5, group, target}, options, context).value();
+}
+
+TEST(JudgeTest,
+     AnOpenGroupWeighsEachTokenByLambdaAdvantageOverGroupSizeAndLength) {
+  const ScoredGroup group = Group();
+  const GroupPlan plan = MustJudge(&group, Options());
+  ASSERT_EQ(plan.verdict.reason, GateReason::kOpen);
+  EXPECT_EQ(plan.staleness, 1u);
+  EXPECT_DOUBLE_EQ(plan.nll_token_weight, 0.5);  // mean over two tokens
+  // Rewards 1, 0, 0, 0: mean 1/4, deviation sqrt((9 + 3) / 16 / 3) = 1/2.
+  const double advantage = 0.75 / (0.5 + 1e-4);
+  EXPECT_NEAR(plan.completions[0].advantage, advantage, 1e-12);
+  EXPECT_NEAR(plan.completions[0].token_weight, 2 * advantage / (4 * 2), 1e-12);
+  EXPECT_NEAR(plan.completions[1].token_weight, -2 * advantage / 3 / (4 * 2),
+              1e-12);
+  EXPECT_EQ(plan.completions[3].source, 3);
+}
+
+TEST(JudgeTest, AClosedGroupKeepsItsNllAndLosesItsWeights) {
+  const ScoredGroup group = Group();
+  const GroupPlan plan = MustJudge(&group, Options(), kContext,
+                                   /*target=*/0);  // first in the list
+  EXPECT_EQ(plan.verdict.reason, GateReason::kDifficulty);
+  EXPECT_DOUBLE_EQ(plan.nll_token_weight, 0.5);
+  for (const CompletionPlan& completion : plan.completions)
+    EXPECT_EQ(completion.token_weight, 0);
+  EXPECT_TRUE(plan.target_sampled);
+}
+
+TEST(JudgeTest, TheTargetReplacesTheLastCompletionOfAGroupThatLacksIt) {
+  const ScoredGroup group = Group();
+  RlOptions options = Options();
+  options.target_in_group = true;
+  const GroupPlan plan = MustJudge(&group, options);
+  EXPECT_EQ(plan.completions[3].source, CompletionPlan::kTarget);
+  EXPECT_EQ(plan.completions[3].reward, 3);
+  // The gate and the reward mean see the group as sampled.
+  EXPECT_EQ(plan.verdict.diagnostics.rank_policy, 5);
+  EXPECT_DOUBLE_EQ(plan.reward_mean, 0.25);
+  EXPECT_DOUBLE_EQ(plan.target_reward, 3);
+  // Rewards 1, 0, 0, 3: mean 1, deviation sqrt(6 / 3).
+  EXPECT_NEAR(plan.completions[3].advantage, 2 / (std::sqrt(2.0) + 1e-4),
+              1e-12);
+
+  const GroupPlan found = MustJudge(&group, options, kContext, /*target=*/2);
+  EXPECT_EQ(found.completions[3].source, 3);
+}
+
+TEST(JudgeTest, EachOperationalReasonClosesTheGateButNotTheNll) {
+  ScoredGroup group = Group();
+  const auto reason = [&](const ScoredGroup* judged,
+                          uint64_t learner_version = 8) {
+    const GroupPlan plan =
+        MustJudge(judged, Options(), {learner_version, "catalog-a", 2});
+    EXPECT_FALSE(plan.verdict.open);
+    EXPECT_TRUE(IsOperational(plan.verdict.reason));
+    EXPECT_TRUE(plan.completions.empty());
+    EXPECT_DOUBLE_EQ(plan.nll_token_weight, 0.5);
+    return plan.verdict.reason;
+  };
+  EXPECT_EQ(reason(nullptr), GateReason::kUnsampled);
+  EXPECT_EQ(reason(&group, 10), GateReason::kStale);  // 3 versions, 2 allowed
+  EXPECT_EQ(reason(&group, 6),
+            GateReason::kStale);  // from a future of another timeline
+  group.score_status = ScoreStatus::kInvalid;
+  EXPECT_EQ(reason(&group), GateReason::kRewardUnavailable);
+  group.catalog_version = "catalog-b";
+  EXPECT_EQ(reason(&group), GateReason::kCatalogChanged);
+  EXPECT_TRUE(MustJudge(nullptr, Options()).error.empty());
+}
+
+TEST(JudgeTest, StalenessUpToTheBoundIsAccepted) {
+  const ScoredGroup group = Group();
+  EXPECT_TRUE(MustJudge(&group, Options(), {9, "catalog-a", 2}).verdict.open);
+  RlOptions synchronous = Options();
+  synchronous.staleness = 0;
+  EXPECT_EQ(MustJudge(&group, synchronous).verdict.reason, GateReason::kStale);
+  EXPECT_TRUE(MustJudge(&group, synchronous, {7, "catalog-a", 2}).verdict.open);
+}
+
+TEST(JudgeTest, AnUnusableScoreSaysWhy) {
+  ScoredGroup group = Group();
+  group.heads[0].name = "click";
+  const GroupPlan plan = MustJudge(&group, Options());
+  EXPECT_EQ(plan.verdict.reason, GateReason::kRewardUnavailable);
+  EXPECT_THAT(plan.error, HasSubstr("without the head 'score'"));
+}
+
+TEST(JudgeTest, ObjectivesSwitchTermsOnAndOff) {
+  const ScoredGroup group = Group();
+  RlOptions options = Options();
+  options.objective = ObjectiveKind::kNllOnly;
+  EXPECT_EQ(MustJudge(&group, options).verdict.reason, GateReason::kObjective);
+  EXPECT_EQ(MustJudge(nullptr, options).verdict.reason, GateReason::kObjective);
+  EXPECT_GT(MustJudge(nullptr, options).nll_token_weight, 0);
+
+  options.objective = ObjectiveKind::kGrpoOnly;
+  // Leaf 0 heads the list: a gate would close.
+  GroupPlan plan = MustJudge(&group, options, kContext, 0);
+  EXPECT_EQ(plan.verdict.reason, GateReason::kFixedOpen);
+  EXPECT_EQ(plan.nll_token_weight, 0);
+  EXPECT_GT(plan.completions[0].token_weight, 0);
+  EXPECT_EQ(MustJudge(nullptr, options).verdict.reason, GateReason::kUnsampled);
+
+  options.objective = ObjectiveKind::kMixture;
+  options.nll_reduction = NllReduction::kSum;
+  plan = MustJudge(&group, options, kContext, 0);
+  EXPECT_EQ(plan.verdict.reason, GateReason::kFixedOpen);
+  EXPECT_EQ(plan.nll_token_weight, 1);
+  EXPECT_GT(plan.completions[0].token_weight, 0);
+}
+
+TEST(JudgeTest, IndependentSamplesAreListedByLogProbability) {
+  ScoredGroup group = Group();
+  std::swap(
+      group.completions[0],
+      group.completions[3]);  // leaf 3, the least probable, was drawn first
+  RlOptions options = Options();
+  EXPECT_EQ(
+      MustJudge(&group, options, kContext, 3).verdict.diagnostics.rank_policy,
+      1);
+  options.sampler = SamplerKind::kSample;
+  EXPECT_EQ(
+      MustJudge(&group, options, kContext, 3).verdict.diagnostics.rank_policy,
+      4);
+}
+
+TEST(JudgeTest, ContradictoryLengthsAreInvalid) {
+  ScoredGroup group = Group();
+  group.completions[2].tokens.pop_back();
+  EXPECT_EQ(Judge({5, &group, 9}, Options(), kContext).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  group = Group();
+  group.completions.clear();
+  EXPECT_EQ(Judge({5, &group, 9}, Options(), kContext).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  group = Group();
+  EXPECT_EQ(Judge({5, &group, -1}, Options(), kContext).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  group.target_log_probs_full.clear();
+  RlOptions options = Options();
+  EXPECT_TRUE(Judge({5, &group, 9}, options, kContext)
+                  .ok());  // list mode does not need them
+  options.gate.difficulty = DifficultyMode::kTeacherForced;
+  EXPECT_EQ(Judge({5, &group, 9}, options, kContext).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST(JudgeStatisticsTest, CountsReasonsSharesAndTheTwoByTwo) {
+  const ScoredGroup group = Group();
+  ScoredGroup flat = Group();
+  flat.heads[0].completion_scores = {0, 0, 0, 0};
+  JudgeStatistics statistics;
+  statistics.Add(MustJudge(&group, Options()), &group);  // open
+  statistics.Add(MustJudge(&group, Options(), kContext, 0),
+                 &group);  // difficulty: not difficult, discriminable
+  statistics.Add(MustJudge(&flat, Options()),
+                 &flat);  // open, but nothing to learn
+  statistics.Add(MustJudge(nullptr, Options()), nullptr);  // unsampled
+  EXPECT_DOUBLE_EQ(statistics.admission_rate(), 0.5);
+  EXPECT_DOUBLE_EQ(statistics.degraded_share(), 0.25);
+  EXPECT_DOUBLE_EQ(statistics.zero_advantage_share(), 1.0 / 3);
+  EXPECT_DOUBLE_EQ(statistics.reward_mean(), (0.25 + 0.25 + 0) / 3);
+  EXPECT_DOUBLE_EQ(statistics.target_sampled_share(), 1.0 / 3);
+  EXPECT_DOUBLE_EQ(statistics.diversity(), 1);
+  EXPECT_DOUBLE_EQ(statistics.mean_staleness(), 1);
+  EXPECT_EQ(statistics.by_reason[static_cast<int>(GateReason::kUnsampled)], 1);
+  EXPECT_EQ(statistics.difficulty_by_discriminability[1][1], 2);
+  EXPECT_EQ(statistics.difficulty_by_discriminability[0][1], 1);
+}
+
+TEST(JudgeStatisticsTest, SumsOfRanksEqualTheWhole) {
+  const ScoredGroup group = Group();
+  JudgeStatistics first, second, whole;
+  first.Add(MustJudge(&group, Options()), &group);
+  second.Add(MustJudge(&group, Options(), kContext, 0), &group);
+  second.Add(MustJudge(nullptr, Options()), nullptr);
+  whole.Add(MustJudge(&group, Options()), &group);
+  whole.Add(MustJudge(&group, Options(), kContext, 0), &group);
+  whole.Add(MustJudge(nullptr, Options()), nullptr);
+  std::vector<double> sum = first.ToVector();
+  for (size_t i = 0; i < sum.size(); ++i) sum[i] += second.ToVector()[i];
+  EXPECT_EQ(JudgeStatistics::FromVector(sum).ToVector(), whole.ToVector());
+  EXPECT_DOUBLE_EQ(JudgeStatistics::FromVector(sum).admission_rate(), 1.0 / 3);
+}
+
+}  // namespace
+}  // namespace sluice::learner
