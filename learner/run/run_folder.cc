@@ -1,0 +1,81 @@
+#include "learner/run/run_folder.h"
+
+#include <cmath>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "common/status/status.h"
+
+namespace sluice::learner {
+namespace {
+
+std::string ToLine(const MetricsRow& row) {
+  nlohmann::json line;
+  line["step"] = row.step;
+  line["time_s"] = row.time_s;
+  for (const auto& [name, value] : row.values) {
+    // JSON has no NaN: an absent key says "not measured".
+    if (std::isfinite(value)) line[name] = value;
+  }
+  return line.dump();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RunFolder>> RunFolder::Open(const std::string& path) {
+  std::unique_ptr<RunFolder> folder(new RunFolder(path));
+  SLUICE_RETURN_IF_ERROR(MakeDirectories(folder->checkpoints()));
+  SLUICE_RETURN_IF_ERROR(MakeDirectories(JoinPath(path, "export")));
+  SLUICE_ASSIGN_OR_RETURN(folder->metrics_, AppendFile::Open(folder->metrics_path()));
+  return folder;
+}
+
+absl::Status RunFolder::AppendMetrics(const MetricsRow& row) { return metrics_->Append(ToLine(row)); }
+
+absl::StatusOr<std::vector<MetricsRow>> RunFolder::ReadMetrics() const {
+  SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(metrics_path()));
+  std::vector<MetricsRow> rows;
+  for (const absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
+    const nlohmann::json parsed = nlohmann::json::parse(line.begin(), line.end(), nullptr, false);
+    if (!parsed.is_object()) continue;
+    MetricsRow row;
+    for (const auto& [name, value] : parsed.items()) {
+      if (!value.is_number()) continue;
+      if (name == "step") {
+        row.step = value.get<uint64_t>();
+      } else if (name == "time_s") {
+        row.time_s = value.get<double>();
+      } else {
+        row.values[name] = value.get<double>();
+      }
+    }
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+absl::Status RunFolder::TruncateMetrics(uint64_t step) {
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<MetricsRow> rows, ReadMetrics());
+  std::string kept;
+  for (const MetricsRow& row : rows) {
+    if (row.step <= step) absl::StrAppend(&kept, ToLine(row), "\n");
+  }
+  metrics_.reset();
+  SLUICE_RETURN_IF_ERROR(WriteFileAtomically(metrics_path(), kept));
+  SLUICE_ASSIGN_OR_RETURN(metrics_, AppendFile::Open(metrics_path()));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> ResolveModelFolder(const std::string& path) {
+  for (const std::string& candidate :
+       {path, JoinPath(path, "export/best"), JoinPath(path, "export/final"), JoinPath(path, "model")}) {
+    if (PathExists(JoinPath(candidate, "config.json"))) return candidate;
+  }
+  return absl::NotFoundError(absl::StrCat("no model at '", path, "': looked for config.json there, in export/best, ",
+                                          "export/final and model; give a Hugging Face folder or a run folder"));
+}
+
+}  // namespace sluice::learner

@@ -1,0 +1,63 @@
+// The folder of one run: where each thing lies, and the metrics file.
+//
+//   spec.yaml            effective spec
+//   metrics.jsonl        one JSON object a line: {"step": n, "time_s": t, "name": value, ...}
+//   checkpoints/         step-NNNNNNNN folders and `best`
+//   export/best          the model with the best validation, Hugging Face layout
+//   export/final         the model after the last step
+//   results.json         closing numbers and paths
+//   report.html          the report
+//   ledger.json          rl: the ledger's terminal table and balance
+#ifndef SLUICE_LEARNER_RUN_RUN_FOLDER_H_
+#define SLUICE_LEARNER_RUN_RUN_FOLDER_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/file/file.h"
+
+namespace sluice::learner {
+
+// One line of metrics.jsonl.
+struct MetricsRow {
+  uint64_t step = 0;
+  double time_s = 0;
+  std::map<std::string, double> values;
+};
+
+class RunFolder {
+ public:
+  // Makes the folder and its parts if they are missing.
+  static absl::StatusOr<std::unique_ptr<RunFolder>> Open(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  std::string checkpoints() const { return JoinPath(path_, "checkpoints"); }
+  std::string export_folder(const std::string& which) const { return JoinPath(JoinPath(path_, "export"), which); }
+  std::string report() const { return JoinPath(path_, "report.html"); }
+  std::string results() const { return JoinPath(path_, "results.json"); }
+
+  absl::Status AppendMetrics(const MetricsRow& row);
+  // Every whole line so far; a torn last line of a killed process is left out.
+  absl::StatusOr<std::vector<MetricsRow>> ReadMetrics() const;
+  // Drops lines of steps after `step`: they belong to a timeline that a resume abandons.
+  absl::Status TruncateMetrics(uint64_t step);
+
+ private:
+  explicit RunFolder(std::string path) : path_(std::move(path)) {}
+  std::string metrics_path() const { return JoinPath(path_, "metrics.jsonl"); }
+
+  std::string path_;
+  std::unique_ptr<AppendFile> metrics_;
+};
+
+// Where a spec's model.path points: the folder itself if it holds config.json, else its export/best, else its
+// model/ (a checkpoint). NotFound names all that were tried.
+absl::StatusOr<std::string> ResolveModelFolder(const std::string& path);
+
+}  // namespace sluice::learner
+
+#endif  // SLUICE_LEARNER_RUN_RUN_FOLDER_H_
