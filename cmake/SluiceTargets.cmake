@@ -15,7 +15,8 @@ if(CCACHE_PROGRAM)
 endif()
 
 add_library(sluice_options INTERFACE)
-target_compile_options(sluice_options INTERFACE -Wall -Wextra -Werror)
+# A designated initialiser leaves the other fields at their defaults on purpose.
+target_compile_options(sluice_options INTERFACE -Wall -Wextra -Werror -Wno-missing-field-initializers)
 target_include_directories(sluice_options INTERFACE ${CMAKE_SOURCE_DIR})
 if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
   target_compile_options(sluice_options INTERFACE -Wthread-safety)

@@ -10,8 +10,8 @@ namespace sluice::learner {
 namespace {
 
 // Labels of the seeds derived here; a new stream takes a new number.
-constexpr uint64_t kPromptStream = 0x70726f6d;   // "prom"
-constexpr uint64_t kChoiceStream = 0x63686f69;   // "choi"
+constexpr uint64_t kPromptStream = 0x70726f6d;  // "prom"
+constexpr uint64_t kChoiceStream = 0x63686f69;  // "choi"
 
 }  // namespace
 

@@ -74,7 +74,7 @@ class RolloutService {
 struct RunContext {
   std::string job_id;
   JobOptions options;
-  std::string spec_yaml;      // effective, as kept in the run folder
+  std::string spec_yaml;  // effective, as kept in the run folder
   std::string spec_digest;
   std::string run_folder;
   Collective* collective = nullptr;      // not null
