@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -47,6 +48,7 @@ class Dataset {
     int codes = 0;
     int max_history = 20;
   };
+  // InvalidArgument: contents that Load would refuse. A DatasetWriter adds further files.
   static absl::Status Write(const std::string& folder, const Contents& contents);
   // A data set in memory, for tests and generators. The same checks as Load.
   static absl::StatusOr<std::shared_ptr<const Dataset>> FromContents(Contents contents);
@@ -86,6 +88,33 @@ class Dataset {
   std::shared_ptr<const Trie> trie_;
   std::string digest_;
   std::string folder_;
+};
+
+// Writes a data set folder in two steps, so that other files (a trained ranker) can be part of it:
+//
+//   auto writer = DatasetWriter::Create(folder);            // makes <folder>.partial
+//   ... write files and folders under writer->staging() ...
+//   writer->Finish(contents);                               // arrays, manifest with the digests of all, rename
+//
+// A folder that exists under its own name is therefore complete. Not thread-safe; one writer a folder.
+class DatasetWriter {
+ public:
+  // Removes what a killed writer of the same folder left. AlreadyExists if the folder exists.
+  static absl::StatusOr<std::unique_ptr<DatasetWriter>> Create(const std::string& folder);
+  // Removes the staging folder, unless finished.
+  ~DatasetWriter();
+  DatasetWriter(const DatasetWriter&) = delete;
+  DatasetWriter& operator=(const DatasetWriter&) = delete;
+
+  const std::string& staging() const { return staging_; }
+  // Every file below staging() that is there now goes into the manifest, and Load checks it.
+  absl::Status Finish(const Dataset::Contents& contents);
+
+ private:
+  explicit DatasetWriter(std::string folder) : folder_(std::move(folder)), staging_(folder_ + ".partial") {}
+  const std::string folder_;
+  const std::string staging_;
+  bool finished_ = false;
 };
 
 }  // namespace sluice
