@@ -104,8 +104,8 @@ struct RlOptions {
   NllReduction nll_reduction = NllReduction::kMean;
   GateOptions gate;
   RewardOptions reward;
-  OptimizerOptions optimizer;
-  ValidationOptions validation;
+  OptimizerOptions optimizer{.learning_rate = 3e-5};
+  ValidationOptions validation{.every = 50};
   double dropout = 0;
   int staleness = 2;
   int lease_groups = 8;

@@ -1,0 +1,172 @@
+#include "common/spec/spec_rules.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "common/spec/spec_fields.h"
+
+namespace sluice {
+namespace {
+
+std::string KindText(v1::JobKind kind) { return EnumText(*v1::JobKind_descriptor()->FindValueByNumber(kind)); }
+
+// Which top-level sections a kind of job reads.
+bool Reads(v1::JobKind kind, absl::string_view section) {
+  switch (kind) {
+    case v1::JOB_KIND_PREPARE:
+      return section == "prepare";
+    case v1::JOB_KIND_SFT:
+      return section == "sft" || section == "model" || section == "data" || section == "checkpoint";
+    case v1::JOB_KIND_RL:
+      return section == "rl" || section == "model" || section == "data" || section == "checkpoint";
+    case v1::JOB_KIND_EVALUATE:
+      return section == "evaluate" || section == "model" || section == "data";
+    default:
+      return true;  // the kind itself is missing, which is reported
+  }
+}
+
+bool IsOneOf(absl::string_view word, std::initializer_list<absl::string_view> words) {
+  for (const absl::string_view candidate : words) {
+    if (word == candidate) return true;
+  }
+  return false;
+}
+
+// ceil(fraction * size) as the gate counts places. The small term keeps 0.3 *
+// 10 from becoming 4.
+int64_t CeilOf(double fraction, int64_t size) {
+  return static_cast<int64_t>(std::ceil(fraction * static_cast<double>(size) - 1e-9));
+}
+
+// False also when `parts` is out of its range, which is reported on its own.
+bool LeavesRemainder(int64_t whole, int64_t parts) { return parts > 0 && whole % parts != 0; }
+
+void CheckModel(const v1::ModelSpec& model, const ReportRule& report) {
+  if (!model.path().empty()) return;
+  if (LeavesRemainder(model.heads(), model.kv_heads())) {
+    report({"model.kv_heads", "model.heads"}, absl::StrCat("heads must be a multiple of kv_heads, but ", model.heads(),
+                                                           " heads do not divide into ", model.kv_heads()));
+  }
+  if (model.head_dim() == 0 && LeavesRemainder(model.hidden_size(), model.heads())) {
+    report({"model.heads", "model.hidden_size", "model.head_dim"},
+           absl::StrCat("hidden_size ", model.hidden_size(), " does not divide into ", model.heads(),
+                        " heads; change one of them, or give head_dim"));
+    return;
+  }
+  const int head_dim = model.head_dim() == 0 ? model.hidden_size() / model.heads() : model.head_dim();
+  if (head_dim % 2 != 0) {
+    report({model.head_dim() == 0 ? "model.heads" : "model.head_dim", "model.hidden_size"},
+           absl::StrCat("rotary positions turn pairs of numbers, so the width "
+                        "of a head must be even, got ",
+                        head_dim));
+  }
+}
+
+void CheckPrepare(const v1::PrepareSpec& prepare, const ReportRule& report) {
+  if (prepare.split() == v1::SPLIT_KIND_CHRONOLOGICAL) {
+    const double held_out = prepare.validation_fraction() + prepare.test_fraction();
+    if (held_out >= 1) {
+      report({"prepare.test_fraction", "prepare.validation_fraction"},
+             "validation_fraction and test_fraction together leave no events "
+             "for training");
+    }
+  }
+  const v1::RankerTrainingSpec& ranker = prepare.ranker();
+  if (LeavesRemainder(ranker.hidden_size(), ranker.heads())) {
+    report({"prepare.ranker.heads", "prepare.ranker.hidden_size"},
+           absl::StrCat("hidden_size ", ranker.hidden_size(), " does not divide into ", ranker.heads(), " heads"));
+  }
+}
+
+void CheckGate(const v1::RlSpec& rl, const ReportRule& report) {
+  const v1::GateSpec& gate = rl.gate();
+  const int64_t group = rl.group_size();
+  const int64_t negatives = gate.negatives();
+  if ((gate.use_difficulty() || gate.use_head()) && CeilOf(gate.tau(), group) < 1) {
+    report({"rl.gate.tau", "rl.group_size"},
+           "the head has ceil(tau * group_size) = 0 places, so the gate could "
+           "never open; raise tau");
+  }
+  if (!gate.use_suppression()) return;
+  // Every negative must lie in the zone, so the zone must hold them all. The
+  // pool is the group, the target, the negatives.
+  const bool of_group = gate.zone() == v1::GATE_ZONE_GROUP;
+  const int64_t zone = CeilOf(gate.rho(), of_group ? group : group + 1 + negatives);
+  if (negatives > zone) {
+    report({"rl.gate.negatives", "rl.gate.rho", "rl.gate.zone", "rl.group_size"},
+           absl::StrCat(negatives, " negatives cannot all rank in the bottom zone of ceil(rho * ",
+                        of_group ? "group_size" : "pool", ") = ", zone,
+                        " places, so the gate could never open; want at most ", zone, " negatives, or a larger rho"));
+  }
+  const int64_t others = (static_cast<int64_t>(rl.lease_groups()) - 1) * group;
+  if (negatives > others) {
+    report({"rl.lease_groups", "rl.gate.negatives", "rl.group_size"},
+           absl::StrCat("negatives come from the other groups of a lease, which hold ", others, " completions, so ",
+                        negatives,
+                        " cannot be drawn and the gate could never open; raise "
+                        "lease_groups"));
+  }
+}
+
+void CheckRl(const v1::RlSpec& rl, const ReportRule& report) {
+  if (LeavesRemainder(rl.groups_per_step(), rl.lease_groups())) {
+    const int64_t lease = rl.lease_groups();
+    const int64_t nearest = std::max<int64_t>(1, rl.groups_per_step() / lease) * lease;
+    report({"rl.groups_per_step", "rl.lease_groups"},
+           absl::StrCat("a step is made of whole leases, but ", rl.groups_per_step(),
+                        " groups do not divide into leases of ", rl.lease_groups(), "; use ", nearest, " or ",
+                        nearest + lease));
+  }
+  if (rl.objective() == v1::OBJECTIVE_GATED) CheckGate(rl, report);
+}
+
+}  // namespace
+
+std::string WhyUnused(const v1::JobSpec& given, const std::string& path) {
+  const v1::JobKind kind = given.kind();
+  if (IsOneOf(path, {"prepare", "sft", "rl", "evaluate", "model", "data", "checkpoint"}) && !Reads(kind, path)) {
+    return absl::StrCat("a job of kind ", KindText(kind), " does not read this; remove it");
+  }
+  if (absl::StartsWith(path, "model.") && path != "model.path" && given.model().has_path()) {
+    return "describes a new model, but model.path names one that exists; "
+           "remove one of the two";
+  }
+  if (absl::StartsWith(path, "prepare.sids.")) {
+    const absl::string_view key = absl::StripPrefix(path, "prepare.sids.");
+    if (given.prepare().sids().has_index() && key != "index" && key != "unique_level") {
+      return "describes how semantic IDs are made, but prepare.sids.index "
+             "names a file of them; remove one of the two";
+    }
+    if (given.prepare().sids().has_item_vectors() && key == "vector_dim") {
+      return "is the width of factorised vectors, but "
+             "prepare.sids.item_vectors names a file of them; remove one of "
+             "the two";
+    }
+  }
+  if (path == "rl.validation.patience") return "only sft ends by patience; remove it";
+  return "";
+}
+
+void CheckRules(const v1::JobSpec& effective, const ReportRule& report) {
+  const v1::JobKind kind = effective.kind();
+  if (Reads(kind, "data") && effective.data().empty()) {
+    report({"data"},
+           absl::StrCat("required: a job of kind ", KindText(kind), " needs the folder of a prepared data set"));
+  }
+  if (kind == v1::JOB_KIND_EVALUATE && effective.model().path().empty()) {
+    report({"model.path"}, "required: a job of kind evaluate needs the folder of a trained model");
+  }
+  if (effective.model().has_path() && effective.model().path().empty()) {
+    report({"model.path"}, "want a folder; leave the key out for a new model");
+  }
+  if (Reads(kind, "model")) CheckModel(effective.model(), report);
+  if (kind == v1::JOB_KIND_PREPARE) CheckPrepare(effective.prepare(), report);
+  if (kind == v1::JOB_KIND_RL) CheckRl(effective.rl(), report);
+}
+
+}  // namespace sluice

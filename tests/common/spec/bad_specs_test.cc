@@ -1,0 +1,157 @@
+// A corpus of wrong specs and the exact words that people get for them.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "common/spec/spec.h"
+
+namespace sluice {
+namespace {
+
+struct BadSpec {
+  const char* name;
+  std::string yaml;
+  std::string message;
+};
+
+// A valid rl job with something put below "rl:".
+std::string Rl(const std::string& lines) { return absl::StrCat("kind: rl\ndata: d\nrl:\n", lines); }
+
+std::vector<BadSpec> Corpus() {
+  std::string deep = "kind: sft\ndata: d\nsft: ";
+  for (int i = 0; i < 5000; ++i) deep += "{a: ";
+  return {
+      {"Empty", "", "s.yaml: kind: required, but not given: one of prepare, sft, rl, evaluate"},
+      {"OnlyAComment", "# nothing\n", "s.yaml: kind: required, but not given: one of prepare, sft, rl, evaluate"},
+      {"AList", "- kind: sft\n", "s.yaml:1:1: want keys and values, such as 'kind: sft', at the top"},
+      {"AWord", "sft\n", "s.yaml:1:1: want keys and values, such as 'kind: sft', at the top"},
+      {"UnknownKind", "kind: sftt\ndata: d\n",
+       "s.yaml:1:7: kind: want one of prepare, sft, rl, evaluate; got \"sftt\"; did you mean sft?"},
+      {"KindInUpperCase", "kind: SFT\ndata: d\n",
+       "s.yaml:1:7: kind: want one of prepare, sft, rl, evaluate; got \"SFT\"; did you mean sft?"},
+      {"MisspeltKey", Rl("  group_sise: 8\n"), "s.yaml:4:3: rl.group_sise: unknown key; did you mean group_size?"},
+      {"MisspeltSection", "kind: rl\ndata: d\nrll: {}\n", "s.yaml:3:1: rll: unknown key; did you mean rl?"},
+      {"KeyOfAnotherSection", Rl("  tau: 0.2\n"), "s.yaml:4:3: rl.tau: unknown key here; there is rl.gate.tau"},
+      {"KeyOfNowhere", "kind: rl\ndata: d\nrl: {gate: {colour: red}}\n",
+       "s.yaml:3:13: rl.gate.colour: unknown key; rl.gate has tau, rho, negatives, difficulty, ties, zone, "
+       "use_difficulty, use_head, use_suppression, normalization"},
+      {"TextForAWholeNumber", Rl("  steps: many\n"), "s.yaml:4:10: rl.steps: want a whole number, got \"many\""},
+      {"FractionForAWholeNumber", Rl("  steps: 1.5\n"), "s.yaml:4:10: rl.steps: want a whole number, got \"1.5\""},
+      {"QuotedNumber", Rl("  steps: \"20\"\n"),
+       "s.yaml:4:10: rl.steps: want a whole number, got the text \"20\"; remove the quotes"},
+      {"HugeWholeNumber", Rl("  steps: 3000000000\n"),
+       "s.yaml:4:10: rl.steps: want a whole number of at most 2147483647 in size, got 3000000000"},
+      {"NegativeSeed", "kind: sft\ndata: d\nseed: -1\n",
+       "s.yaml:3:7: seed: want a whole number from 0 to 18446744073709551615, got \"-1\""},
+      {"BelowTheRange", Rl("  group_size: 1\n"), "s.yaml:4:3: rl.group_size: want 2 to 1024, got 1"},
+      {"AboveTheRange", Rl("  gate:\n    tau: 1.5\n"), "s.yaml:5:5: rl.gate.tau: want 0 to 1, got 1.5"},
+      {"BelowAHalfOpenRange", Rl("  lambda: -0.5\n"), "s.yaml:4:3: rl.lambda: want at least 0, got -0.5"},
+      {"NotANumber", Rl("  lambda: .nan\n"), "s.yaml:4:11: rl.lambda: want a finite number, got .nan"},
+      {"Infinity", Rl("  lambda: .inf\n"), "s.yaml:4:11: rl.lambda: want a finite number, got .inf"},
+      {"Overflow", Rl("  lambda: 1e999\n"), "s.yaml:4:11: rl.lambda: want a finite number, got \"1e999\""},
+      {"YesForTrue", Rl("  target_in_group: yes\n"),
+       "s.yaml:4:20: rl.target_in_group: want true or false, got \"yes\""},
+      {"BadTime", "kind: sft\ndata: d\ntime_limit_s: 5 minutes\n",
+       "s.yaml:3:15: time_limit_s: want a number of seconds, or a time such as 90s, 15m, 1h30m, got \"5 minutes\""},
+      {"ValueForASection", "kind: rl\ndata: d\nrl: 5\n",
+       "s.yaml:3:5: rl: want a section: keys and values, indented below"},
+      {"ListForAValue", Rl("  steps: [1, 2]\n"), "s.yaml:4:10: rl.steps: want a whole number, got a list"},
+      {"SectionForAValue", Rl("  steps: {a: 1}\n"), "s.yaml:4:10: rl.steps: want a whole number, got a section"},
+      {"NothingForAValue", Rl("  steps:\n"),
+       "s.yaml:4:3: rl.steps: want a whole number, got nothing; leave the key out to get the default"},
+      {"KeyTwice", "kind: sft\ndata: d\ndata: e\n", "s.yaml:3:1: key data is given twice; first on line 2"},
+      {"Alias", "kind: sft\nname: &a x\ndata: *a\n", "s.yaml:3:7: aliases are not allowed here; write the value out"},
+      {"Tag", "kind: !!python/object sft\ndata: d\n",
+       "s.yaml:1:7: tags are not allowed here (tag:yaml.org,2002:python/object); write the plain value"},
+      {"TwoDocuments", "kind: sft\ndata: d\n---\nkind: rl\n",
+       "s.yaml:4:1: a second document begins here; a file holds one job spec"},
+      {"TooDeep", deep, "s.yaml:3:66: nested deeper than 16 levels; this is not a job spec"},
+      {"ComplexKey", "? [a, b]\n: c\n", "s.yaml:1:3: a key must be a plain word"},
+      {"ColonWithoutQuotes", "kind: sft\ndata: a: b\n",
+       "s.yaml:2:8: not valid YAML: a ':' where no value may stand (missing quotes?)"},
+      {"BadIndentation", "kind: sft\n  data: d\n",
+       "s.yaml:2:7: not valid YAML: a ':' where no value may stand (missing quotes?)"},
+      {"ControlCharacter", "kind: sft\ndata: \"a\\nb\"\n",
+       "s.yaml:2:1: data: want text on one line without control characters"},
+      {"ZeroByte", std::string("kind: sft\0", 10), "s.yaml: byte 9 is zero; this is not a text file"},
+      {"DataMissing", "kind: sft\n",
+       "s.yaml: data: required: a job of kind sft needs the folder of a prepared data set"},
+      {"EventsMissing", "kind: prepare\nprepare:\n  max_history: 10\n",
+       "s.yaml:2:1: prepare.events: required, but not given"},
+      {"ModelMissing", "kind: evaluate\ndata: d\n",
+       "s.yaml: model.path: required: a job of kind evaluate needs the folder of a trained model"},
+      {"SectionOfAnotherKind", "kind: sft\ndata: d\nrl:\n  steps: 3\n",
+       "s.yaml:3:1: rl: a job of kind sft does not read this; remove it"},
+      {"DataForPrepare", "kind: prepare\ndata: d\nprepare: {events: e}\n",
+       "s.yaml:2:1: data: a job of kind prepare does not read this; remove it"},
+      {"PathBesideANewModel", "kind: sft\ndata: d\nmodel:\n  path: m\n  layers: 2\n",
+       "s.yaml:5:3: model.layers: describes a new model, but model.path names one that exists; remove one of the two"},
+      {"HeadsAndKvHeads", "kind: sft\ndata: d\nmodel:\n  heads: 4\n  kv_heads: 3\n",
+       "s.yaml:5:3: model.kv_heads: heads must be a multiple of kv_heads, but 4 heads do not divide into 3"},
+      {"ZeroKvHeads", "kind: sft\ndata: d\nmodel:\n  kv_heads: 0\n",
+       "s.yaml:4:3: model.kv_heads: want 1 to 256, got 0"},
+      {"WidthAndHeads", "kind: sft\ndata: d\nmodel:\n  hidden_size: 130\n",
+       "s.yaml:4:3: model.hidden_size: hidden_size 130 does not divide into 4 heads; change one of them, or give "
+       "head_dim"},
+      {"OddHeads", "kind: sft\ndata: d\nmodel:\n  head_dim: 7\n",
+       "s.yaml:4:3: model.head_dim: rotary positions turn pairs of numbers, so the width of a head must be even, got "
+       "7"},
+      {"StepsOfBrokenLeases", Rl("  groups_per_step: 60\n"),
+       "s.yaml:4:3: rl.groups_per_step: a step is made of whole leases, but 60 groups do not divide into leases of 8; "
+       "use 56 or 64"},
+      {"TooManyNegatives", Rl("  group_size: 6\n"),
+       "s.yaml:4:3: rl.group_size: 4 negatives cannot all rank in the bottom zone of ceil(rho * group_size) = 3 "
+       "places, "
+       "so the gate could never open; want at most 3 negatives, or a larger rho"},
+      {"NoHead", Rl("  gate: {tau: 0}\n"),
+       "s.yaml:4:10: rl.gate.tau: the head has ceil(tau * group_size) = 0 places, so the gate could never open; raise "
+       "tau"},
+      {"LeaseOfOne", Rl("  lease_groups: 1\n"),
+       "s.yaml:4:3: rl.lease_groups: negatives come from the other groups of a lease, which hold 0 completions, so 4 "
+       "cannot be drawn and the gate could never open; raise lease_groups"},
+      {"PatienceInRl", Rl("  validation: {patience: 3}\n"),
+       "s.yaml:4:16: rl.validation.patience: only sft ends by patience; remove it"},
+      {"NothingToTrainOn",
+       "kind: prepare\nprepare: {events: e, split: chronological, test_fraction: 0.5, validation_fraction: 0.5}\n",
+       "s.yaml:2:44: prepare.test_fraction: validation_fraction and test_fraction together leave no events for "
+       "training"},
+      {"IndexBesideLevels", "kind: prepare\nprepare:\n  events: e\n  sids: {index: i.json, levels: 4}\n",
+       "s.yaml:4:25: prepare.sids.levels: describes how semantic IDs are made, but prepare.sids.index names a file of "
+       "them; remove one of the two"},
+      {"ManyAtOnce", "kind: rl\nseed: x\nrl:\n  stepz: 1\n  group_size: 1\n  gate:\n    ties: fair\n",
+       "s.yaml: data: required: a job of kind rl needs the folder of a prepared data set\n"
+       "s.yaml:2:7: seed: want a whole number from 0 to 18446744073709551615, got \"x\"\n"
+       "s.yaml:4:3: rl.stepz: unknown key; did you mean steps?\n"
+       "s.yaml:5:3: rl.group_size: want 2 to 1024, got 1\n"
+       "s.yaml:7:11: rl.gate.ties: want one of pessimistic, average; got \"fair\""},
+  };
+}
+
+class BadSpecsTest : public testing::TestWithParam<BadSpec> {};
+
+TEST_P(BadSpecsTest, IsRefusedInTheseWords) {
+  const auto spec = ResolveSpec(GetParam().yaml, "s.yaml");
+  ASSERT_FALSE(spec.ok());
+  EXPECT_EQ(spec.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(std::string(spec.status().message()), GetParam().message);
+}
+
+INSTANTIATE_TEST_SUITE_P(Corpus, BadSpecsTest, testing::ValuesIn(Corpus()),
+                         [](const testing::TestParamInfo<BadSpec>& info) { return std::string(info.param.name); });
+
+TEST(SpecLimitsTest, TextBeyondTheLimitIsRefusedUnread) {
+  const std::string text(kMaxSpecBytes + 1, '#');
+  EXPECT_EQ(ResolveSpec(text, "big.yaml").status().message(),
+            "big.yaml: a job spec has at most 1048576 bytes, this one has 1048577");
+}
+
+TEST(SpecLimitsTest, TooManyValuesAreRefused) {
+  std::string text = "kind: sft\n";
+  for (int i = 0; i < 12000; ++i) absl::StrAppend(&text, "k", i, ": 1\n");
+  EXPECT_EQ(ResolveSpec(text, "long.yaml").status().message(),
+            "long.yaml:5000:8: more than 10000 values; this is not a job spec");
+}
+
+}  // namespace
+}  // namespace sluice
