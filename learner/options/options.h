@@ -20,6 +20,7 @@ struct OptimizerOptions {
   double beta2 = 0.95;
   double epsilon = 1e-8;
   double clip_norm = 1;
+  bool operator==(const OptimizerOptions&) const = default;
 };
 
 struct ValidationOptions {
@@ -27,11 +28,13 @@ struct ValidationOptions {
   int users = 2000;  // 0: all
   int beams = 20;
   int patience = 0;
+  bool operator==(const ValidationOptions&) const = default;
 };
 
 struct CheckpointOptions {
   int every = 50;
   int keep = 2;
+  bool operator==(const CheckpointOptions&) const = default;
 };
 
 struct ModelOptions {
@@ -47,6 +50,7 @@ struct ModelOptions {
   double rope_theta = 10000;
   bool merged_encoder = true;
   bool item_embedding = true;
+  bool operator==(const ModelOptions&) const = default;
 };
 
 struct SftOptions {
@@ -58,6 +62,7 @@ struct SftOptions {
   double delete_probability = 0.3;
   OptimizerOptions optimizer;
   ValidationOptions validation;
+  bool operator==(const SftOptions&) const = default;
 };
 
 enum class ObjectiveKind { kGated, kNllOnly, kGrpoOnly, kMixture };
@@ -79,6 +84,7 @@ struct GateOptions {
   bool use_head = true;
   bool use_suppression = true;
   GateNormalization normalization = GateNormalization::kAll;
+  bool operator==(const GateOptions&) const = default;
 };
 
 struct RewardOptions {
@@ -86,6 +92,7 @@ struct RewardOptions {
   std::string head = "score";
   bool mean_of_items = false;
   double deadline_s = 5;
+  bool operator==(const RewardOptions&) const = default;
 };
 
 struct RlOptions {
@@ -114,6 +121,7 @@ struct RlOptions {
   OnFailure on_reward_outage = OnFailure::kHold;
   double operational_share = 0.2;
   int operational_steps = 50;
+  bool operator==(const RlOptions&) const = default;
 };
 
 struct EvaluateOptions {
@@ -123,6 +131,7 @@ struct EvaluateOptions {
   int unconstrained_beams = 10;
   bool exclude_history = true;
   bool baseline = true;
+  bool operator==(const EvaluateOptions&) const = default;
 };
 
 struct SidOptions {
@@ -133,6 +142,7 @@ struct SidOptions {
   bool unique_level = true;
   int vector_dim = 64;
   int iterations = 30;
+  bool operator==(const SidOptions&) const = default;
 };
 
 struct RankerTrainingOptions {
@@ -145,6 +155,7 @@ struct RankerTrainingOptions {
   double learning_rate = 1e-3;
   int batch_users = 128;
   double time_limit_s = 0;
+  bool operator==(const RankerTrainingOptions&) const = default;
 };
 
 struct PrepareOptions {
@@ -164,6 +175,7 @@ struct PrepareOptions {
   std::string output;
   SidOptions sids;
   RankerTrainingOptions ranker;
+  bool operator==(const PrepareOptions&) const = default;
 };
 
 enum class JobKind { kPrepare, kSft, kRl, kEvaluate };
@@ -180,6 +192,7 @@ struct JobOptions {
   RlOptions rl;
   EvaluateOptions evaluate;
   CheckpointOptions checkpoint;
+  bool operator==(const JobOptions&) const = default;
 };
 
 }  // namespace sluice::learner

@@ -1,0 +1,269 @@
+#include "learner/rpc/options_from_spec.h"
+
+#include <string>
+
+#include "common/spec/spec.h"
+#include "common/status/status.h"
+
+namespace sluice::learner {
+namespace {
+
+// Enums arrive checked: CompleteSpec refuses any other value.
+
+std::string ArchitectureName(v1::Architecture architecture) {
+  switch (architecture) {
+    case v1::ARCHITECTURE_QWEN2:
+      return "qwen2";
+    case v1::ARCHITECTURE_LLAMA:
+      return "llama";
+    default:
+      return "qwen3";
+  }
+}
+
+std::string FormatName(v1::InputFormat format) {
+  switch (format) {
+    case v1::INPUT_FORMAT_INTER:
+      return "inter";
+    case v1::INPUT_FORMAT_JSON:
+      return "json";
+    case v1::INPUT_FORMAT_CSV:
+      return "csv";
+    default:
+      return "auto";
+  }
+}
+
+JobKind Convert(v1::JobKind kind) {
+  switch (kind) {
+    case v1::JOB_KIND_PREPARE:
+      return JobKind::kPrepare;
+    case v1::JOB_KIND_RL:
+      return JobKind::kRl;
+    case v1::JOB_KIND_EVALUATE:
+      return JobKind::kEvaluate;
+    default:
+      return JobKind::kSft;
+  }
+}
+
+ObjectiveKind Convert(v1::Objective objective) {
+  switch (objective) {
+    case v1::OBJECTIVE_NLL_ONLY:
+      return ObjectiveKind::kNllOnly;
+    case v1::OBJECTIVE_GRPO_ONLY:
+      return ObjectiveKind::kGrpoOnly;
+    case v1::OBJECTIVE_MIXTURE:
+      return ObjectiveKind::kMixture;
+    default:
+      return ObjectiveKind::kGated;
+  }
+}
+
+OnFailure Convert(v1::OnFailure on_failure) {
+  switch (on_failure) {
+    case v1::ON_FAILURE_NLL_ONLY:
+      return OnFailure::kNllOnly;
+    case v1::ON_FAILURE_FAIL:
+      return OnFailure::kFail;
+    default:
+      return OnFailure::kHold;
+  }
+}
+
+SamplerKind Convert(v1::Sampler sampler) {
+  return sampler == v1::SAMPLER_SAMPLE ? SamplerKind::kSample : SamplerKind::kBeam;
+}
+
+LogProbSpace Convert(v1::LogProbSpace space) {
+  return space == v1::LOG_PROB_SPACE_FULL ? LogProbSpace::kFull : LogProbSpace::kTrie;
+}
+
+NllReduction Convert(v1::NllReduction reduction) {
+  return reduction == v1::NLL_REDUCTION_SUM ? NllReduction::kSum : NllReduction::kMean;
+}
+
+DifficultyMode Convert(v1::DifficultyMode mode) {
+  return mode == v1::DIFFICULTY_MODE_TEACHER_FORCED ? DifficultyMode::kTeacherForced : DifficultyMode::kList;
+}
+
+GateTies Convert(v1::GateTies ties) {
+  return ties == v1::GATE_TIES_AVERAGE ? GateTies::kAverage : GateTies::kPessimistic;
+}
+
+GateZone Convert(v1::GateZone zone) { return zone == v1::GATE_ZONE_POOL ? GateZone::kPool : GateZone::kGroup; }
+
+GateNormalization Convert(v1::GateNormalization normalization) {
+  return normalization == v1::GATE_NORMALIZATION_ADMITTED ? GateNormalization::kAdmitted : GateNormalization::kAll;
+}
+
+void Copy(const v1::OptimizerSpec& spec, OptimizerOptions* options) {
+  if (spec.has_learning_rate()) options->learning_rate = spec.learning_rate();
+  if (spec.has_warmup_fraction()) options->warmup_fraction = spec.warmup_fraction();
+  if (spec.has_final_fraction()) options->final_fraction = spec.final_fraction();
+  if (spec.has_weight_decay()) options->weight_decay = spec.weight_decay();
+  if (spec.has_beta1()) options->beta1 = spec.beta1();
+  if (spec.has_beta2()) options->beta2 = spec.beta2();
+  if (spec.has_clip_norm()) options->clip_norm = spec.clip_norm();
+}
+
+void Copy(const v1::ValidationSpec& spec, ValidationOptions* options) {
+  if (spec.has_every()) options->every = spec.every();
+  if (spec.has_users()) options->users = spec.users();
+  if (spec.has_beams()) options->beams = spec.beams();
+  if (spec.has_patience()) options->patience = spec.patience();
+}
+
+void Copy(const v1::CheckpointSpec& spec, CheckpointOptions* options) {
+  if (spec.has_every()) options->every = spec.every();
+  if (spec.has_keep()) options->keep = spec.keep();
+}
+
+void Copy(const v1::ModelSpec& spec, ModelOptions* options) {
+  if (spec.has_path()) options->path = spec.path();
+  if (spec.has_architecture()) options->architecture = ArchitectureName(spec.architecture());
+  if (spec.has_hidden_size()) options->hidden_size = spec.hidden_size();
+  if (spec.has_layers()) options->layers = spec.layers();
+  if (spec.has_heads()) options->heads = spec.heads();
+  if (spec.has_kv_heads()) options->kv_heads = spec.kv_heads();
+  if (spec.has_head_dim()) options->head_dim = spec.head_dim();
+  if (spec.has_intermediate_size()) options->intermediate_size = spec.intermediate_size();
+  if (spec.has_tie_embeddings()) options->tie_embeddings = spec.tie_embeddings();
+  if (spec.has_rope_theta()) options->rope_theta = spec.rope_theta();
+  if (spec.has_encoder()) options->merged_encoder = spec.encoder() == v1::PROMPT_ENCODER_MERGED;
+  if (spec.has_item_embedding()) options->item_embedding = spec.item_embedding();
+}
+
+void Copy(const v1::SidSpec& spec, SidOptions* options) {
+  if (spec.has_index()) options->index = spec.index();
+  if (spec.has_item_vectors()) options->item_vectors = spec.item_vectors();
+  if (spec.has_levels()) options->levels = spec.levels();
+  if (spec.has_codes()) options->codes = spec.codes();
+  if (spec.has_unique_level()) options->unique_level = spec.unique_level();
+  if (spec.has_vector_dim()) options->vector_dim = spec.vector_dim();
+  if (spec.has_iterations()) options->iterations = spec.iterations();
+}
+
+void Copy(const v1::RankerTrainingSpec& spec, RankerTrainingOptions* options) {
+  if (spec.has_sequential()) options->sequential = spec.sequential();
+  if (spec.has_hidden_size()) options->hidden_size = spec.hidden_size();
+  if (spec.has_layers()) options->layers = spec.layers();
+  if (spec.has_heads()) options->heads = spec.heads();
+  if (spec.has_dropout()) options->dropout = spec.dropout();
+  if (spec.has_passes()) options->passes = spec.passes();
+  if (spec.has_learning_rate()) options->learning_rate = spec.learning_rate();
+  if (spec.has_batch_users()) options->batch_users = spec.batch_users();
+  if (spec.has_time_limit_s()) options->time_limit_s = spec.time_limit_s();
+}
+
+void Copy(const v1::PrepareSpec& spec, PrepareOptions* options) {
+  if (spec.has_events()) options->events = spec.events();
+  if (spec.has_format()) options->format = FormatName(spec.format());
+  if (spec.has_user_column()) options->user_column = spec.user_column();
+  if (spec.has_item_column()) options->item_column = spec.item_column();
+  if (spec.has_rating_column()) options->rating_column = spec.rating_column();
+  if (spec.has_timestamp_column()) options->timestamp_column = spec.timestamp_column();
+  if (spec.has_min_rating()) options->min_rating = spec.min_rating();
+  if (spec.has_min_user_events()) options->min_user_events = spec.min_user_events();
+  if (spec.has_min_item_events()) options->min_item_events = spec.min_item_events();
+  if (spec.has_split()) options->leave_one_out = spec.split() == v1::SPLIT_KIND_LEAVE_ONE_OUT;
+  if (spec.has_validation_fraction()) options->validation_fraction = spec.validation_fraction();
+  if (spec.has_test_fraction()) options->test_fraction = spec.test_fraction();
+  if (spec.has_max_history()) options->max_history = spec.max_history();
+  if (spec.has_output()) options->output = spec.output();
+  Copy(spec.sids(), &options->sids);
+  Copy(spec.ranker(), &options->ranker);
+}
+
+void Copy(const v1::SftSpec& spec, SftOptions* options) {
+  if (spec.has_passes()) options->passes = spec.passes();
+  if (spec.has_targets_per_step()) options->targets_per_step = spec.targets_per_step();
+  if (spec.has_dropout()) options->dropout = spec.dropout();
+  if (spec.has_reverse_probability()) options->reverse_probability = spec.reverse_probability();
+  if (spec.has_delete_sequence_probability()) options->delete_sequence_probability = spec.delete_sequence_probability();
+  if (spec.has_delete_probability()) options->delete_probability = spec.delete_probability();
+  Copy(spec.optimizer(), &options->optimizer);
+  Copy(spec.validation(), &options->validation);
+}
+
+void Copy(const v1::GateSpec& spec, GateOptions* options) {
+  if (spec.has_tau()) options->tau = spec.tau();
+  if (spec.has_rho()) options->rho = spec.rho();
+  if (spec.has_negatives()) options->negatives = spec.negatives();
+  if (spec.has_difficulty()) options->difficulty = Convert(spec.difficulty());
+  if (spec.has_ties()) options->ties = Convert(spec.ties());
+  if (spec.has_zone()) options->zone = Convert(spec.zone());
+  if (spec.has_use_difficulty()) options->use_difficulty = spec.use_difficulty();
+  if (spec.has_use_head()) options->use_head = spec.use_head();
+  if (spec.has_use_suppression()) options->use_suppression = spec.use_suppression();
+  if (spec.has_normalization()) options->normalization = Convert(spec.normalization());
+}
+
+void Copy(const v1::RewardSpec& spec, RewardOptions* options) {
+  if (spec.has_ranker()) options->ranker = spec.ranker();
+  if (spec.has_head()) options->head = spec.head();
+  if (spec.has_mean_of_items()) options->mean_of_items = spec.mean_of_items();
+  if (spec.has_deadline_s()) options->deadline_s = spec.deadline_s();
+}
+
+void Copy(const v1::RlSpec& spec, RlOptions* options) {
+  if (spec.has_steps()) options->steps = spec.steps();
+  if (spec.has_groups_per_step()) options->groups_per_step = spec.groups_per_step();
+  if (spec.has_group_size()) options->group_size = spec.group_size();
+  if (spec.has_objective()) options->objective = Convert(spec.objective());
+  if (spec.has_lambda()) options->lambda = spec.lambda();
+  if (spec.has_negative_weight()) options->negative_weight = spec.negative_weight();
+  if (spec.has_target_in_group()) options->target_in_group = spec.target_in_group();
+  if (spec.has_exclude_history()) options->exclude_history = spec.exclude_history();
+  if (spec.has_sampler()) options->sampler = Convert(spec.sampler());
+  if (spec.has_temperature()) options->temperature = spec.temperature();
+  if (spec.has_grpo_space()) options->grpo_space = Convert(spec.grpo_space());
+  if (spec.has_nll_space()) options->nll_space = Convert(spec.nll_space());
+  if (spec.has_nll_reduction()) options->nll_reduction = Convert(spec.nll_reduction());
+  Copy(spec.gate(), &options->gate);
+  Copy(spec.reward(), &options->reward);
+  Copy(spec.optimizer(), &options->optimizer);
+  Copy(spec.validation(), &options->validation);
+  if (spec.has_dropout()) options->dropout = spec.dropout();
+  if (spec.has_staleness()) options->staleness = spec.staleness();
+  if (spec.has_lease_groups()) options->lease_groups = spec.lease_groups();
+  if (spec.has_lease_deadline_s()) options->lease_deadline_s = spec.lease_deadline_s();
+  if (spec.has_max_attempts()) options->max_attempts = spec.max_attempts();
+  if (spec.has_on_reward_outage()) options->on_reward_outage = Convert(spec.on_reward_outage());
+  if (spec.has_operational_share()) options->operational_share = spec.operational_share();
+  if (spec.has_operational_steps()) options->operational_steps = spec.operational_steps();
+}
+
+void Copy(const v1::EvaluateSpec& spec, EvaluateOptions* options) {
+  if (spec.has_split()) options->test_split = spec.split() == v1::EvaluateSpec::SPLIT_TEST;
+  if (spec.has_users()) options->users = spec.users();
+  if (spec.has_beams()) options->beams = spec.beams();
+  if (spec.has_unconstrained_beams()) options->unconstrained_beams = spec.unconstrained_beams();
+  if (spec.has_exclude_history()) options->exclude_history = spec.exclude_history();
+  if (spec.has_baseline()) options->baseline = spec.baseline();
+}
+
+}  // namespace
+
+JobOptions CopyOptions(const v1::JobSpec& effective) {
+  JobOptions options;
+  if (effective.has_name()) options.name = effective.name();
+  if (effective.has_kind()) options.kind = Convert(effective.kind());
+  if (effective.has_seed()) options.seed = effective.seed();
+  if (effective.has_data()) options.data = effective.data();
+  if (effective.has_time_limit_s()) options.time_limit_s = effective.time_limit_s();
+  Copy(effective.model(), &options.model);
+  Copy(effective.prepare(), &options.prepare);
+  Copy(effective.sft(), &options.sft);
+  Copy(effective.rl(), &options.rl);
+  Copy(effective.evaluate(), &options.evaluate);
+  Copy(effective.checkpoint(), &options.checkpoint);
+  return options;
+}
+
+absl::StatusOr<JobOptions> OptionsFromSpec(const v1::JobSpec& spec) {
+  SLUICE_ASSIGN_OR_RETURN(const v1::JobSpec effective, CompleteSpec(spec));
+  return CopyOptions(effective);
+}
+
+}  // namespace sluice::learner

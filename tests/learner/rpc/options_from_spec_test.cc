@@ -1,0 +1,185 @@
+#include "learner/rpc/options_from_spec.h"
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "common/spec/spec.h"
+#include "common/spec/spec_fields.h"
+
+namespace sluice::learner {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
+// Sets a scalar to something other than what it holds.
+void Change(Message* message, const FieldDescriptor* field) {
+  const auto& reflection = *message->GetReflection();
+  switch (field->cpp_type()) {
+    case FieldDescriptor::CPPTYPE_INT32:
+      return reflection.SetInt32(message, field, reflection.GetInt32(*message, field) + 1);
+    case FieldDescriptor::CPPTYPE_UINT64:
+      return reflection.SetUInt64(message, field, reflection.GetUInt64(*message, field) + 1);
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return reflection.SetDouble(message, field, reflection.GetDouble(*message, field) + 0.015625);
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return reflection.SetBool(message, field, !reflection.GetBool(*message, field));
+    case FieldDescriptor::CPPTYPE_STRING:
+      return reflection.SetString(message, field, reflection.GetString(*message, field) + "x");
+    case FieldDescriptor::CPPTYPE_ENUM: {
+      const int values = field->enum_type()->value_count() - 1;  // without the unspecified one
+      return reflection.SetEnumValue(message, field, reflection.GetEnumValue(*message, field) % values + 1);
+    }
+    default:
+      FAIL() << field->full_name();
+  }
+}
+
+// Calls `visit` with the path and place of every scalar below `message`.
+void VisitScalars(Message* message, const std::string& path,
+                  const std::function<void(const std::string&, Message*, const FieldDescriptor*)>& visit) {
+  for (int i = 0; i < message->GetDescriptor()->field_count(); ++i) {
+    const FieldDescriptor* field = message->GetDescriptor()->field(i);
+    const std::string field_path = JoinSpecPath(path, field->name());
+    if (IsSection(*field)) {
+      VisitScalars(message->GetReflection()->MutableMessage(message, field), field_path, visit);
+    } else {
+      visit(field_path, message, field);
+    }
+  }
+}
+
+// Every section with its defaults, as no job has them together.
+v1::JobSpec Everything() {
+  v1::JobSpec all;
+  for (const char* text : {"kind: rl\ndata: d\n", "kind: sft\ndata: d\n", "kind: evaluate\ndata: d\nmodel: {path: m}\n",
+                           "kind: prepare\nprepare: {events: e.csv}\n"}) {
+    all.MergeFrom(ResolveSpec(text, "s.yaml").value().effective);
+  }
+  return all;
+}
+
+TEST(OptionsFromSpecTest, EveryKeyOfTheSpecReachesTheOptions) {
+  v1::JobSpec spec = Everything();
+  const JobOptions before = CopyOptions(spec);
+  std::vector<JobOptions> changed;
+  VisitScalars(&spec, "", [&](const std::string& path, Message* section, const FieldDescriptor* field) {
+    const std::unique_ptr<Message> kept(section->New());
+    kept->CopyFrom(*section);
+    Change(section, field);
+    const JobOptions after = CopyOptions(spec);
+    EXPECT_FALSE(after == before) << path << " changes nothing";
+    for (const JobOptions& other : changed) EXPECT_FALSE(after == other) << path << " does what another key does";
+    changed.push_back(after);
+    section->CopyFrom(*kept);
+  });
+  EXPECT_GT(changed.size(), 90u);
+}
+
+TEST(OptionsFromSpecTest, DefaultsOfSpecAndOptionsAgree) {
+  JobOptions want;
+  EXPECT_TRUE(CopyOptions(v1::JobSpec()) == want);
+
+  const absl::StatusOr<JobOptions> rl = OptionsFromSpec(ResolveSpec("kind: rl\ndata: d\n", "s.yaml").value().given);
+  ASSERT_TRUE(rl.ok()) << rl.status();
+  want.kind = JobKind::kRl;
+  want.data = "d";
+  EXPECT_TRUE(*rl == want);
+
+  const absl::StatusOr<JobOptions> prepare =
+      OptionsFromSpec(ResolveSpec("kind: prepare\nprepare: {events: e}\n", "s.yaml").value().given);
+  ASSERT_TRUE(prepare.ok());
+  want.kind = JobKind::kPrepare;
+  want.data = "";
+  want.prepare.events = "e";
+  EXPECT_TRUE(*prepare == want);
+
+  const absl::StatusOr<JobOptions> evaluate =
+      OptionsFromSpec(ResolveSpec("kind: evaluate\ndata: d\nmodel: {path: m}\n", "s.yaml").value().given);
+  ASSERT_TRUE(evaluate.ok());
+  want = JobOptions();
+  want.kind = JobKind::kEvaluate;
+  want.data = "d";
+  want.model.path = "m";
+  EXPECT_TRUE(*evaluate == want);
+}
+
+TEST(OptionsFromSpecTest, ValuesArriveWhereTheyBelong) {
+  const auto spec = ResolveSpec(R"(
+kind: rl
+name: n
+seed: 5
+data: d
+time_limit_s: 60
+model: {architecture: llama, hidden_size: 64, layers: 3, heads: 8, kv_heads: 2, encoder: codes}
+rl:
+  steps: 11
+  groups_per_step: 24
+  group_size: 12
+  objective: mixture
+  sampler: sample
+  grpo_space: full
+  nll_space: trie
+  nll_reduction: sum
+  staleness: 1
+  on_reward_outage: fail
+  gate: {tau: 0.25, rho: 0.75, negatives: 2, difficulty: teacher_forced, ties: average, zone: pool, normalization: admitted}
+  reward: {ranker: sequential, head: click, deadline_s: 2}
+  optimizer: {learning_rate: 0.5, beta1: 0.25}
+checkpoint: {every: 7, keep: 3}
+)",
+                                "s.yaml");
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  const JobOptions options = OptionsFromSpec(spec->given).value();
+  JobOptions want;
+  want.kind = JobKind::kRl;
+  want.name = "n";
+  want.seed = 5;
+  want.data = "d";
+  want.time_limit_s = 60;
+  want.model.architecture = "llama";
+  want.model.hidden_size = 64;
+  want.model.layers = 3;
+  want.model.heads = 8;
+  want.model.kv_heads = 2;
+  want.model.merged_encoder = false;
+  want.rl.steps = 11;
+  want.rl.groups_per_step = 24;
+  want.rl.group_size = 12;
+  want.rl.objective = ObjectiveKind::kMixture;
+  want.rl.sampler = SamplerKind::kSample;
+  want.rl.grpo_space = LogProbSpace::kFull;
+  want.rl.nll_space = LogProbSpace::kTrie;
+  want.rl.nll_reduction = NllReduction::kSum;
+  want.rl.staleness = 1;
+  want.rl.on_reward_outage = OnFailure::kFail;
+  want.rl.gate.tau = 0.25;
+  want.rl.gate.rho = 0.75;
+  want.rl.gate.negatives = 2;
+  want.rl.gate.difficulty = DifficultyMode::kTeacherForced;
+  want.rl.gate.ties = GateTies::kAverage;
+  want.rl.gate.zone = GateZone::kPool;
+  want.rl.gate.normalization = GateNormalization::kAdmitted;
+  want.rl.reward.ranker = "sequential";
+  want.rl.reward.head = "click";
+  want.rl.reward.deadline_s = 2;
+  want.rl.optimizer.learning_rate = 0.5;
+  want.rl.optimizer.beta1 = 0.25;
+  want.checkpoint.every = 7;
+  want.checkpoint.keep = 3;
+  EXPECT_TRUE(options == want);
+}
+
+TEST(OptionsFromSpecTest, ABadSpecIsRefused) {
+  v1::JobSpec spec;
+  spec.set_kind(v1::JOB_KIND_SFT);
+  EXPECT_EQ(OptionsFromSpec(spec).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace sluice::learner
