@@ -21,8 +21,7 @@ namespace sluice::actor {
 // every group if the whole answer is in doubt. A group that the server could
 // not score: kRejected (bad input), kInvalid (not finite), kUnavailable (the
 // ranker failed). Only kOk carries heads, and all their numbers are finite.
-void ApplyScores(const RewardRequest& request,
-                 const absl::StatusOr<RewardResponse>& response,
+void ApplyScores(const RewardRequest& request, const absl::StatusOr<RewardResponse>& response,
                  absl::Span<ScoredGroup* const> groups);
 
 }  // namespace sluice::actor

@@ -37,14 +37,13 @@ class Decoder {
       absl::Status status;
       std::vector<Completion> completions;  // [G], fewer if the catalog holds
                                             // too few allowed leaves
-      Completion
-          target;  // teacher-forced; no tokens if the prompt has no target
+      Completion target;                    // teacher-forced; no tokens if the prompt has no target
     };
     // seeds[b]: the only source of chance of prompt b. An error fails the whole
     // block.
-    virtual absl::StatusOr<std::vector<Sampled>> Sample(
-        absl::Span<const LeasedPrompt> prompts, const DecodeSettings& settings,
-        absl::Span<const uint64_t> seeds) = 0;
+    virtual absl::StatusOr<std::vector<Sampled>> Sample(absl::Span<const LeasedPrompt> prompts,
+                                                        const DecodeSettings& settings,
+                                                        absl::Span<const uint64_t> seeds) = 0;
 
     struct Beams {
       absl::Status status;
@@ -53,9 +52,9 @@ class Decoder {
     };
     // Beams for evaluation, descending by log-probability in
     // settings.beam_space; a width of 0 asks for none.
-    virtual absl::StatusOr<std::vector<Beams>> Decode(
-        absl::Span<const LeasedPrompt> prompts, const DecodeSettings& settings,
-        int constrained_beams, int unconstrained_beams) = 0;
+    virtual absl::StatusOr<std::vector<Beams>> Decode(absl::Span<const LeasedPrompt> prompts,
+                                                      const DecodeSettings& settings, int constrained_beams,
+                                                      int unconstrained_beams) = 0;
   };
 
   // The latest verified weights; null before the first.

@@ -16,11 +16,11 @@ namespace sluice::actor {
 // How the groups of a job are produced.
 struct DecodeSettings {
   SamplerKind sampler = SamplerKind::kBeam;
-  int group_size = 16;          // G
-  double temperature = 1;       // of sampling; beams ignore it
-  bool exclude_history = true;  // leaves of history items are never produced
-  bool target_in_group = true;  // the target takes the place of the last
-                                // completion if the sampler missed it
+  int group_size = 16;                            // G
+  double temperature = 1;                         // of sampling; beams ignore it
+  bool exclude_history = true;                    // leaves of history items are never produced
+  bool target_in_group = true;                    // the target takes the place of the last
+                                                  // completion if the sampler missed it
   LogProbSpace beam_space = LogProbSpace::kFull;  // what beams are ordered by
 };
 
@@ -28,11 +28,9 @@ struct DecodeSettings {
 struct RewardSettings {
   bool enabled = true;  // false: the objective needs no scores
   std::string ranker;
-  int negatives = 4;  // M
-  bool mean_of_items =
-      false;  // a leaf with several items scores as their mean, not the best
-  absl::Duration deadline =
-      absl::Seconds(5);  // of one scoring call, retries included
+  int negatives = 4;                           // M
+  bool mean_of_items = false;                  // a leaf with several items scores as their mean, not the best
+  absl::Duration deadline = absl::Seconds(5);  // of one scoring call, retries included
 };
 
 // What stays the same over a job's leases.
@@ -63,10 +61,9 @@ struct LeaseBlock {
   uint64_t lease_id = 0;
   LeaseKind kind = LeaseKind::kRollout;
   uint64_t policy_version = 0;
-  bool exact_version = false;  // false: any later version will do
-  absl::Time deadline =
-      absl::InfiniteFuture();  // receipt plus the lease's time
-  uint64_t seed = 0;           // of the whole block
+  bool exact_version = false;                    // false: any later version will do
+  absl::Time deadline = absl::InfiniteFuture();  // receipt plus the lease's time
+  uint64_t seed = 0;                             // of the whole block
   std::vector<LeasedPrompt> prompts;
   int constrained_beams = 0;    // kDecode
   int unconstrained_beams = 0;  // kDecode
@@ -74,9 +71,8 @@ struct LeaseBlock {
 
 // A prompt given back without a result.
 struct Abandoned {
-  std::string reason;  // one sentence
-  bool bad_data =
-      false;  // the record itself is bad: another attempt cannot help
+  std::string reason;     // one sentence
+  bool bad_data = false;  // the record itself is bad: another attempt cannot help
 };
 
 // What became of one prompt of a block.

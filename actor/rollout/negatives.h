@@ -18,9 +18,8 @@ namespace sluice::actor {
 // A function of its arguments alone.
 //
 //   generated: [B][*] leaves of each prompt's completions, duplicates allowed.
-std::vector<int32_t> DrawNegatives(
-    absl::Span<const std::vector<int32_t>> generated, size_t own,
-    int32_t target_leaf, int count, uint64_t seed);
+std::vector<int32_t> DrawNegatives(absl::Span<const std::vector<int32_t>> generated, size_t own, int32_t target_leaf,
+                                   int count, uint64_t seed);
 
 }  // namespace sluice::actor
 

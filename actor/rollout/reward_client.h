@@ -18,10 +18,9 @@ struct GroupToScore {
   uint64_t ordinal = 0;
   uint32_t attempt = 0;
   int32_t user = -1;
-  std::vector<int32_t> history;  // item ids, oldest first
-  int32_t target = -1;           // item id; -1: none
-  std::vector<std::vector<int32_t>>
-      candidates;  // items of each leaf: completions, then negatives
+  std::vector<int32_t> history;                  // item ids, oldest first
+  int32_t target = -1;                           // item id; -1: none
+  std::vector<std::vector<int32_t>> candidates;  // items of each leaf: completions, then negatives
 };
 
 struct RewardRequest {
@@ -66,8 +65,7 @@ class RewardClient {
   // One call, no retries of its own; the answer is passed on unchecked. Must
   // return by `deadline` (DeadlineExceeded). Unavailable and ResourceExhausted
   // are tried again by the caller, and may say when (WithRetryAfter).
-  virtual absl::StatusOr<RewardResponse> Score(const RewardRequest& request,
-                                               absl::Time deadline) = 0;
+  virtual absl::StatusOr<RewardResponse> Score(const RewardRequest& request, absl::Time deadline) = 0;
 };
 
 // Marks a refusal with the time that the server asked to wait, and reads it

@@ -41,18 +41,14 @@ class RolloutWorker {
   // first; another catalog; the job asks for scores without a reward client),
   // DeadlineExceeded (the lease is over), InvalidArgument (no prompts), or what
   // the decoder returned.
-  absl::StatusOr<std::vector<PromptOutcome>> Execute(const JobContext& job,
-                                                     const LeaseBlock& block);
+  absl::StatusOr<std::vector<PromptOutcome>> Execute(const JobContext& job, const LeaseBlock& block);
 
  private:
-  absl::StatusOr<std::vector<PromptOutcome>> Rollout(const JobContext& job,
-                                                     const LeaseBlock& block,
+  absl::StatusOr<std::vector<PromptOutcome>> Rollout(const JobContext& job, const LeaseBlock& block,
                                                      Decoder::Snapshot* policy);
-  absl::StatusOr<std::vector<PromptOutcome>> DecodeBeams(
-      const JobContext& job, const LeaseBlock& block,
-      Decoder::Snapshot* policy);
-  absl::StatusOr<RewardResponse> AskForScores(const RewardRequest& request,
-                                              const LeaseBlock& block,
+  absl::StatusOr<std::vector<PromptOutcome>> DecodeBeams(const JobContext& job, const LeaseBlock& block,
+                                                         Decoder::Snapshot* policy);
+  absl::StatusOr<RewardResponse> AskForScores(const RewardRequest& request, const LeaseBlock& block,
                                               absl::Time deadline);
 
   Decoder* const decoder_;
