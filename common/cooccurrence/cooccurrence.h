@@ -19,7 +19,7 @@ class Cooccurrence {
  public:
   static std::shared_ptr<const Cooccurrence> FromDataset(const Dataset& dataset);
 
-  // Scores of `items` given a history (item ids, oldest first). Ids must be inside the catalog.
+  // Scores of `items` given a history (item ids, oldest first). Ids must be inside the catalog (checked).
   std::vector<float> Score(absl::Span<const int32_t> history, absl::Span<const int32_t> items) const;
 
   // The same with one user's own events taken out of the counts: without that the rule has memorised the logged
@@ -29,18 +29,21 @@ class Cooccurrence {
 
   // The first `count` items by score, items of `exclude` left out, ties by item number, filled up by
   // popularity (then item number).
-  std::vector<int32_t> Recommend(absl::Span<const int32_t> history, absl::Span<const int32_t> exclude,
-                                 int count) const;
+  std::vector<int32_t> Recommend(absl::Span<const int32_t> history, absl::Span<const int32_t> exclude, int count) const;
 
   int32_t popularity(int32_t item) const { return popularity_[item]; }
   int64_t num_items() const { return static_cast<int64_t>(popularity_.size()); }
 
  private:
   Cooccurrence() = default;
-  std::vector<int64_t> first_pair_;   // [items + 1]
-  std::vector<int32_t> pair_item_;    // ascending within a row
-  std::vector<float> pair_weight_;
+  // co[row][item] in 24ths, 0 where they never met.
+  int32_t Units(int32_t row, int32_t item) const;
+
+  std::vector<int64_t> first_pair_;  // [items + 1]
+  std::vector<int32_t> pair_item_;   // ascending within a row
+  std::vector<int32_t> pair_units_;  // co in 24ths: 1/d and .5/d are whole there, so counts add up and subtract exactly
   std::vector<int32_t> popularity_;
+  std::vector<double> item_factor_;  // 1 / 24 / sqrt(pop + 5)
   std::vector<int32_t> by_popularity_;
 };
 
