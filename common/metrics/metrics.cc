@@ -87,11 +87,11 @@ Gauge* Metrics::AddGauge(absl::string_view name, absl::string_view help, const M
   return impl_->gauges.back().get();
 }
 
-Histogram* Metrics::AddHistogram(absl::string_view name, absl::string_view help, std::vector<double> buckets,
+Histogram* Metrics::AddHistogram(absl::string_view name, absl::string_view help, const std::vector<double>& buckets,
                                  const MetricLabels& labels) {
   auto& family = prometheus::BuildHistogram().Name(std::string(name)).Help(std::string(help)).Register(impl_->registry);
   MutexLock lock(&impl_->mutex);
-  impl_->histograms.push_back(std::make_unique<PrometheusHistogram>(&family.Add(labels, std::move(buckets))));
+  impl_->histograms.push_back(std::make_unique<PrometheusHistogram>(&family.Add(labels, buckets)));
   return impl_->histograms.back().get();
 }
 

@@ -47,7 +47,7 @@ class Metrics {
   // Names start with "sluice_"; counters end in "_total"; base units (seconds, bytes).
   Counter* AddCounter(absl::string_view name, absl::string_view help, const MetricLabels& labels = {});
   Gauge* AddGauge(absl::string_view name, absl::string_view help, const MetricLabels& labels = {});
-  Histogram* AddHistogram(absl::string_view name, absl::string_view help, std::vector<double> buckets,
+  Histogram* AddHistogram(absl::string_view name, absl::string_view help, const std::vector<double>& buckets,
                           const MetricLabels& labels = {});
 
   // Runs `refresh` before each scrape, to set gauges from state that others own. It must not block.

@@ -14,7 +14,7 @@ class Thread {
  public:
   Thread() = default;
   Thread(Thread&&) = default;
-  Thread& operator=(Thread&& other);
+  Thread& operator=(Thread&& other) noexcept;
   ~Thread() { Join(); }
 
   // Waits for the end. Safe to call twice.
