@@ -1,0 +1,116 @@
+#include "learner/run/job_common.h"
+
+#include <torch/torch.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "common/random/random.h"
+#include "common/status/status.h"
+#include "learner/run/prompt_order.h"
+
+namespace sluice::learner {
+namespace {
+
+// About 8/3 of the width, as SwiGLU layers have it, in whole multiples of this.
+constexpr int kIntermediateStep = 32;
+
+absl::StatusOr<PolicyArchitecture> ArchitectureFromName(const std::string& name) {
+  if (name == "qwen3") return PolicyArchitecture::kQwen3;
+  if (name == "qwen2") return PolicyArchitecture::kQwen2;
+  if (name == "llama") return PolicyArchitecture::kLlama;
+  return absl::InvalidArgumentError(absl::StrCat("model.architecture '", name, "' is none of qwen3, qwen2, llama"));
+}
+
+}  // namespace
+
+absl::StatusOr<PolicyConfig> NewPolicyConfig(const ModelOptions& options, const Dataset& dataset) {
+  PolicyConfig config;
+  SLUICE_ASSIGN_OR_RETURN(config.architecture, ArchitectureFromName(options.architecture));
+  config.vocab_size = dataset.vocabulary().size();
+  config.hidden_size = options.hidden_size;
+  config.intermediate_size =
+      options.intermediate_size > 0
+          ? options.intermediate_size
+          : (options.hidden_size * 8 / 3 + kIntermediateStep - 1) / kIntermediateStep * kIntermediateStep;
+  config.num_layers = options.layers;
+  config.num_heads = options.heads;
+  config.num_kv_heads = options.kv_heads;
+  config.head_dim = options.head_dim > 0 ? options.head_dim : options.hidden_size / options.heads;
+  config.rope_theta = options.rope_theta;
+  config.tie_embeddings = options.tie_embeddings;
+  config.encoder = options.merged_encoder ? PromptEncoderKind::kMerged : PromptEncoderKind::kCodes;
+  config.item_embedding = options.merged_encoder && options.item_embedding;
+  config.num_leaves = options.merged_encoder ? dataset.trie().num_leaves() : 0;
+  config.catalog_version = dataset.trie().version();
+  config.begin_token = SidVocabulary::kBegin;
+  config.begin_reversed_token = SidVocabulary::kBeginReversed;
+  SLUICE_RETURN_IF_ERROR(config.Validate());
+  return config;
+}
+
+absl::StatusOr<std::unique_ptr<Policy>> MakePolicy(const RunContext& context, const Dataset& dataset) {
+  const ModelOptions& model = context.options.model;
+  if (model.path.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(const PolicyConfig config, NewPolicyConfig(model, dataset));
+    return Policy::Create(config, dataset.shared_trie(), DeriveSeed(context.options.seed, {kInitSeed}));
+  }
+  SLUICE_ASSIGN_OR_RETURN(const std::string folder, ResolveModelFolder(model.path));
+  absl::StatusOr<std::unique_ptr<Policy>> policy = Policy::Load(folder, dataset.shared_trie());
+  if (!policy.ok()) return Annotate(policy.status(), absl::StrCat("model.path '", folder, "'"));
+  if ((*policy)->config().vocab_size < dataset.vocabulary().size()) {
+    return absl::InvalidArgumentError(absl::StrCat("the model at '", folder, "' has ", (*policy)->config().vocab_size,
+                                                   " tokens and the data set '", dataset.folder(), "' needs ",
+                                                   dataset.vocabulary().size(),
+                                                   "; train the model on this data set, or give its own"));
+  }
+  return policy;
+}
+
+absl::Status ExportPolicy(const Policy& policy, const RunFolder& folder, const std::string& which) {
+  const std::string target = folder.export_folder(which);
+  const std::string aside = target + ".tmp";
+  SLUICE_RETURN_IF_ERROR(RemoveAll(aside));
+  SLUICE_RETURN_IF_ERROR(MakeDirectories(aside));
+  SLUICE_RETURN_IF_ERROR(policy.Save(aside));
+  SLUICE_RETURN_IF_ERROR(SyncDirectory(aside));
+  SLUICE_RETURN_IF_ERROR(RemoveAll(target));
+  return RenamePath(aside, target);
+}
+
+std::vector<Example> ValidationExamples(const RunContext& context, const Dataset& dataset, int users) {
+  return ChooseExamples(dataset.Examples(SplitLabel::kValidation), users,
+                        DeriveSeed(context.options.seed, {kValidationSeed}));
+}
+
+absl::StatusOr<std::map<std::string, double>> Validate(const RunContext& context, Policy& policy,
+                                                       const Dataset& dataset, const std::vector<Example>& examples,
+                                                       const ValidationOptions& options) {
+  context.monitor->SetPhase("validation");
+  EvaluationSettings settings;
+  settings.beams = options.beams;
+  settings.unconstrained_beams = kTopOfList;
+  SLUICE_ASSIGN_OR_RETURN(const RankingMetrics metrics,
+                          EvaluatePolicy(policy, dataset, examples, settings, *context.collective, nullptr,
+                                         [](int64_t, int64_t) { return absl::OkStatus(); }));
+  std::map<std::string, double> named;
+  for (const auto& [name, value] : metrics.ToMap()) named[absl::StrCat("validation/", name)] = value;
+  return named;
+}
+
+absl::Status RecordMetrics(const RunContext& context, RunFolder* folder, uint64_t step, uint64_t total_steps,
+                           double time_s, const std::map<std::string, double>& values) {
+  if (!context.is_first()) return absl::OkStatus();
+  SLUICE_RETURN_IF_ERROR(folder->AppendMetrics({.step = step, .time_s = time_s, .values = values}));
+  context.monitor->ReportMetrics(step, total_steps, values);
+  return absl::OkStatus();
+}
+
+std::string DataDigest(const Dataset& dataset) {
+  return dataset.digest().empty() ? dataset.trie().version() : dataset.digest();
+}
+
+std::string CheckpointName(uint64_t step) { return absl::StrFormat("step-%08d", step); }
+
+}  // namespace sluice::learner

@@ -1,0 +1,59 @@
+// What several kinds of jobs share: data set and policy from options, exports, closing files.
+#ifndef SLUICE_LEARNER_RUN_JOB_COMMON_H_
+#define SLUICE_LEARNER_RUN_JOB_COMMON_H_
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/catalog/dataset.h"
+#include "common/model/policy.h"
+#include "learner/run/evaluate_policy.h"
+#include "learner/run/run_context.h"
+#include "learner/run/run_folder.h"
+
+namespace sluice::learner {
+
+// Labels of the seeds that jobs derive from theirs; a new use takes a new number.
+enum SeedLabel : uint64_t {
+  kInitSeed = 1,
+  kBatchSeed = 2,
+  kDropoutSeed = 3,
+  kValidationSeed = 4,
+  kPromptSeed = 5,
+  kLeaseSeed = 6,
+  kPrepareSeed = 7,
+};
+
+// The configuration of a new policy for a data set.
+absl::StatusOr<PolicyConfig> NewPolicyConfig(const ModelOptions& options, const Dataset& dataset);
+
+// Loads options.model.path, or makes a new policy with weights drawn from the job's seed: the same on every rank.
+absl::StatusOr<std::unique_ptr<Policy>> MakePolicy(const RunContext& context, const Dataset& dataset);
+
+// Writes the policy to export/<which> of the run folder: aside, then renamed over an earlier one.
+absl::Status ExportPolicy(const Policy& policy, const RunFolder& folder, const std::string& which);
+
+// The fixed examples that a job validates on.
+std::vector<Example> ValidationExamples(const RunContext& context, const Dataset& dataset, int users);
+
+// Validation with the data set's validation targets; every rank returns the same. Names carry "validation/".
+absl::StatusOr<std::map<std::string, double>> Validate(const RunContext& context, Policy& policy,
+                                                       const Dataset& dataset, const std::vector<Example>& examples,
+                                                       const ValidationOptions& options);
+
+// Appends to metrics.jsonl and tells the monitor. Rank 0 only does anything.
+absl::Status RecordMetrics(const RunContext& context, RunFolder* folder, uint64_t step, uint64_t total_steps,
+                           double time_s, const std::map<std::string, double>& values);
+
+// Data sets, specs and settings of a job must be the ones its checkpoint was made with.
+std::string DataDigest(const Dataset& dataset);
+
+// "step-00000120".
+std::string CheckpointName(uint64_t step);
+
+}  // namespace sluice::learner
+
+#endif  // SLUICE_LEARNER_RUN_JOB_COMMON_H_
