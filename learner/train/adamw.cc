@@ -1,0 +1,121 @@
+#include "learner/train/adamw.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "common/status/status.h"
+
+namespace sluice::learner {
+namespace {
+
+// Elements that one thread updates at a time.
+constexpr int64_t kGrain = 1 << 16;
+
+struct Coefficients {
+  double scale;  // of gradients
+  double rate;
+  double decay;  // learning rate times weight decay
+  double beta1;
+  double beta2;
+  double correction1;  // 1 / (1 - beta1^t)
+  double correction2;
+  double epsilon;
+};
+
+// One pass over memory: a chain of tensor calls would read and write each arena many times.
+template <typename T>
+void UpdateRange(int64_t begin, int64_t end, const Coefficients& c, T* __restrict p, const T* __restrict g,
+                 const T* __restrict mask, T* __restrict m, T* __restrict v) {
+  const T scale = c.scale, rate = c.rate, decay = c.decay, beta1 = c.beta1, beta2 = c.beta2;
+  const T rest1 = 1 - c.beta1, rest2 = 1 - c.beta2, correction1 = c.correction1, correction2 = c.correction2;
+  const T epsilon = c.epsilon;
+  for (int64_t i = begin; i < end; ++i) {
+    const T gradient = g[i] * scale;
+    m[i] = beta1 * m[i] + rest1 * gradient;
+    v[i] = beta2 * v[i] + rest2 * gradient * gradient;
+    const T update = m[i] * correction1 / (std::sqrt(v[i] * correction2) + epsilon);
+    p[i] -= rate * update + decay * mask[i] * p[i];
+  }
+}
+
+template <typename T>
+void Update(const Coefficients& c, const at::Tensor& p, const at::Tensor& g, const at::Tensor& mask,
+            const at::Tensor& m, const at::Tensor& v) {
+  T* const parameters = p.mutable_data_ptr<T>();
+  const T* const gradients = g.const_data_ptr<T>();
+  const T* const decay_mask = mask.const_data_ptr<T>();
+  T* const first = m.mutable_data_ptr<T>();
+  T* const second = v.mutable_data_ptr<T>();
+  at::parallel_for(0, p.numel(), kGrain, [&](int64_t begin, int64_t end) {
+    UpdateRange(begin, end, c, parameters, gradients, decay_mask, first, second);
+  });
+}
+
+}  // namespace
+
+double ScheduledLearningRate(const OptimizerOptions& options, double progress) {
+  progress = std::clamp(progress, 0.0, 1.0);
+  if (progress < options.warmup_fraction) return options.learning_rate * progress / options.warmup_fraction;
+  const double rest = 1 - options.warmup_fraction;
+  const double share = rest > 0 ? (progress - options.warmup_fraction) / rest : 1.0;
+  const double cosine = 0.5 * (1 + std::cos(M_PI * share));
+  return options.learning_rate * (options.final_fraction + (1 - options.final_fraction) * cosine);
+}
+
+AdamW::AdamW(at::Tensor parameters, at::Tensor gradients, at::Tensor decay_mask, const OptimizerOptions& options)
+    : parameters_(std::move(parameters)),
+      gradients_(std::move(gradients)),
+      decay_mask_(std::move(decay_mask)),
+      first_(torch::zeros_like(parameters_)),
+      second_(torch::zeros_like(parameters_)),
+      options_(options) {
+  SLUICE_CHECK(parameters_.device().is_cpu(), "AdamW updates CPU arenas only");
+  SLUICE_CHECK(gradients_.numel() == parameters_.numel() && decay_mask_.numel() == parameters_.numel(),
+               "arenas of one size");
+  SLUICE_CHECK(gradients_.scalar_type() == parameters_.scalar_type() &&
+                   decay_mask_.scalar_type() == parameters_.scalar_type(),
+               "arenas of one dtype");
+}
+
+absl::StatusOr<double> AdamW::Step(double learning_rate) {
+  const double norm = gradients_.norm().item<double>();
+  if (!std::isfinite(norm)) {
+    return absl::InternalError(absl::StrCat("the gradient norm of step ", steps_ + 1, " is ", norm,
+                                            "; the weights were left as they are. Lower the learning rate, or look "
+                                            "for a bad record in the last groups"));
+  }
+  ++steps_;
+  const double clip = options_.clip_norm;
+  const Coefficients coefficients = {
+      .scale = clip > 0 && norm > clip ? clip / norm : 1.0,
+      .rate = learning_rate,
+      .decay = learning_rate * options_.weight_decay,
+      .beta1 = options_.beta1,
+      .beta2 = options_.beta2,
+      .correction1 = 1 / (1 - std::pow(options_.beta1, static_cast<double>(steps_))),
+      .correction2 = 1 / (1 - std::pow(options_.beta2, static_cast<double>(steps_))),
+      .epsilon = options_.epsilon,
+  };
+  if (parameters_.scalar_type() == at::kDouble) {
+    Update<double>(coefficients, parameters_, gradients_, decay_mask_, first_, second_);
+  } else {
+    Update<float>(coefficients, parameters_, gradients_, decay_mask_, first_, second_);
+  }
+  return norm;
+}
+
+absl::Status AdamW::Restore(int64_t steps, const at::Tensor& first, const at::Tensor& second) {
+  if (first.numel() != first_.numel() || second.numel() != second_.numel()) {
+    return absl::InvalidArgumentError(absl::StrCat("want optimizer moments of ", first_.numel(), " values, got ",
+                                                   first.numel(), " and ", second.numel()));
+  }
+  first_.copy_(first.reshape_as(first_));
+  second_.copy_(second.reshape_as(second_));
+  steps_ = steps;
+  return absl::OkStatus();
+}
+
+}  // namespace sluice::learner

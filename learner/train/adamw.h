@@ -1,0 +1,48 @@
+// AdamW on flat arenas, its learning-rate schedule, and the clip by global norm.
+#ifndef SLUICE_LEARNER_TRAIN_ADAMW_H_
+#define SLUICE_LEARNER_TRAIN_ADAMW_H_
+
+#include <cstdint>
+
+#include <ATen/core/Tensor.h>
+
+#include "absl/status/statusor.h"
+#include "learner/options/options.h"
+
+namespace sluice::learner {
+
+// Learning rate at `progress` in [0, 1] of a job: linear from 0 over the warm-up, then half a cosine from the peak to
+// final_fraction of it.
+double ScheduledLearningRate(const OptimizerOptions& options, double progress);
+
+// Decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2) with bias correction. State is two arenas of the
+// parameters' size. Not thread-safe.
+class AdamW {
+ public:
+  // All of one size and dtype (float32 or float64), contiguous, on the CPU; decay_mask is 1 where decay applies. The
+  // tensors share storage with the policy's.
+  AdamW(at::Tensor parameters, at::Tensor gradients, at::Tensor decay_mask, const OptimizerOptions& options);
+
+  // One update with the present gradients, scaled to norm <= clip_norm (0: never). Returns the norm before clipping.
+  // Internal if it is not finite; nothing changes then: a step with a bad gradient must not reach the weights.
+  absl::StatusOr<double> Step(double learning_rate);
+
+  int64_t steps() const { return steps_; }
+  at::Tensor first_moments() const { return first_; }
+  at::Tensor second_moments() const { return second_; }
+  // Puts a checkpoint's state back. InvalidArgument if sizes differ.
+  absl::Status Restore(int64_t steps, const at::Tensor& first, const at::Tensor& second);
+
+ private:
+  at::Tensor parameters_;
+  at::Tensor gradients_;
+  at::Tensor decay_mask_;
+  at::Tensor first_;
+  at::Tensor second_;
+  const OptimizerOptions options_;
+  int64_t steps_ = 0;
+};
+
+}  // namespace sluice::learner
+
+#endif  // SLUICE_LEARNER_TRAIN_ADAMW_H_

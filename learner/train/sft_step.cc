@@ -1,0 +1,91 @@
+#include "learner/train/sft_step.h"
+
+#include <torch/torch.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/random/random.h"
+#include "common/status/status.h"
+
+namespace sluice::learner {
+namespace {
+
+// Trunk position of the last row of the history item `anchor`.
+int32_t AnchorPosition(const PolicyConfig& config, int levels, size_t anchor) {
+  const int32_t begin = config.begin_token >= 0 ? 1 : 0;
+  const int32_t rows_per_item = config.encoder == PromptEncoderKind::kMerged ? 1 : levels;
+  return begin + static_cast<int32_t>(anchor + 1) * rows_per_item - 1;
+}
+
+}  // namespace
+
+absl::StatusOr<SftBatch> MakeSftBatch(const Policy& policy, const Trie& trie,
+                                      const std::vector<const SftWindow*>& windows) {
+  const PolicyConfig& config = policy.config();
+  const bool codes = config.encoder == PromptEncoderKind::kCodes;
+  SftBatch batch;
+  for (const SftWindow* window : windows) {
+    const int32_t prompt = static_cast<int32_t>(batch.tree.prompts.size());
+    SLUICE_ASSIGN_OR_RETURN(PromptInput input, policy.EncodePrompt(window->items, window->reversed));
+    for (size_t anchor = static_cast<size_t>(window->first_anchor); anchor < window->items.size(); ++anchor) {
+      const absl::Span<const int32_t> tokens = trie.TokensOfLeaf(trie.LeafOfItem(window->TargetOf(anchor)));
+      const int32_t position = AnchorPosition(config, trie.levels(), anchor);
+      if (codes && anchor + 1 < window->items.size()) {
+        for (size_t level = 0; level < tokens.size(); ++level) {
+          batch.trunk_targets.push_back({prompt, position + static_cast<int32_t>(level), tokens[level]});
+        }
+      } else {
+        batch.tree.branches.push_back({prompt, position, {tokens.begin(), tokens.end()}});
+      }
+    }
+    batch.tree.prompts.push_back(std::move(input));
+  }
+  return batch;
+}
+
+absl::StatusOr<at::Tensor> SftLossSum(Policy& policy, const SftBatch& batch, double dropout, uint64_t dropout_seed,
+                                      int64_t* tokens) {
+  SLUICE_ASSIGN_OR_RETURN(const TreeOutput output, policy.ForwardTree(batch.tree, dropout, dropout_seed));
+  std::vector<int64_t> rows = output.prediction_rows;
+  std::vector<int64_t> targets;
+  targets.reserve(rows.size() + batch.trunk_targets.size());
+  for (const Branch& branch : batch.tree.branches) {
+    targets.insert(targets.end(), branch.tokens.begin(), branch.tokens.end());
+  }
+  for (const SftBatch::TrunkTarget& target : batch.trunk_targets) {
+    rows.push_back(output.trunk_first_row[static_cast<size_t>(target.prompt)] + target.position);
+    targets.push_back(target.token);
+  }
+  *tokens = static_cast<int64_t>(targets.size());
+  const at::Tensor hidden = output.hidden.index_select(0, torch::tensor(rows, torch::kLong));
+  return torch::cross_entropy_loss(policy.Logits(hidden), torch::tensor(targets, torch::kLong), {},
+                                   at::Reduction::Sum);
+}
+
+absl::StatusOr<SftStepResult> SftStep(Policy& policy, const Trie& trie, AdamW& optimizer, Collective& collective,
+                                      const SftStepPlan& plan, double learning_rate, double dropout,
+                                      uint64_t dropout_seed) {
+  const double tokens = static_cast<double>(plan.targets) * trie.levels();
+  const std::vector<const SftWindow*> windows = plan.OfRank(collective.rank(), collective.world_size());
+  policy.gradients().zero_();
+  double loss_sum = 0;
+  if (!windows.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(const SftBatch batch, MakeSftBatch(policy, trie, windows));
+    int64_t mine = 0;
+    // Each rank has a dropout mask of its own.
+    const uint64_t seed = DeriveSeed(dropout_seed, {static_cast<uint64_t>(collective.rank())});
+    SLUICE_ASSIGN_OR_RETURN(const at::Tensor loss, SftLossSum(policy, batch, dropout, seed, &mine));
+    (loss / tokens).backward();
+    loss_sum = loss.item<double>();
+  }
+  SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(policy.gradients()));
+  at::Tensor total = torch::tensor({loss_sum}, torch::kDouble);
+  SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(total));
+  SftStepResult result;
+  result.loss = total.item<double>() / tokens;
+  SLUICE_ASSIGN_OR_RETURN(result.gradient_norm, optimizer.Step(learning_rate));
+  return result;
+}
+
+}  // namespace sluice::learner

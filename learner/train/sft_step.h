@@ -1,0 +1,52 @@
+// One supervised update: next-item NLL of all targets of a step, in one shared-prefix pass over each window.
+#ifndef SLUICE_LEARNER_TRAIN_SFT_STEP_H_
+#define SLUICE_LEARNER_TRAIN_SFT_STEP_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/collective/collective.h"
+#include "common/model/policy.h"
+#include "learner/train/adamw.h"
+#include "learner/train/sft_plan.h"
+
+namespace sluice::learner {
+
+// A forward pass's input and what it predicts.
+struct SftBatch {
+  TreeBatch tree;
+  // Targets that the trunk itself predicts (plain code prompts, where the next item's codes follow in the trunk):
+  // row `position` of prompt `prompt` predicts `token`.
+  struct TrunkTarget {
+    int32_t prompt = 0;
+    int32_t position = 0;
+    int32_t token = 0;
+  };
+  std::vector<TrunkTarget> trunk_targets;
+};
+
+// Builds the pass for some windows under the policy's encoder. Merged: every target is a branch on its prefix. Codes:
+// targets inside the window are predicted by the trunk's own rows, the last one is a branch.
+absl::StatusOr<SftBatch> MakeSftBatch(const Policy& policy, const Trie& trie,
+                                      const std::vector<const SftWindow*>& windows);
+
+// Sum over all tokens of -log p(token | prefix) over the full vocabulary, in nats, differentiable; `tokens` receives
+// how many there were. Scalar of the policy's dtype.
+absl::StatusOr<at::Tensor> SftLossSum(Policy& policy, const SftBatch& batch, double dropout, uint64_t dropout_seed,
+                                      int64_t* tokens);
+
+struct SftStepResult {
+  double loss = 0;  // mean NLL a token over all ranks
+  double gradient_norm = 0;
+};
+
+// Forward, backward, one all-reduce of the gradient arena, clip, AdamW. The gradient is that of the mean over the
+// tokens of all ranks, so the world size does not change the update (beyond rounding and dropout). Collective.
+absl::StatusOr<SftStepResult> SftStep(Policy& policy, const Trie& trie, AdamW& optimizer, Collective& collective,
+                                      const SftStepPlan& plan, double learning_rate, double dropout,
+                                      uint64_t dropout_seed);
+
+}  // namespace sluice::learner
+
+#endif  // SLUICE_LEARNER_TRAIN_SFT_STEP_H_
