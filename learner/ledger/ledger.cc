@@ -1,0 +1,448 @@
+#include "learner/ledger/ledger.h"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "common/status/status.h"
+
+namespace sluice::learner {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int kSnapshotFormat = 1;
+
+}  // namespace
+
+absl::Status LedgerOptions::Validate() const {
+  if (lease_groups < 1) return absl::InvalidArgumentError(absl::StrCat("lease_groups: want >= 1, got ", lease_groups));
+  if (max_attempts < 1) return absl::InvalidArgumentError(absl::StrCat("max_attempts: want >= 1, got ", max_attempts));
+  if (lease_deadline <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("lease_deadline: want > 0, got ", absl::FormatDuration(lease_deadline)));
+  }
+  if (max_open < 1) return absl::InvalidArgumentError(absl::StrCat("max_open: want >= 1, got ", max_open));
+  return absl::OkStatus();
+}
+
+absl::Status Ledger::CheckIssue(uint64_t step, const std::vector<Prompt>& prompts) const {
+  if (prompts.empty()) return absl::InvalidArgumentError(absl::StrCat("step ", step, " has no prompts"));
+  if (steps_.contains(step)) return absl::FailedPreconditionError(absl::StrCat("step ", step, " is open already"));
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const uint64_t ordinal = prompts[i].ordinal;
+    if (i > 0 && ordinal <= prompts[i - 1].ordinal) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("step ", step, ": want ascending ordinals, got ", ordinal, " after ", prompts[i - 1].ordinal));
+    }
+    if (open_.contains(ordinal) || terminal_.Contains(ordinal)) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "ordinal ", ordinal, " is ", open_.contains(ordinal) ? "open" : "terminal", " and cannot be issued again"));
+    }
+  }
+  if (open_.size() + prompts.size() > options_.max_open) {
+    return absl::ResourceExhaustedError(absl::StrCat("step ", step, ": ", open_.size(), " open groups and ",
+                                                     prompts.size(), " more exceed the credit of ", options_.max_open));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Ledger::Issue(uint64_t step, std::vector<Prompt> prompts, uint64_t min_version) {
+  SLUICE_RETURN_IF_ERROR(CheckIssue(step, prompts));
+  const uint64_t first = prompts.front().ordinal;
+  const uint64_t size = static_cast<uint64_t>(options_.lease_groups);
+  Step& opened = steps_[step];
+  for (Prompt& prompt : prompts) {
+    const uint64_t ordinal = prompt.ordinal;
+    Block& block = waiting_[first + (ordinal - first) / size * size];
+    block.first = first + (ordinal - first) / size * size;
+    block.min_version = min_version;
+    block.ordinals.push_back(ordinal);
+    if (auto restored = restored_.find(ordinal); restored != restored_.end()) {
+      block.attempt = std::max(block.attempt, restored->second);
+      restored_.erase(restored);  // counted as issued when the snapshot was taken
+    } else {
+      ++issued_;
+    }
+    opened.ordinals.push_back(ordinal);
+    Entry& entry = open_[ordinal];
+    entry.prompt = std::move(prompt);
+    entry.step = step;
+  }
+  while (!restored_.empty() && restored_.begin()->first < first) {
+    restored_.erase(restored_.begin());
+    --issued_;
+  }
+  return absl::OkStatus();
+}
+
+std::optional<BlockLease> Ledger::Lease(const std::string& actor, uint64_t actor_version, uint64_t lease_id,
+                                        absl::Time now) {
+  auto found = waiting_.begin();
+  while (found != waiting_.end() && found->second.min_version > actor_version) ++found;
+  if (found == waiting_.end()) return std::nullopt;
+
+  LiveLease live;
+  live.actor = actor;
+  live.deadline = now + options_.lease_deadline;
+  live.block = std::move(found->second);
+  waiting_.erase(found);
+  ++live.block.attempt;
+  ++live.block.leases;
+  live.policy_version = options_.whole_blocks ? actor_version : live.block.min_version;
+
+  BlockLease lease;
+  lease.lease_id = lease_id;
+  lease.block = live.block.first;
+  lease.attempt = live.block.attempt;
+  lease.policy_version = live.policy_version;
+  lease.deadline = live.deadline;
+  for (uint64_t ordinal : live.block.ordinals) {
+    Entry& entry = open_.at(ordinal);
+    entry.prompt.attempt = live.block.attempt;
+    lease.prompts.push_back(entry.prompt);
+    if (entry.state == State::kParked) continue;  // leased again for the sake of its neighbours
+    entry.state = State::kLeased;
+    entry.lease_id = lease.lease_id;
+    live.unanswered.insert(ordinal);
+  }
+  const bool inserted = leases_.emplace(lease_id, std::move(live)).second;
+  SLUICE_CHECK(inserted, absl::StrCat("lease id ", lease_id, " was given twice"));
+  return lease;
+}
+
+Receipt Ledger::Judge(uint64_t ordinal, uint32_t attempt, uint64_t lease_id) const {
+  auto found = open_.find(ordinal);
+  if (found == open_.end()) return terminal_.Contains(ordinal) ? Receipt::kDuplicate : Receipt::kUnknown;
+  const Entry& entry = found->second;
+  if (entry.state == State::kParked) return Receipt::kDuplicate;
+  if (entry.state != State::kLeased || entry.lease_id != lease_id || entry.prompt.attempt != attempt) {
+    return Receipt::kLate;
+  }
+  // Given back already, its lease still open for its neighbours.
+  return leases_.at(lease_id).unanswered.contains(ordinal) ? Receipt::kAccepted : Receipt::kDuplicate;
+}
+
+void Ledger::Park(uint64_t ordinal, std::optional<ScoredGroup> group, bool bad_data, std::string error) {
+  Entry& entry = open_.at(ordinal);
+  SLUICE_CHECK(entry.state != State::kParked, absl::StrCat("ordinal ", ordinal, " already has an outcome"));
+  entry.state = State::kParked;
+  entry.lease_id = 0;
+  entry.group = std::move(group);
+  entry.bad_data = bad_data;
+  entry.error = std::move(error);
+  ++steps_.at(entry.step).parked;
+  ++outcomes_;
+}
+
+void Ledger::Answered(uint64_t lease_id, uint64_t ordinal) {
+  LiveLease& lease = leases_.at(lease_id);
+  lease.unanswered.erase(ordinal);
+  if (lease.unanswered.empty()) EndLease(lease_id, lease.block.error);
+}
+
+Receipt Ledger::Complete(ScoredGroup group) {
+  const Receipt receipt = Judge(group.ordinal, group.attempt, group.lease_id);
+  if (receipt != Receipt::kAccepted) return receipt;
+  const uint64_t ordinal = group.ordinal;
+  const uint64_t lease_id = group.lease_id;
+  Park(ordinal, std::move(group), /*bad_data=*/false, "");
+  Answered(lease_id, ordinal);
+  return receipt;
+}
+
+Receipt Ledger::Abandon(uint64_t ordinal, uint32_t attempt, uint64_t lease_id, const std::string& reason,
+                        bool bad_data) {
+  const Receipt receipt = Judge(ordinal, attempt, lease_id);
+  if (receipt != Receipt::kAccepted) return receipt;
+  if (bad_data) {
+    Park(ordinal, std::nullopt, /*bad_data=*/true, reason);
+  } else {
+    LiveLease& lease = leases_.at(lease_id);
+    lease.given_back.push_back(ordinal);
+    lease.block.error = reason;
+  }
+  Answered(lease_id, ordinal);
+  return receipt;
+}
+
+void Ledger::EndLease(uint64_t lease_id, const std::string& reason) {
+  auto found = leases_.find(lease_id);
+  Block block = std::move(found->second.block);
+  std::vector<uint64_t> left = std::move(found->second.given_back);
+  left.insert(left.end(), found->second.unanswered.begin(), found->second.unanswered.end());
+  leases_.erase(found);
+  if (left.empty()) return;
+
+  std::sort(left.begin(), left.end());
+  block.error = reason;
+  if (block.leases >= options_.max_attempts) {
+    for (uint64_t ordinal : left) {
+      Park(ordinal, std::nullopt, /*bad_data=*/false,
+           absl::StrCat("no group after ", block.leases,
+                        block.leases == 1 ? " attempt: " : " attempts, the last: ", reason));
+    }
+    return;
+  }
+  for (uint64_t ordinal : left) {
+    Entry& entry = open_.at(ordinal);
+    entry.state = State::kWaiting;
+    entry.lease_id = 0;
+  }
+  if (!options_.whole_blocks) block.ordinals = std::move(left);
+  const uint64_t first = block.first;
+  const bool inserted = waiting_.emplace(first, std::move(block)).second;
+  SLUICE_CHECK(inserted, absl::StrCat("block ", first, " was leased and waiting at once"));
+}
+
+int Ledger::Expire(absl::Time now) {
+  std::vector<uint64_t> over;
+  for (const auto& [id, lease] : leases_) {
+    if (lease.deadline <= now) over.push_back(id);
+  }
+  for (uint64_t id : over) {
+    EndLease(id, absl::StrCat("the lease of actor ", leases_.at(id).actor, " ran past its deadline"));
+  }
+  return static_cast<int>(over.size());
+}
+
+int Ledger::ReturnLeases(const std::string& actor, const std::string& reason) {
+  std::vector<uint64_t> over;
+  for (const auto& [id, lease] : leases_) {
+    if (lease.actor == actor) over.push_back(id);
+  }
+  for (uint64_t id : over) EndLease(id, reason);
+  return static_cast<int>(over.size());
+}
+
+absl::Time Ledger::NextDeadline() const {
+  absl::Time next = absl::InfiniteFuture();
+  for (const auto& [id, lease] : leases_) next = std::min(next, lease.deadline);
+  return next;
+}
+
+bool Ledger::StepReady(uint64_t step) const {
+  auto found = steps_.find(step);
+  return found != steps_.end() && found->second.parked == found->second.ordinals.size();
+}
+
+absl::StatusOr<std::vector<TakenGroup>> Ledger::Take(uint64_t step) {
+  if (!StepReady(step)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("step ", step, steps_.contains(step) ? " still waits for groups" : " is not open"));
+  }
+  Step& opened = steps_.at(step);
+  if (opened.taken)
+    return absl::FailedPreconditionError(absl::StrCat("the groups of step ", step, " were taken before"));
+  opened.taken = true;
+  std::vector<TakenGroup> groups;
+  groups.reserve(opened.ordinals.size());
+  for (uint64_t ordinal : opened.ordinals) {
+    Entry& entry = open_.at(ordinal);
+    groups.push_back(TakenGroup{entry.prompt, std::move(entry.group), entry.bad_data, entry.error});
+    entry.group.reset();
+  }
+  return groups;
+}
+
+void Ledger::MakeTerminal(uint64_t ordinal, TerminalState state) {
+  const bool added = terminal_.Add(ordinal, ordinal + 1);
+  SLUICE_CHECK(added, absl::StrCat("ordinal ", ordinal, " became terminal twice"));
+  switch (state) {
+    case TerminalState::kTrained:
+      ++trained_;
+      break;
+    case TerminalState::kDropped:
+      ++dropped_;
+      break;
+    case TerminalState::kFailed:
+      ++failed_;
+      break;
+    case TerminalState::kCancelled:
+      ++cancelled_;
+      break;
+  }
+  open_.erase(ordinal);
+  restored_.erase(ordinal);
+}
+
+absl::Status Ledger::Commit(uint64_t step, absl::Span<const Verdict> verdicts) {
+  if (!StepReady(step)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "cannot commit step ", step, ": it ", steps_.contains(step) ? "still waits for groups" : "is not open"));
+  }
+  const std::vector<uint64_t> wanted = steps_.at(step).ordinals;
+  std::map<uint64_t, TerminalState> given;
+  for (const Verdict& verdict : verdicts) given.emplace(verdict.ordinal, verdict.state);
+  if (verdicts.size() != wanted.size() || given.size() != wanted.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("step ", step, ": want one verdict for each of ", wanted.size(),
+                                                   " ordinals, got ", verdicts.size(), " for ", given.size()));
+  }
+  for (uint64_t ordinal : wanted) {
+    if (!given.contains(ordinal)) {
+      return absl::InvalidArgumentError(absl::StrCat("step ", step, ": no verdict for ordinal ", ordinal));
+    }
+  }
+  // No waiting block and no lease mentions these ordinals any more: a lease ends with its last unanswered ordinal, and
+  // only blocks with unanswered ones wait.
+  for (const auto& [ordinal, state] : given) MakeTerminal(ordinal, state);
+  steps_.erase(step);
+  return absl::OkStatus();
+}
+
+void Ledger::CancelOpen() {
+  leases_.clear();
+  waiting_.clear();
+  steps_.clear();
+  while (!open_.empty()) MakeTerminal(open_.begin()->first, TerminalState::kCancelled);
+  while (!restored_.empty()) MakeTerminal(restored_.begin()->first, TerminalState::kCancelled);
+  ++outcomes_;
+}
+
+LedgerBalance Ledger::Balance() const {
+  LedgerBalance balance;
+  balance.issued = issued_;
+  balance.trained = trained_;
+  balance.dropped = dropped_;
+  balance.failed = failed_;
+  balance.cancelled = cancelled_;
+  balance.open = open_.size() + restored_.size();
+  balance.frontier = terminal_.end();
+  if (!open_.empty()) balance.frontier = open_.begin()->first;
+  if (!restored_.empty() && (open_.empty() || restored_.begin()->first < balance.frontier)) {
+    balance.frontier = restored_.begin()->first;
+  }
+  return balance;
+}
+
+uint64_t Ledger::parked() const {
+  uint64_t count = 0;
+  for (const auto& [step, opened] : steps_) count += opened.parked;
+  return count;
+}
+
+std::string Ledger::Snapshot() const {
+  const LedgerBalance balance = Balance();
+  Json terminal = Json::array();
+  for (const auto& [first, end] : terminal_.ranges()) terminal.push_back({first, end});
+  Json open = Json::array();
+  for (const auto& [ordinal, attempt] : restored_) open.push_back({ordinal, attempt});
+  // The last attempt that went out; 0: none yet.
+  std::map<uint64_t, uint32_t> attempts;
+  for (const auto& [first, block] : waiting_) {
+    for (uint64_t ordinal : block.ordinals) attempts[ordinal] = block.attempt;
+  }
+  for (const auto& [ordinal, entry] : open_) {
+    auto waiting = attempts.find(ordinal);
+    open.push_back({ordinal, waiting == attempts.end() ? entry.prompt.attempt : waiting->second});
+  }
+  std::sort(open.begin(), open.end());
+  return Json{{"format", kSnapshotFormat},    {"issued", balance.issued},        {"trained", balance.trained},
+              {"dropped", balance.dropped},   {"failed", balance.failed},        {"cancelled", balance.cancelled},
+              {"frontier", balance.frontier}, {"terminal", std::move(terminal)}, {"open", std::move(open)}}
+      .dump();
+}
+
+absl::Status Ledger::Restore(const std::string& snapshot) {
+  if (issued_ != 0 || terminal_.size() != 0) {
+    return absl::FailedPreconditionError("a ledger is restored before anything is issued");
+  }
+  Ledger restored(options_);
+  try {
+    const Json json = Json::parse(snapshot);
+    if (const int format = json.at("format").get<int>(); format != kSnapshotFormat) {
+      return absl::DataLossError(absl::StrCat("ledger: want format ", kSnapshotFormat, ", got ", format));
+    }
+    restored.issued_ = json.at("issued").get<uint64_t>();
+    restored.trained_ = json.at("trained").get<uint64_t>();
+    restored.dropped_ = json.at("dropped").get<uint64_t>();
+    restored.failed_ = json.at("failed").get<uint64_t>();
+    restored.cancelled_ = json.at("cancelled").get<uint64_t>();
+    for (const Json& range : json.at("terminal")) {
+      const uint64_t first = range.at(0).get<uint64_t>();
+      const uint64_t end = range.at(1).get<uint64_t>();
+      if (!restored.terminal_.Add(first, end)) {
+        return absl::DataLossError(
+            absl::StrCat("ledger: terminal range [", first, ", ", end, ") is empty or overlaps another"));
+      }
+    }
+    for (const Json& open : json.at("open")) {
+      const uint64_t ordinal = open.at(0).get<uint64_t>();
+      if (restored.terminal_.Contains(ordinal) ||
+          !restored.restored_.emplace(ordinal, open.at(1).get<uint32_t>()).second) {
+        return absl::DataLossError(absl::StrCat("ledger: ordinal ", ordinal, " is listed twice"));
+      }
+    }
+    if (const uint64_t frontier = json.at("frontier").get<uint64_t>(); frontier != restored.Balance().frontier) {
+      return absl::DataLossError(
+          absl::StrCat("ledger: its ordinals have frontier ", restored.Balance().frontier, ", it says ", frontier));
+    }
+  } catch (const std::exception& error) {
+    return absl::DataLossError(absl::StrCat("ledger: not a snapshot of this program: ", error.what()));
+  }
+  if (const absl::Status status = restored.Check(); !status.ok()) {
+    return absl::DataLossError(absl::StrCat("ledger: ", status.message()));
+  }
+  issued_ = restored.issued_;
+  trained_ = restored.trained_;
+  dropped_ = restored.dropped_;
+  failed_ = restored.failed_;
+  cancelled_ = restored.cancelled_;
+  terminal_ = std::move(restored.terminal_);
+  restored_ = std::move(restored.restored_);
+  return absl::OkStatus();
+}
+
+absl::Status Ledger::Check() const {
+  const LedgerBalance balance = Balance();
+  if (!balance.Holds()) {
+    return absl::InternalError(absl::StrCat("issued ", balance.issued, " != trained ", balance.trained, " + dropped ",
+                                            balance.dropped, " + failed ", balance.failed, " + cancelled ",
+                                            balance.cancelled, " + open ", balance.open));
+  }
+  const uint64_t ended = trained_ + dropped_ + failed_ + cancelled_;
+  if (terminal_.size() != ended) {
+    return absl::InternalError(absl::StrCat(terminal_.size(), " terminal ordinals, but ", ended, " counted"));
+  }
+  std::map<uint64_t, int> places;  // where an ordinal without outcome is: in one waiting block or one lease
+  for (const auto& [first, block] : waiting_) {
+    for (uint64_t ordinal : block.ordinals) {
+      auto entry = open_.find(ordinal);
+      if (entry == open_.end()) return absl::InternalError(absl::StrCat("waiting ordinal ", ordinal, " is not open"));
+      if (entry->second.state == State::kWaiting) ++places[ordinal];
+      if (entry->second.state == State::kLeased) {
+        return absl::InternalError(absl::StrCat("ordinal ", ordinal, " is leased and waiting"));
+      }
+    }
+  }
+  for (const auto& [id, lease] : leases_) {
+    if (lease.unanswered.empty())
+      return absl::InternalError(absl::StrCat("lease ", id, " has nothing left to wait for"));
+    for (uint64_t ordinal : lease.unanswered) ++places[ordinal];
+    for (uint64_t ordinal : lease.given_back) ++places[ordinal];
+  }
+  std::map<uint64_t, uint64_t> parked;
+  for (const auto& [ordinal, entry] : open_) {
+    if (terminal_.Contains(ordinal))
+      return absl::InternalError(absl::StrCat("ordinal ", ordinal, " is open and terminal"));
+    if (!steps_.contains(entry.step)) return absl::InternalError(absl::StrCat("ordinal ", ordinal, " has no step"));
+    const int wanted = entry.state == State::kParked ? 0 : 1;
+    if (places[ordinal] != wanted) {
+      return absl::InternalError(
+          absl::StrCat("ordinal ", ordinal, " is in ", places[ordinal], " places, want ", wanted));
+    }
+    if (entry.state == State::kParked) ++parked[entry.step];
+  }
+  for (const auto& [step, opened] : steps_) {
+    if (parked[step] != opened.parked) {
+      return absl::InternalError(
+          absl::StrCat("step ", step, ": ", parked[step], " parked, but ", opened.parked, " counted"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace sluice::learner

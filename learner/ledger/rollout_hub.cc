@@ -1,0 +1,765 @@
+#include "learner/ledger/rollout_hub.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/log/log.h"
+#include "common/random/random.h"
+#include "common/status/status.h"
+#include "learner/ledger/check_result.h"
+
+namespace sluice::learner {
+namespace {
+
+// Sets lease seeds apart from all other uses of the job's seed.
+constexpr uint64_t kLeaseSeedLabel = 0x6c65617365;  // "lease"
+
+// More leases wanted at once than any actor can use is a client gone wrong, not a wish.
+constexpr uint32_t kMaxCredits = 256;
+
+// A bound on the memory that the beams of one Decode call take.
+constexpr size_t kMaxDecodePrompts = 65536;
+
+// Injected clocks move without waking anybody, so blocking calls look again at least this often.
+constexpr absl::Duration kMaxNap = absl::Milliseconds(100);
+
+const char* RefusalOf(Receipt receipt) {
+  switch (receipt) {
+    case Receipt::kDuplicate:
+      return "duplicate";
+    case Receipt::kLate:
+      return "late";
+    default:
+      return "unknown";
+  }
+}
+
+}  // namespace
+
+struct RolloutHub::Series {
+  explicit Series(Metrics* metrics) {
+    if (metrics == nullptr) return;
+    static constexpr const char* kStates[] = {"issued", "trained", "dropped", "failed", "cancelled"};
+    for (size_t i = 0; i < groups.size(); ++i) {
+      groups[i] = metrics->AddCounter("sluice_groups_total", "Groups that entered a state of the ledger.",
+                                      {{"state", kStates[i]}});
+    }
+    open = metrics->AddGauge("sluice_groups_open", "Groups issued and not terminal.");
+    parked = metrics->AddGauge("sluice_groups_parked", "Groups with an outcome that no step has committed yet.");
+    imbalance =
+        metrics->AddGauge("sluice_ledger_imbalance",
+                          "issued - (trained + dropped + failed + cancelled + open); 0 unless the books are wrong.");
+    frontier = metrics->AddGauge("sluice_frontier_ordinal", "Lowest ordinal of this rank that is not terminal.");
+    ahead = metrics->AddGauge("sluice_ordinals_ahead_of_frontier", "Terminal ordinals above the frontier.");
+    credits = metrics->AddGauge("sluice_credits_available", "Leases that attached actors wait for.");
+    leases = metrics->AddGauge("sluice_leases_open", "Leases out with actors.");
+    waiting = metrics->AddGauge("sluice_lease_blocks_waiting", "Blocks that wait for an actor.");
+    attached = metrics->AddGauge("sluice_actors", "Actors by state.", {{"state", "attached"}});
+    ready = metrics->AddGauge("sluice_actors", "Actors by state.", {{"state", "ready"}});
+    version = metrics->AddGauge("sluice_published_policy_version", "The latest published policy version.");
+    version_lag = metrics->AddGauge("sluice_actor_version_lag_max",
+                                    "Published version minus the lowest version that a ready actor holds.");
+    expired = metrics->AddCounter("sluice_lease_expired_total", "Leases that ran past their deadline.");
+    returned = metrics->AddCounter("sluice_lease_returned_total", "Leases given back because their actor left.");
+    accepted =
+        metrics->AddCounter("sluice_deliveries_total", "Results by what became of them.", {{"outcome", "accepted"}});
+    duplicates =
+        metrics->AddCounter("sluice_duplicate_deliveries_total", "Results of ordinals that already had their outcome.");
+    for (const char* reason : {"late", "unknown", "job", "epoch", "stale_version", "invalid", "abandoned"}) {
+      refused[reason] =
+          metrics->AddCounter("sluice_deliveries_total", "Results by what became of them.", {{"outcome", reason}});
+    }
+  }
+
+  std::array<Counter*, 5> groups{};
+  std::array<uint64_t, 5> counted{};  // what `groups` holds of the present job
+  Gauge* open = nullptr;
+  Gauge* parked = nullptr;
+  Gauge* imbalance = nullptr;
+  Gauge* frontier = nullptr;
+  Gauge* ahead = nullptr;
+  Gauge* credits = nullptr;
+  Gauge* leases = nullptr;
+  Gauge* waiting = nullptr;
+  Gauge* attached = nullptr;
+  Gauge* ready = nullptr;
+  Gauge* version = nullptr;
+  Gauge* version_lag = nullptr;
+  Counter* expired = nullptr;
+  Counter* returned = nullptr;
+  Counter* accepted = nullptr;
+  Counter* duplicates = nullptr;
+  std::map<std::string, Counter*> refused;
+};
+
+// Delivers what a call has left in the outboxes, once the lock that is declared after it is released.
+class RolloutHub::Delivery {
+ public:
+  explicit Delivery(RolloutHub* hub) : hub_(hub) {}
+  ~Delivery() { hub_->Deliver(); }
+
+ private:
+  RolloutHub* const hub_;
+};
+
+RolloutHub::RolloutHub(Options options)
+    : options_(std::move(options)), series_(std::make_unique<Series>(options_.metrics)) {}
+
+RolloutHub::~RolloutHub() = default;
+
+// ------------------------------------------------------------------------------------------------------- job
+
+absl::Status RolloutHub::StartJob(HubJob job) {
+  const RlOptions& rl = job.options;
+  LedgerOptions options;
+  options.lease_groups = rl.lease_groups;
+  options.lease_deadline = absl::Seconds(rl.lease_deadline_s);
+  options.max_attempts = rl.max_attempts;
+  options.whole_blocks = job.synchronous();
+  options.max_open = static_cast<uint64_t>(rl.staleness + 1) * static_cast<uint64_t>(job.groups_per_step);
+  SLUICE_RETURN_IF_ERROR(options.Validate());
+  if (job.levels < 1) return absl::InvalidArgumentError(absl::StrCat("levels: want >= 1, got ", job.levels));
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  if (job_ != nullptr) return absl::FailedPreconditionError(absl::StrCat("job ", job_->job_id, " is still open"));
+  job_ = std::make_shared<const HubJob>(std::move(job));
+  ledger_ = std::make_unique<Ledger>(options);
+  latest_.reset();
+  first_version_ = 0;
+  stopped_ = false;
+  series_->counted = {};
+  for (const auto& [handle, actor] : actors_) GreetLocked(actor);
+  PumpLocked();
+  return absl::OkStatus();
+}
+
+void RolloutHub::EndJob() {
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  if (job_ == nullptr) return;
+  for (const auto& [handle, actor] : actors_) {
+    ledger_->ReturnLeases(actor->id, "the job ended");
+    actor->ready_version = 0;
+    actor->credits = 0;
+    SendLocked(actor, JobEndedMessage{job_->job_id});
+  }
+  job_.reset();
+  latest_.reset();
+  stopped_ = true;
+  PumpLocked();
+  changed_.NotifyAll();
+}
+
+void RolloutHub::DisconnectActors(const absl::Status& status) {
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  while (!actors_.empty()) {
+    CloseLocked(actors_.begin()->second, status);
+    RemoveLocked(actors_.begin()->first, "the rank closed the actor's stream");
+  }
+  PumpLocked();
+}
+
+// ----------------------------------------------------------------------------------------------- GroupSource
+
+absl::Status RolloutHub::Issue(uint64_t step, std::vector<Prompt> prompts) {
+  absl::Status status;
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  if (job_ == nullptr) return absl::FailedPreconditionError("no job is open");
+  status = ledger_->Issue(step, std::move(prompts), latest_.has_value() ? latest_->policy_version : 1);
+  TickLocked();
+  PumpLocked();
+  return status;
+}
+
+std::string RolloutHub::DescribeWaitLocked() const {
+  int ready = 0;
+  for (const auto& [handle, actor] : actors_) ready += actor->ready_version > 0 ? 1 : 0;
+  return absl::StrCat(actors_.size(), " actors attached, ", ready, " of them with a verified policy");
+}
+
+void RolloutHub::WaitForChangeLocked(absl::Duration limit) {
+  const absl::Duration nap = std::max(absl::Milliseconds(1), std::min(limit, kMaxNap));
+  changed_.WaitFor(&mutex_, nap);
+}
+
+absl::StatusOr<std::vector<TakenGroup>> RolloutHub::Wait(uint64_t step, absl::Duration patience) {
+  absl::Time last_progress = options_.now();
+  std::optional<uint64_t> outcomes;
+  while (true) {
+    const Delivery delivery(this);
+    MutexLock lock(&mutex_);
+    if (stopped_) return absl::CancelledError("stopped while waiting for groups");
+    if (ledger_ == nullptr) return absl::FailedPreconditionError("no job is open");
+    TickLocked();
+    PumpLocked();
+    if (!ledger_->StepOpen(step)) return absl::FailedPreconditionError(absl::StrCat("step ", step, " is not open"));
+    if (ledger_->StepReady(step)) return ledger_->Take(step);
+    const absl::Time now = options_.now();
+    if (outcomes != ledger_->outcomes()) {
+      outcomes = ledger_->outcomes();
+      last_progress = now;
+    }
+    if (now - last_progress >= patience) {
+      return absl::UnavailableError(absl::StrCat("no group of step ", step, " came for ",
+                                                 absl::FormatDuration(patience), ": ", DescribeWaitLocked()));
+    }
+    if (dirty_.empty()) WaitForChangeLocked(std::min(ledger_->NextDeadline() - now, last_progress + patience - now));
+  }
+}
+
+absl::Status RolloutHub::Commit(uint64_t step, absl::Span<const Verdict> verdicts) {
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  if (ledger_ == nullptr) return absl::FailedPreconditionError("no job is open");
+  const absl::Status status = ledger_->Commit(step, verdicts);
+  PumpLocked();
+  return status;
+}
+
+void RolloutHub::CancelOpen() {
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  if (ledger_ != nullptr) ledger_->CancelOpen();
+  PumpLocked();
+  changed_.NotifyAll();
+}
+
+void RolloutHub::Publish(std::shared_ptr<const PolicySnapshot> snapshot) {
+  OfferMessage offer;
+  offer.policy_version = snapshot->version;
+  offer.payload_bytes = snapshot->payload.size();
+  offer.checksum = snapshot->checksum;
+  {
+    MutexLock lock(&mutex_);
+    if (job_ == nullptr) return;
+    offer.job_id = job_->job_id;
+    SLUICE_CHECK(!latest_.has_value() || offer.policy_version > latest_->policy_version,
+                 absl::StrCat("policy version ", offer.policy_version, " after ", latest_->policy_version));
+  }
+  // Kept before it is offered: an actor may ask at once.
+  if (options_.snapshots != nullptr) options_.snapshots->Put(offer.job_id, std::move(snapshot));
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  if (job_ == nullptr || job_->job_id != offer.job_id) return;
+  if (!latest_.has_value()) first_version_ = offer.policy_version;
+  latest_ = std::move(offer);
+  for (const auto& [handle, actor] : actors_) OfferLocked(actor);
+  PumpLocked();
+}
+
+LedgerBalance RolloutHub::Balance() const {
+  MutexLock lock(&mutex_);
+  return ledger_ == nullptr ? LedgerBalance() : ledger_->Balance();
+}
+
+std::string RolloutHub::Snapshot() const {
+  MutexLock lock(&mutex_);
+  return ledger_ == nullptr ? Ledger(LedgerOptions()).Snapshot() : ledger_->Snapshot();
+}
+
+absl::Status RolloutHub::Restore(const std::string& snapshot) {
+  MutexLock lock(&mutex_);
+  if (job_ == nullptr) return absl::FailedPreconditionError("no job is open");
+  const absl::Status status = ledger_->Restore(snapshot);
+  const LedgerBalance balance = ledger_->Balance();
+  // What the restored books already counted was counted by an earlier process.
+  series_->counted = {balance.issued, balance.trained, balance.dropped, balance.failed, balance.cancelled};
+  PumpLocked();
+  return status;
+}
+
+int RolloutHub::num_actors() const {
+  MutexLock lock(&mutex_);
+  return static_cast<int>(actors_.size());
+}
+
+void RolloutHub::Stop() {
+  MutexLock lock(&mutex_);
+  stopped_ = true;
+  changed_.NotifyAll();
+}
+
+// ------------------------------------------------------------------------------------------------ EvalSource
+
+absl::StatusOr<std::vector<DecodedPrompt>> RolloutHub::Decode(std::vector<Prompt> prompts, int constrained_beams,
+                                                              int unconstrained_beams, absl::Duration patience) {
+  if (prompts.size() > kMaxDecodePrompts) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("want at most ", kMaxDecodePrompts, " prompts a call, got ", prompts.size()));
+  }
+  if (constrained_beams < 0 || unconstrained_beams < 0 || constrained_beams + unconstrained_beams < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("want a positive number of beams, got ", constrained_beams,
+                                                   " constrained and ", unconstrained_beams, " unconstrained"));
+  }
+  {
+    const Delivery delivery(this);
+    MutexLock lock(&mutex_);
+    if (job_ == nullptr) return absl::FailedPreconditionError("no job is open");
+    if (!latest_.has_value()) return absl::FailedPreconditionError("no policy was published yet");
+    if (decode_ != nullptr) return absl::FailedPreconditionError("another Decode call is in progress");
+    LedgerOptions options;
+    options.lease_groups = job_->options.lease_groups;
+    options.lease_deadline = absl::Seconds(job_->options.lease_deadline_s);
+    options.max_attempts = job_->options.max_attempts;
+    options.max_open = std::max<size_t>(prompts.size(), 1);
+    auto call = std::make_unique<DecodeCall>(DecodeCall{Ledger(options), constrained_beams, unconstrained_beams, {}});
+    SLUICE_RETURN_IF_ERROR(call->ledger.Issue(0, std::move(prompts), latest_->policy_version));
+    decode_ = std::move(call);
+    PumpLocked();
+  }
+
+  absl::Time last_progress = options_.now();
+  uint64_t outcomes = 0;
+  while (true) {
+    const Delivery delivery(this);
+    MutexLock lock(&mutex_);
+    TickLocked();
+    PumpLocked();
+    const absl::Time now = options_.now();
+    if (outcomes != decode_->ledger.outcomes()) {
+      outcomes = decode_->ledger.outcomes();
+      last_progress = now;
+    }
+    std::optional<absl::StatusOr<std::vector<DecodedPrompt>>> result;
+    if (stopped_) {
+      result = absl::CancelledError("stopped while waiting for beams");
+    } else if (decode_->ledger.StepReady(0)) {
+      result = CollectDecodedLocked();
+    } else if (now - last_progress >= patience) {
+      result = absl::UnavailableError(
+          absl::StrCat("no beams came for ", absl::FormatDuration(patience), ": ", DescribeWaitLocked()));
+    }
+    if (result.has_value()) {
+      decode_.reset();
+      return *std::move(result);
+    }
+    if (dirty_.empty()) {
+      WaitForChangeLocked(std::min(decode_->ledger.NextDeadline() - now, last_progress + patience - now));
+    }
+  }
+}
+
+absl::StatusOr<std::vector<DecodedPrompt>> RolloutHub::CollectDecodedLocked() {
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<TakenGroup> all, decode_->ledger.Take(0));
+  std::vector<DecodedPrompt> decoded;
+  decoded.reserve(all.size());
+  for (const TakenGroup& taken : all) {
+    auto answer = decode_->answers.find(taken.prompt.ordinal);
+    if (answer == decode_->answers.end()) {
+      const std::string message = absl::StrCat("prompt ", taken.prompt.ordinal, " got no beams: ", taken.error);
+      return taken.bad_data ? absl::InvalidArgumentError(message) : absl::UnavailableError(message);
+    }
+    decoded.push_back(std::move(answer->second));
+  }
+  return decoded;
+}
+
+// ---------------------------------------------------------------------------------------------------- actors
+
+absl::StatusOr<RolloutHub::ActorHandle> RolloutHub::Attach(const std::string& actor_id,
+                                                           std::shared_ptr<ActorSink> sink) {
+  if (actor_id.empty() || actor_id.size() > 128) {
+    return absl::InvalidArgumentError(absl::StrCat("actor_id: want 1 to 128 bytes, got ", actor_id.size()));
+  }
+  ActorHandle handle = 0;
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  TickLocked();
+  for (const auto& [old_handle, old] : actors_) {
+    if (old->id != actor_id) continue;
+    CloseLocked(old, absl::AbortedError(absl::StrCat("actor ", actor_id, " attached again")));
+    RemoveLocked(old_handle, "its actor attached again");
+    break;
+  }
+  handle = next_handle_++;
+  auto actor = std::make_shared<Actor>();
+  actor->handle = handle;
+  actor->id = actor_id;
+  actor->sink = std::move(sink);
+  actor->last_seen = options_.now();
+  actors_.emplace(handle, actor);
+  GreetLocked(actor);
+  PumpLocked();
+  changed_.NotifyAll();
+  return handle;
+}
+
+void RolloutHub::Detach(ActorHandle handle) {
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  RemoveLocked(handle, "its actor left");
+  PumpLocked();
+  changed_.NotifyAll();
+}
+
+void RolloutHub::OnReady(ActorHandle handle, const std::string& job_id, uint64_t policy_version) {
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  TickLocked();
+  const std::shared_ptr<Actor> actor = SeenLocked(handle);
+  // A version of another job or of an abandoned timeline is no news: the actor hears of the right one by itself.
+  if (actor != nullptr && job_ != nullptr && job_id == job_->job_id && latest_.has_value() &&
+      policy_version >= first_version_ && policy_version <= latest_->policy_version) {
+    actor->ready_version = std::max(actor->ready_version, policy_version);
+  }
+  PumpLocked();
+}
+
+void RolloutHub::OnCredit(ActorHandle handle, uint32_t leases) {
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  TickLocked();
+  if (const std::shared_ptr<Actor> actor = SeenLocked(handle); actor != nullptr) {
+    actor->credits = std::min(kMaxCredits, actor->credits + std::min(kMaxCredits, leases));
+  }
+  PumpLocked();
+}
+
+void RolloutHub::OnResult(ActorHandle handle, ActorResult result) {
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  // The result first: one that came just before its deadline was noticed to have passed is still good.
+  if (const std::shared_ptr<Actor> actor = SeenLocked(handle); actor != nullptr) {
+    AckMessage ack = TakeInLocked(*actor, std::move(result));
+    CountRefusalLocked(ack);
+    SendLocked(actor, std::move(ack));
+  }
+  TickLocked();
+  PumpLocked();
+  changed_.NotifyAll();
+}
+
+void RolloutHub::OnHeartbeat(ActorHandle handle, uint32_t /*open_groups*/, uint64_t /*policy_version*/) {
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  SeenLocked(handle);
+  TickLocked();
+  PumpLocked();
+}
+
+void RolloutHub::OnDraining(ActorHandle handle) {
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  if (const std::shared_ptr<Actor> actor = SeenLocked(handle); actor != nullptr) {
+    actor->draining = true;
+    actor->credits = 0;
+  }
+  TickLocked();
+  PumpLocked();
+}
+
+void RolloutHub::Tick() {
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  TickLocked();
+  PumpLocked();
+}
+
+absl::Status RolloutHub::CheckLedger() const {
+  MutexLock lock(&mutex_);
+  return ledger_ == nullptr ? absl::OkStatus() : ledger_->Check();
+}
+
+// --------------------------------------------------------------------------------------------------- results
+
+AckMessage RolloutHub::TakeInLocked(const Actor& actor, ActorResult result) {
+  AckMessage ack;
+  std::visit(
+      [&ack](const auto& outcome) {
+        ack.ordinal = outcome.ordinal;
+        if constexpr (requires { outcome.attempt; }) ack.attempt = outcome.attempt;
+      },
+      result.outcome);
+  if (job_ == nullptr || result.job_id != job_->job_id) {
+    ack.reason = "job";
+    return ack;
+  }
+  if (result.epoch != job_->epoch) {
+    ack.reason = "epoch";
+    return ack;
+  }
+  if (auto* group = std::get_if<ScoredGroup>(&result.outcome)) return TakeGroupLocked(actor, std::move(*group));
+  if (auto* decoded = std::get_if<DecodedPrompt>(&result.outcome)) return TakeDecodedLocked(actor, std::move(*decoded));
+  return TakeAbandonedLocked(actor, std::get<AbandonedPrompt>(result.outcome));
+}
+
+AckMessage RolloutHub::TakeGroupLocked(const Actor& actor, ScoredGroup group) {
+  AckMessage ack{group.ordinal, group.attempt, false, ""};
+  Receipt receipt = ledger_->Judge(group.ordinal, group.attempt, group.lease_id);
+  if (receipt == Receipt::kAccepted && ledger_->LeaseActor(group.lease_id) != actor.id) receipt = Receipt::kLate;
+  if (receipt != Receipt::kAccepted) {
+    ack.reason = RefusalOf(receipt);
+    return ack;
+  }
+  VersionWindow window;
+  window.wanted = ledger_->LeasePolicyVersion(group.lease_id);
+  window.exact = job_->synchronous();
+  window.latest = latest_.has_value() ? latest_->policy_version : 0;
+  if (const absl::Status status = CheckVersion(group.behavior_version, window); !status.ok()) {
+    ack.reason = absl::StrCat("stale_version: ", status.message());
+  } else if (const absl::Status whole = CheckGroup(group, ledger_->PromptOf(group.ordinal), *job_); !whole.ok()) {
+    ack.reason = absl::StrCat("invalid: ", whole.message());
+  }
+  if (!ack.reason.empty()) {
+    // The attempt is spent: let another actor try instead of waiting for the deadline.
+    ledger_->Abandon(group.ordinal, group.attempt, group.lease_id, ack.reason, /*bad_data=*/false);
+    return ack;
+  }
+  ledger_->Complete(std::move(group));
+  ack.accepted = true;
+  return ack;
+}
+
+AckMessage RolloutHub::TakeDecodedLocked(const Actor& actor, DecodedPrompt decoded) {
+  AckMessage ack{decoded.ordinal, 0, false, "late"};
+  if (decode_ == nullptr) return ack;
+  Ledger& ledger = decode_->ledger;
+  // The message has no attempt; the lease id alone tells, as it is never used twice.
+  uint32_t attempt = 0;
+  for (uint32_t candidate = 1; candidate <= static_cast<uint32_t>(job_->options.max_attempts); ++candidate) {
+    if (ledger.Judge(decoded.ordinal, candidate, decoded.lease_id) == Receipt::kAccepted) attempt = candidate;
+  }
+  if (attempt == 0 || ledger.LeaseActor(decoded.lease_id) != actor.id) {
+    if (const Receipt receipt = ledger.Judge(decoded.ordinal, 1, decoded.lease_id); receipt != Receipt::kAccepted) {
+      ack.reason = RefusalOf(receipt);
+    }
+    return ack;
+  }
+  ack.attempt = attempt;
+  ack.reason.clear();
+  const VersionWindow window{ledger.LeasePolicyVersion(decoded.lease_id), /*exact=*/true, 0};
+  if (const absl::Status status = CheckVersion(decoded.behavior_version, window); !status.ok()) {
+    ack.reason = absl::StrCat("stale_version: ", status.message());
+  } else if (const absl::Status whole =
+                 CheckDecoded(decoded, decode_->constrained_beams, decode_->unconstrained_beams, *job_);
+             !whole.ok()) {
+    ack.reason = absl::StrCat("invalid: ", whole.message());
+  }
+  if (!ack.reason.empty()) {
+    ledger.Abandon(decoded.ordinal, attempt, decoded.lease_id, ack.reason, /*bad_data=*/false);
+    return ack;
+  }
+  ScoredGroup marker;
+  marker.ordinal = decoded.ordinal;
+  marker.attempt = attempt;
+  marker.lease_id = decoded.lease_id;
+  ledger.Complete(std::move(marker));
+  decode_->answers.emplace(decoded.ordinal, std::move(decoded));
+  ack.accepted = true;
+  return ack;
+}
+
+AckMessage RolloutHub::TakeAbandonedLocked(const Actor& actor, const AbandonedPrompt& abandoned) {
+  AckMessage ack{abandoned.ordinal, abandoned.attempt, false, ""};
+  // Lease ids are unique over both books, so at most one of them accepts.
+  for (Ledger* ledger : {ledger_.get(), decode_ == nullptr ? nullptr : &decode_->ledger}) {
+    if (ledger == nullptr) continue;
+    Receipt receipt = ledger->Judge(abandoned.ordinal, abandoned.attempt, abandoned.lease_id);
+    if (receipt == Receipt::kAccepted && ledger->LeaseActor(abandoned.lease_id) != actor.id) receipt = Receipt::kLate;
+    if (receipt == Receipt::kAccepted) {
+      ledger->Abandon(abandoned.ordinal, abandoned.attempt, abandoned.lease_id,
+                      absl::StrCat("actor ", actor.id, " gave it back: ", abandoned.reason), abandoned.bad_data);
+      ack.accepted = true;
+      ack.reason = "abandoned";
+      return ack;
+    }
+    if (ack.reason.empty() || ack.reason == "unknown") ack.reason = RefusalOf(receipt);
+  }
+  return ack;
+}
+
+void RolloutHub::CountRefusalLocked(const AckMessage& ack) {
+  if (series_->accepted == nullptr) return;
+  if (ack.accepted && ack.reason.empty()) {
+    series_->accepted->Increment();
+  } else if (ack.reason == "duplicate") {
+    series_->duplicates->Increment();
+  } else if (auto found = series_->refused.find(ack.reason.substr(0, ack.reason.find(':')));
+             found != series_->refused.end()) {
+    found->second->Increment();
+  }
+}
+
+// ------------------------------------------------------------------------------------------------- internals
+
+std::shared_ptr<RolloutHub::Actor> RolloutHub::SeenLocked(ActorHandle handle) {
+  auto found = actors_.find(handle);
+  if (found == actors_.end()) return nullptr;
+  found->second->last_seen = options_.now();
+  return found->second;
+}
+
+void RolloutHub::SendLocked(const std::shared_ptr<Actor>& actor, RankMessage message) {
+  if (actor->broken || actor->close.has_value()) return;
+  if (actor->outbox.empty()) dirty_.push_back(actor);
+  actor->outbox.push_back(std::move(message));
+}
+
+void RolloutHub::CloseLocked(const std::shared_ptr<Actor>& actor, const absl::Status& status) {
+  if (actor->close.has_value()) return;
+  if (actor->outbox.empty()) dirty_.push_back(actor);
+  actor->close = status;
+}
+
+void RolloutHub::RemoveLocked(ActorHandle handle, const std::string& why) {
+  auto found = actors_.find(handle);
+  if (found == actors_.end()) return;
+  const std::string id = found->second->id;
+  actors_.erase(found);
+  int returned = ledger_ == nullptr ? 0 : ledger_->ReturnLeases(id, why);
+  if (decode_ != nullptr) returned += decode_->ledger.ReturnLeases(id, why);
+  if (returned > 0 && series_->returned != nullptr) series_->returned->Increment(returned);
+}
+
+void RolloutHub::GreetLocked(const std::shared_ptr<Actor>& actor) {
+  if (job_ == nullptr) return;
+  actor->ready_version = 0;
+  SendLocked(actor, WelcomeMessage{job_});
+  OfferLocked(actor);
+}
+
+void RolloutHub::OfferLocked(const std::shared_ptr<Actor>& actor) {
+  if (latest_.has_value() && !actor->draining) SendLocked(actor, *latest_);
+}
+
+void RolloutHub::TickLocked() {
+  const absl::Time now = options_.now();
+  int expired = 0;
+  if (ledger_ != nullptr) expired += ledger_->Expire(now);
+  if (decode_ != nullptr) expired += decode_->ledger.Expire(now);
+  if (expired > 0) {
+    if (series_->expired != nullptr) series_->expired->Increment(expired);
+    changed_.NotifyAll();
+  }
+  std::vector<std::shared_ptr<Actor>> silent;
+  for (const auto& [handle, actor] : actors_) {
+    if (now - actor->last_seen >= options_.actor_timeout) silent.push_back(actor);
+  }
+  for (const std::shared_ptr<Actor>& actor : silent) {
+    CloseLocked(actor, absl::UnavailableError(absl::StrCat("nothing was heard of actor ", actor->id, " for ",
+                                                           absl::FormatDuration(options_.actor_timeout))));
+    RemoveLocked(actor->handle, "its actor fell silent");
+    changed_.NotifyAll();
+  }
+}
+
+bool RolloutHub::GrantLocked(const std::shared_ptr<Actor>& actor) {
+  if (job_ == nullptr || !latest_.has_value() || actor->draining || actor->credits == 0 || actor->ready_version == 0) {
+    return false;
+  }
+  const absl::Time now = options_.now();
+  const bool up_to_date = actor->ready_version == latest_->policy_version;
+  // Evaluation first: the training loop stands still for it.
+  std::optional<BlockLease> block;
+  LeaseMessage lease;
+  if (decode_ != nullptr && up_to_date) {
+    block = decode_->ledger.Lease(actor->id, actor->ready_version, next_lease_id_, now);
+    lease.kind = LeaseKind::kDecode;
+    lease.exact_version = true;
+    lease.constrained_beams = decode_->constrained_beams;
+    lease.unconstrained_beams = decode_->unconstrained_beams;
+  }
+  if (!block.has_value() && (up_to_date || !job_->synchronous())) {
+    block = ledger_->Lease(actor->id, actor->ready_version, next_lease_id_, now);
+    lease.kind = LeaseKind::kRollout;
+    lease.exact_version = job_->synchronous();
+    lease.constrained_beams = 0;
+    lease.unconstrained_beams = 0;
+  }
+  if (!block.has_value()) return false;
+  ++next_lease_id_;
+  --actor->credits;
+  lease.job_id = job_->job_id;
+  lease.epoch = job_->epoch;
+  lease.lease_id = block->lease_id;
+  lease.policy_version = block->policy_version;
+  lease.deadline = block->deadline - now;
+  // Synchronous: whoever works on the block, whenever, draws the same. Asynchronous: another attempt is another draw.
+  lease.seed = job_->synchronous() ? DeriveSeed(job_->seed, {kLeaseSeedLabel, block->block})
+                                   : DeriveSeed(job_->seed, {kLeaseSeedLabel, block->block, block->attempt});
+  lease.prompts = std::move(block->prompts);
+  SendLocked(actor, std::move(lease));
+  return true;
+}
+
+void RolloutHub::PumpLocked() {
+  bool granted = true;
+  while (granted) {
+    granted = false;
+    for (const auto& [handle, actor] : actors_) granted |= GrantLocked(actor);
+  }
+  if (options_.metrics == nullptr) return;
+
+  uint32_t credits = 0;
+  int ready = 0;
+  uint64_t lag = 0;
+  const uint64_t latest = latest_.has_value() ? latest_->policy_version : 0;
+  for (const auto& [handle, actor] : actors_) {
+    credits += actor->credits;
+    if (actor->ready_version == 0) continue;
+    ++ready;
+    lag = std::max(lag, latest - actor->ready_version);
+  }
+  series_->credits->Set(credits);
+  series_->attached->Set(static_cast<double>(actors_.size()));
+  series_->ready->Set(ready);
+  series_->version->Set(static_cast<double>(latest));
+  series_->version_lag->Set(static_cast<double>(lag));
+  if (ledger_ == nullptr) return;
+  const LedgerBalance balance = ledger_->Balance();
+  const std::array<uint64_t, 5> counts = {balance.issued, balance.trained, balance.dropped, balance.failed,
+                                          balance.cancelled};
+  for (size_t i = 0; i < counts.size(); ++i) {
+    if (counts[i] > series_->counted[i]) {
+      series_->groups[i]->Increment(static_cast<double>(counts[i] - series_->counted[i]));
+    }
+    series_->counted[i] = counts[i];
+  }
+  series_->open->Set(static_cast<double>(balance.open));
+  series_->parked->Set(static_cast<double>(ledger_->parked()));
+  series_->frontier->Set(static_cast<double>(balance.frontier));
+  series_->ahead->Set(static_cast<double>(ledger_->ahead_of_frontier()));
+  series_->leases->Set(static_cast<double>(ledger_->live_leases()));
+  series_->waiting->Set(static_cast<double>(ledger_->waiting_blocks()));
+  const uint64_t ended = balance.trained + balance.dropped + balance.failed + balance.cancelled;
+  series_->imbalance->Set(static_cast<double>(balance.issued) - static_cast<double>(ended + balance.open));
+}
+
+void RolloutHub::Deliver() {
+  while (true) {
+    std::shared_ptr<Actor> actor;
+    std::deque<RankMessage> batch;
+    std::optional<absl::Status> close;
+    {
+      MutexLock lock(&mutex_);
+      // Whoever delivers to an actor already takes what is new, so that one actor's messages stay in order.
+      auto found = std::find_if(dirty_.begin(), dirty_.end(), [](const auto& dirty) { return !dirty->delivering; });
+      if (found == dirty_.end()) return;
+      actor = *found;
+      dirty_.erase(found);
+      actor->delivering = true;
+      batch.swap(actor->outbox);
+      close = actor->close;
+    }
+    bool sent = true;
+    for (const RankMessage& message : batch) {
+      sent = sent && actor->sink->Send(message);
+    }
+    if (!sent && !close.has_value()) close = absl::ResourceExhaustedError("the actor does not read its messages");
+    if (close.has_value()) actor->sink->Close(*close);
+    {
+      MutexLock lock(&mutex_);
+      actor->delivering = false;
+      if (!sent) {
+        actor->broken = true;
+        RemoveLocked(actor->handle, "its actor does not read its messages");
+      }
+    }
+  }
+}
+
+}  // namespace sluice::learner

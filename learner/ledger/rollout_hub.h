@@ -1,0 +1,175 @@
+// Where a learner rank meets its actors: leases out, results in, and the training loop on the other side.
+//
+// One hub lives as long as the process; jobs come and go in it, one at a time, and actors stay attached between them.
+// The books are Ledger's; the hub adds threads, actors, credits of actors, versions and the checks of results.
+//
+// An actor's way: Attach -> (Welcome, offer) -> OnReady(version) -> OnCredit -> leases. Nothing is leased to an actor
+// before it has verified a version. Synchronous jobs (staleness 0) lease under exactly the latest published version;
+// asynchronous ones to any actor that holds at least the version that was the latest when the block was issued, so a
+// group is at most S versions behind when it is trained, by the pacing of Issue.
+//
+// Thread-safe. Every call returns at once, except Wait and Decode. Sinks are called without the lock, one message of an
+// actor after the other.
+#ifndef SLUICE_LEARNER_LEDGER_ROLLOUT_HUB_H_
+#define SLUICE_LEARNER_LEDGER_ROLLOUT_HUB_H_
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/metrics/metrics.h"
+#include "common/sync/mutex.h"
+#include "common/time/clock.h"
+#include "learner/ledger/eval_source.h"
+#include "learner/ledger/group_source.h"
+#include "learner/ledger/ledger.h"
+#include "learner/ledger/rank_message.h"
+
+namespace sluice::learner {
+
+// Keeps published weights for actors to fetch. publish/PolicyStore implements it. Thread-safe.
+class SnapshotStore {
+ public:
+  virtual ~SnapshotStore() = default;
+  virtual void Put(const std::string& job_id, std::shared_ptr<const PolicySnapshot> snapshot) = 0;
+};
+
+class RolloutHub : public GroupSource, public EvalSource {
+ public:
+  struct Options {
+    NowFunction now;
+    Metrics* metrics = nullptr;          // optional; must outlive the hub
+    SnapshotStore* snapshots = nullptr;  // optional; must outlive the hub
+    // An actor beats every second; one that is silent for this long is sent away and its leases go back.
+    absl::Duration actor_timeout = absl::Seconds(30);
+  };
+
+  explicit RolloutHub(Options options);
+  ~RolloutHub() override;
+
+  // --- The job ----------------------------------------------------------------------------------------------
+  // Opens a job with an empty ledger and welcomes the attached actors. FailedPrecondition: a job is open;
+  // InvalidArgument: settings that cannot work.
+  absl::Status StartJob(HubJob job);
+  // Tells the actors; what is still open stays open in the ledger, which remains readable until the next StartJob.
+  void EndJob();
+  // Ends all actors' streams, e.g. with Unavailable when the rank drains or Aborted when the epoch changed.
+  void DisconnectActors(const absl::Status& status);
+
+  // --- GroupSource ------------------------------------------------------------------------------------------
+  absl::Status Issue(uint64_t step, std::vector<Prompt> prompts) override;
+  absl::StatusOr<std::vector<TakenGroup>> Wait(uint64_t step, absl::Duration patience) override;
+  absl::Status Commit(uint64_t step, absl::Span<const Verdict> verdicts) override;
+  void CancelOpen() override;
+  void Publish(std::shared_ptr<const PolicySnapshot> snapshot) override;
+  LedgerBalance Balance() const override;
+  std::string Snapshot() const override;
+  absl::Status Restore(const std::string& snapshot) override;
+  int num_actors() const override;
+  void Stop() override;
+
+  // --- EvalSource -------------------------------------------------------------------------------------------
+  absl::StatusOr<std::vector<DecodedPrompt>> Decode(std::vector<Prompt> prompts, int constrained_beams,
+                                                    int unconstrained_beams, absl::Duration patience) override;
+
+  // --- Actors -----------------------------------------------------------------------------------------------
+  // Names one attachment; an actor that attaches again gets another one, and calls for the old one do nothing.
+  using ActorHandle = uint64_t;
+
+  // An actor that is attached under the same id is sent away with Aborted: it is the same one, come back.
+  // InvalidArgument: no id, or a longer one than 128 bytes.
+  absl::StatusOr<ActorHandle> Attach(const std::string& actor_id, std::shared_ptr<ActorSink> sink);
+  // The stream is over: leases go back.
+  void Detach(ActorHandle handle);
+  void OnReady(ActorHandle handle, const std::string& job_id, uint64_t policy_version);
+  void OnCredit(ActorHandle handle, uint32_t leases);
+  // Answers with an Ack to the actor's sink.
+  void OnResult(ActorHandle handle, ActorResult result);
+  void OnHeartbeat(ActorHandle handle, uint32_t open_groups, uint64_t policy_version);
+  // No more leases; those it holds stay until it answers or detaches.
+  void OnDraining(ActorHandle handle);
+
+  // Ends leases past their deadline and sends silent actors away. Every call above does so too; a process calls this
+  // once a second.
+  void Tick();
+
+  // The ledger's own full check, for checkpoints and tests.
+  absl::Status CheckLedger() const;
+
+ private:
+  struct Actor {
+    ActorHandle handle = 0;
+    std::string id;
+    std::shared_ptr<ActorSink> sink;
+    absl::Time last_seen;
+    uint64_t ready_version = 0;  // of the present job; 0: none
+    uint32_t credits = 0;
+    bool draining = false;
+    std::deque<RankMessage> outbox;
+    std::optional<absl::Status> close;  // after the outbox
+    bool delivering = false;
+    bool broken = false;
+  };
+
+  // The prompts of one Decode call: the same leases, another kind of answer.
+  struct DecodeCall {
+    Ledger ledger;
+    int constrained_beams = 0;
+    int unconstrained_beams = 0;
+    std::map<uint64_t, DecodedPrompt> answers;
+  };
+
+  struct Series;  // metrics
+  class Delivery;
+
+  void SendLocked(const std::shared_ptr<Actor>& actor, RankMessage message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CloseLocked(const std::shared_ptr<Actor>& actor, const absl::Status& status)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RemoveLocked(ActorHandle handle, const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The living attachment, with its last sign of life set; null if it is over.
+  std::shared_ptr<Actor> SeenLocked(ActorHandle handle) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void GreetLocked(const std::shared_ptr<Actor>& actor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OfferLocked(const std::shared_ptr<Actor>& actor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TickLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Leases what waits to actors with credit, round by round; then brings the metrics up to date.
+  void PumpLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool GrantLocked(const std::shared_ptr<Actor>& actor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  AckMessage TakeInLocked(const Actor& actor, ActorResult result) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  AckMessage TakeGroupLocked(const Actor& actor, ScoredGroup group) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  AckMessage TakeDecodedLocked(const Actor& actor, DecodedPrompt decoded) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  AckMessage TakeAbandonedLocked(const Actor& actor, const AbandonedPrompt& abandoned)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<std::vector<DecodedPrompt>> CollectDecodedLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CountRefusalLocked(const AckMessage& ack) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::string DescribeWaitLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // One round of a blocking call: how long until something may have changed by itself.
+  void WaitForChangeLocked(absl::Duration limit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Delivers the outboxes. Without the lock.
+  void Deliver();
+
+  const Options options_;
+  std::unique_ptr<Series> series_;
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::shared_ptr<const HubJob> job_ ABSL_GUARDED_BY(mutex_);  // null: none open
+  std::unique_ptr<Ledger> ledger_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<DecodeCall> decode_ ABSL_GUARDED_BY(mutex_);
+  std::optional<OfferMessage> latest_ ABSL_GUARDED_BY(mutex_);  // of the open job
+  uint64_t first_version_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  std::map<ActorHandle, std::shared_ptr<Actor>> actors_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<Actor>> dirty_ ABSL_GUARDED_BY(mutex_);  // with something to deliver
+  ActorHandle next_handle_ ABSL_GUARDED_BY(mutex_) = 1;
+  uint64_t next_lease_id_ ABSL_GUARDED_BY(mutex_) = 1;
+};
+
+}  // namespace sluice::learner
+
+#endif  // SLUICE_LEARNER_LEDGER_ROLLOUT_HUB_H_

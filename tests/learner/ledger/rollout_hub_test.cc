@@ -1,0 +1,556 @@
+#include "learner/ledger/rollout_hub.h"
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/random/random.h"
+#include "common/sync/thread.h"
+
+namespace sluice::learner {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+// Useful for: an actor's side of the stream that remembers what came.
+class RecordingSink : public ActorSink {
+ public:
+  bool Send(const RankMessage& message) override {
+    MutexLock lock(&mutex_);
+    if (deaf_) return false;
+    messages_.push_back(message);
+    return true;
+  }
+  void Close(const absl::Status& status) override {
+    MutexLock lock(&mutex_);
+    if (!closed_.has_value()) closed_ = status;
+  }
+
+  void MakeDeaf() {
+    MutexLock lock(&mutex_);
+    deaf_ = true;
+  }
+  // Everything of one kind since the last call.
+  template <typename T>
+  std::vector<T> Take() {
+    MutexLock lock(&mutex_);
+    std::vector<T> taken;
+    std::vector<RankMessage> rest;
+    for (RankMessage& message : messages_) {
+      if (auto* wanted = std::get_if<T>(&message)) {
+        taken.push_back(std::move(*wanted));
+      } else {
+        rest.push_back(std::move(message));
+      }
+    }
+    messages_ = std::move(rest);
+    return taken;
+  }
+  std::optional<absl::Status> closed() const {
+    MutexLock lock(&mutex_);
+    return closed_;
+  }
+
+ private:
+  mutable Mutex mutex_;
+  std::vector<RankMessage> messages_ ABSL_GUARDED_BY(mutex_);
+  std::optional<absl::Status> closed_ ABSL_GUARDED_BY(mutex_);
+  bool deaf_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+std::vector<Prompt> Prompts(uint64_t first, uint64_t count) {
+  std::vector<Prompt> prompts(count);
+  for (uint64_t i = 0; i < count; ++i) prompts[i].ordinal = first + i;
+  return prompts;
+}
+
+HubJob Job(int staleness) {
+  HubJob job;
+  job.job_id = "job-1";
+  job.epoch = 7;
+  job.seed = 11;
+  job.catalog_version = "c1";
+  job.levels = 1;
+  job.groups_per_step = 4;
+  job.options.staleness = staleness;
+  job.options.group_size = 2;
+  job.options.lease_groups = 2;
+  job.options.lease_deadline_s = 30;
+  job.options.max_attempts = 2;
+  job.options.objective = ObjectiveKind::kNllOnly;
+  return job;
+}
+
+std::shared_ptr<const PolicySnapshot> Version(uint64_t version) {
+  auto snapshot = std::make_shared<PolicySnapshot>();
+  snapshot->version = version;
+  snapshot->payload = "weights";
+  snapshot->checksum = "sum";
+  return snapshot;
+}
+
+ActorResult GroupOf(const LeaseMessage& lease, size_t i, uint64_t version) {
+  ScoredGroup group;
+  group.ordinal = lease.prompts[i].ordinal;
+  group.attempt = lease.prompts[i].attempt;
+  group.lease_id = lease.lease_id;
+  group.behavior_version = version;
+  group.catalog_version = "c1";
+  group.completions = {Completion{{3}, 0, {-1.f}, {-1.f}}, Completion{{4}, 1, {-2.f}, {-2.f}}};
+  return ActorResult{lease.job_id, lease.epoch, std::move(group)};
+}
+
+std::vector<Verdict> Trained(uint64_t first, uint64_t count) {
+  std::vector<Verdict> verdicts;
+  for (uint64_t i = 0; i < count; ++i) verdicts.push_back({first + i, TerminalState::kTrained, "open"});
+  return verdicts;
+}
+
+class RolloutHubTest : public testing::Test {
+ protected:
+  RolloutHubTest() : hub_(RolloutHub::Options{[this] { return Now(); }, &metrics_, nullptr, absl::Seconds(100)}) {}
+
+  absl::Time Now() const { return absl::UnixEpoch() + absl::Milliseconds(now_ms_.load()); }
+  void Advance(absl::Duration by) { now_ms_ += absl::ToInt64Milliseconds(by); }
+
+  // Attached, with a verified version and credit.
+  RolloutHub::ActorHandle Join(const std::string& id, std::shared_ptr<RecordingSink> sink, uint64_t version,
+                               uint32_t credit) {
+    const RolloutHub::ActorHandle handle = hub_.Attach(id, std::move(sink)).value();
+    hub_.OnReady(handle, "job-1", version);
+    hub_.OnCredit(handle, credit);
+    return handle;
+  }
+
+  AckMessage Deliver(RolloutHub::ActorHandle handle, RecordingSink* sink, ActorResult result) {
+    hub_.OnResult(handle, std::move(result));
+    const std::vector<AckMessage> acks = sink->Take<AckMessage>();
+    EXPECT_EQ(acks.size(), 1u);
+    return acks.empty() ? AckMessage() : acks.back();
+  }
+
+  Metrics metrics_;
+  std::atomic<int64_t> now_ms_{0};
+  RolloutHub hub_;
+  std::shared_ptr<RecordingSink> sink_ = std::make_shared<RecordingSink>();
+};
+
+TEST_F(RolloutHubTest, AnActorHearsOfTheJobAndItsWeightsThenGetsWork) {
+  const auto handle = hub_.Attach("a", sink_).value();
+  EXPECT_TRUE(sink_->Take<WelcomeMessage>().empty());
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  EXPECT_EQ(sink_->Take<WelcomeMessage>().at(0).job->job_id, "job-1");
+  hub_.Publish(Version(5));
+  EXPECT_EQ(sink_->Take<OfferMessage>().at(0).policy_version, 5u);
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  hub_.OnCredit(handle, 1);
+  EXPECT_TRUE(sink_->Take<LeaseMessage>().empty());  // no lease before a verified version
+  hub_.OnReady(handle, "another-job", 5);
+  hub_.OnReady(handle, "job-1", 4);  // of an abandoned timeline
+  hub_.OnReady(handle, "job-1", 6);  // never published
+  EXPECT_TRUE(sink_->Take<LeaseMessage>().empty());
+  hub_.OnReady(handle, "job-1", 5);
+  const auto leases = sink_->Take<LeaseMessage>();
+  ASSERT_EQ(leases.size(), 1u);  // one credit, one lease
+  EXPECT_EQ(leases[0].prompts.size(), 2u);
+  EXPECT_EQ(leases[0].policy_version, 5u);
+  EXPECT_FALSE(leases[0].exact_version);
+  EXPECT_EQ(leases[0].deadline, absl::Seconds(30));
+  EXPECT_EQ(leases[0].epoch, 7u);
+}
+
+TEST_F(RolloutHubTest, AWholeStepComesBack) {
+  ASSERT_TRUE(hub_.StartJob(Job(0)).ok());
+  hub_.Publish(Version(1));
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  const auto handle = Join("a", sink_, 1, 8);
+  const auto leases = sink_->Take<LeaseMessage>();
+  ASSERT_EQ(leases.size(), 2u);
+  EXPECT_TRUE(leases[0].exact_version);
+  for (const LeaseMessage& lease : leases) {
+    for (size_t i = 0; i < 2; ++i) EXPECT_TRUE(Deliver(handle, sink_.get(), GroupOf(lease, i, 1)).accepted);
+  }
+  const auto groups = hub_.Wait(0, absl::Seconds(1));
+  ASSERT_TRUE(groups.ok()) << groups.status();
+  EXPECT_EQ(groups->size(), 4u);
+  ASSERT_TRUE(hub_.Commit(0, Trained(0, 4)).ok());
+  EXPECT_EQ(hub_.Balance().trained, 4u);
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_groups_total{state=\"trained\"} 4"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_ledger_imbalance 0"));
+}
+
+TEST_F(RolloutHubTest, SynchronousLeasesWaitForExactlyTheLatestVersion) {
+  ASSERT_TRUE(hub_.StartJob(Job(0)).ok());
+  hub_.Publish(Version(1));
+  const auto handle = Join("a", sink_, 1, 8);
+  hub_.Publish(Version(2));
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  EXPECT_TRUE(sink_->Take<LeaseMessage>().empty());
+  hub_.OnReady(handle, "job-1", 2);
+  const auto leases = sink_->Take<LeaseMessage>();
+  ASSERT_EQ(leases.size(), 2u);
+  EXPECT_EQ(leases[0].policy_version, 2u);
+  const AckMessage ack = Deliver(handle, sink_.get(), GroupOf(leases[0], 0, 1));
+  EXPECT_FALSE(ack.accepted);
+  EXPECT_THAT(ack.reason, HasSubstr("stale_version: want version 2, got 1"));
+}
+
+TEST_F(RolloutHubTest, AsynchronousActorsGoOnWithTheVersionOfTheIssue) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  hub_.Publish(Version(1));
+  const auto handle = Join("a", sink_, 1, 1);
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  hub_.Publish(Version(2));
+  ASSERT_TRUE(hub_.Issue(1, Prompts(4, 4)).ok());
+  hub_.OnCredit(handle, 8);
+  const auto leases = sink_->Take<LeaseMessage>();
+  ASSERT_EQ(leases.size(), 2u);  // both of step 0; step 1 wants version 2
+  EXPECT_TRUE(Deliver(handle, sink_.get(), GroupOf(leases[0], 0, 1)).accepted);
+  EXPECT_TRUE(Deliver(handle, sink_.get(), GroupOf(leases[0], 1, 2)).accepted);  // a later one will do
+  EXPECT_THAT(Deliver(handle, sink_.get(), GroupOf(leases[1], 0, 3)).reason, HasSubstr("stale_version"));
+  hub_.OnReady(handle, "job-1", 2);
+  EXPECT_EQ(sink_->Take<LeaseMessage>().size(), 2u);
+}
+
+TEST_F(RolloutHubTest, SeedsRepeatInSynchronousModeAndDifferByAttemptOtherwise) {
+  for (int staleness : {0, 2}) {
+    ASSERT_TRUE(hub_.StartJob(Job(staleness)).ok());
+    hub_.Publish(Version(1));
+    ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+    Join("a", sink_, 1, 2);
+    const auto first = sink_->Take<LeaseMessage>();
+    ASSERT_EQ(first.size(), 2u);
+    EXPECT_NE(first[0].seed, first[1].seed);
+    Advance(absl::Seconds(30));
+    Join("b", sink_, 1, 2);
+    const auto second = sink_->Take<LeaseMessage>();
+    ASSERT_EQ(second.size(), 2u);
+    EXPECT_EQ(second[0].prompts[0].attempt, 2u);
+    EXPECT_EQ(first[0].seed == second[0].seed, staleness == 0);
+    hub_.DisconnectActors(absl::UnavailableError("next"));
+    hub_.EndJob();
+  }
+}
+
+TEST_F(RolloutHubTest, RefusalsSayWhy) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  hub_.Publish(Version(1));
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  const auto handle = Join("a", sink_, 1, 1);
+  const LeaseMessage lease = sink_->Take<LeaseMessage>().at(0);
+
+  ActorResult result = GroupOf(lease, 0, 1);
+  result.job_id = "job-0";
+  EXPECT_EQ(Deliver(handle, sink_.get(), result).reason, "job");
+  result = GroupOf(lease, 0, 1);
+  result.epoch = 6;
+  EXPECT_EQ(Deliver(handle, sink_.get(), result).reason, "epoch");
+  result = GroupOf(lease, 0, 1);
+  std::get<ScoredGroup>(result.outcome).ordinal = 99;
+  EXPECT_EQ(Deliver(handle, sink_.get(), result).reason, "unknown");
+  result = GroupOf(lease, 0, 1);
+  std::get<ScoredGroup>(result.outcome).attempt = 2;
+  EXPECT_EQ(Deliver(handle, sink_.get(), result).reason, "late");
+  EXPECT_TRUE(Deliver(handle, sink_.get(), GroupOf(lease, 0, 1)).accepted);
+  EXPECT_EQ(Deliver(handle, sink_.get(), GroupOf(lease, 0, 1)).reason, "duplicate");
+  result = GroupOf(lease, 1, 1);
+  std::get<ScoredGroup>(result.outcome).completions[0].log_probs_full.clear();
+  EXPECT_THAT(Deliver(handle, sink_.get(), result).reason, HasSubstr("invalid: completions[0].log_probs_full"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_duplicate_deliveries_total 1"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_deliveries_total{outcome=\"invalid\"} 1"));
+
+  // The broken one does not wait for the deadline.
+  hub_.OnCredit(handle, 1);
+  const LeaseMessage again = sink_->Take<LeaseMessage>().at(0);
+  ASSERT_EQ(again.prompts.size(), 1u);
+  EXPECT_EQ(again.prompts[0].ordinal, 1u);
+  EXPECT_EQ(again.prompts[0].attempt, 2u);
+}
+
+TEST_F(RolloutHubTest, AnotherActorCannotAnswerALease) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  hub_.Publish(Version(1));
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  Join("a", sink_, 1, 1);
+  const LeaseMessage lease = sink_->Take<LeaseMessage>().at(0);
+  auto other = std::make_shared<RecordingSink>();
+  const auto thief = hub_.Attach("b", other).value();
+  EXPECT_EQ(Deliver(thief, other.get(), GroupOf(lease, 0, 1)).reason, "late");
+}
+
+TEST_F(RolloutHubTest, LeasesOfAnActorThatLeavesGoToTheNext) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  hub_.Publish(Version(1));
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  const auto leaver = Join("a", sink_, 1, 2);
+  EXPECT_EQ(sink_->Take<LeaseMessage>().size(), 2u);
+  auto other = std::make_shared<RecordingSink>();
+  Join("b", other, 1, 2);
+  EXPECT_TRUE(other->Take<LeaseMessage>().empty());
+  hub_.Detach(leaver);
+  EXPECT_EQ(other->Take<LeaseMessage>().size(), 2u);
+  EXPECT_EQ(hub_.num_actors(), 1);
+}
+
+TEST_F(RolloutHubTest, AnActorThatComesBackReplacesItsOldStream) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  hub_.Publish(Version(1));
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  const auto old = Join("a", sink_, 1, 2);
+  auto fresh = std::make_shared<RecordingSink>();
+  Join("a", fresh, 1, 2);
+  EXPECT_EQ(sink_->closed()->code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(fresh->Take<LeaseMessage>().size(), 2u);
+  hub_.Detach(old);  // the old stream's end comes late and changes nothing
+  EXPECT_EQ(hub_.num_actors(), 1);
+}
+
+TEST_F(RolloutHubTest, ADrainingActorGetsNothingMoreButMayFinish) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  hub_.Publish(Version(1));
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  const auto handle = Join("a", sink_, 1, 1);
+  const LeaseMessage lease = sink_->Take<LeaseMessage>().at(0);
+  hub_.OnDraining(handle);
+  hub_.OnCredit(handle, 5);
+  EXPECT_TRUE(sink_->Take<LeaseMessage>().empty());
+  EXPECT_TRUE(Deliver(handle, sink_.get(), GroupOf(lease, 0, 1)).accepted);
+  const AckMessage back =
+      Deliver(handle, sink_.get(),
+              ActorResult{"job-1", 7, AbandonedPrompt{lease.prompts[1].ordinal, 1, lease.lease_id, "draining", false}});
+  EXPECT_TRUE(back.accepted);
+}
+
+TEST_F(RolloutHubTest, SilentActorsAreSentAway) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  const auto handle = hub_.Attach("a", sink_).value();
+  Advance(absl::Seconds(99));
+  hub_.OnHeartbeat(handle, 0, 0);
+  Advance(absl::Seconds(99));
+  hub_.Tick();
+  EXPECT_EQ(hub_.num_actors(), 1);
+  Advance(absl::Seconds(1));
+  hub_.Tick();
+  EXPECT_EQ(hub_.num_actors(), 0);
+  EXPECT_EQ(sink_->closed()->code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(RolloutHubTest, AnActorThatDoesNotReadIsSentAway) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  const auto handle = hub_.Attach("a", sink_).value();
+  sink_->MakeDeaf();
+  hub_.Publish(Version(1));
+  EXPECT_EQ(sink_->closed()->code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(hub_.num_actors(), 0);
+  hub_.OnReady(handle, "job-1", 1);
+}
+
+TEST_F(RolloutHubTest, WaitReportsThatNothingComes) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  Thread clock = StartThread("clock", [this] {
+    for (int i = 0; i < 100; ++i) Advance(absl::Seconds(1));
+  });
+  const absl::Status status = hub_.Wait(0, absl::Seconds(60)).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("0 actors attached"));
+}
+
+TEST_F(RolloutHubTest, StopWakesWait) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  Thread stopper = StartThread("stopper", [this] { hub_.Stop(); });
+  EXPECT_EQ(hub_.Wait(0, absl::Hours(1)).status().code(), absl::StatusCode::kCancelled);
+}
+
+TEST_F(RolloutHubTest, UnsampledOrdinalsComeBackWithTheReason) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());  // two attempts
+  hub_.Publish(Version(1));
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 2)).ok());
+  const auto handle = Join("a", sink_, 1, 4);
+  Advance(absl::Seconds(30));
+  hub_.OnHeartbeat(handle, 2, 1);
+  Advance(absl::Seconds(30));
+  const auto groups = hub_.Wait(0, absl::Hours(1));
+  ASSERT_TRUE(groups.ok()) << groups.status();
+  EXPECT_FALSE(groups->at(0).group.has_value());
+  EXPECT_THAT(groups->at(0).error, HasSubstr("2 attempts"));
+}
+
+TEST_F(RolloutHubTest, JobsFollowEachOtherOverTheSameActors) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  EXPECT_EQ(hub_.StartJob(Job(2)).code(), absl::StatusCode::kFailedPrecondition);
+  hub_.Publish(Version(9));
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  const auto handle = Join("a", sink_, 9, 1);
+  const LeaseMessage old = sink_->Take<LeaseMessage>().at(0);
+  hub_.EndJob();
+  EXPECT_EQ(sink_->Take<JobEndedMessage>().at(0).job_id, "job-1");
+  EXPECT_EQ(hub_.Balance().open, 4u);  // still readable
+
+  HubJob next = Job(2);
+  next.job_id = "job-2";
+  sink_->Take<WelcomeMessage>();
+  ASSERT_TRUE(hub_.StartJob(next).ok());
+  EXPECT_EQ(sink_->Take<WelcomeMessage>().at(0).job->job_id, "job-2");
+  hub_.Publish(Version(1));  // versions are a job's own
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  EXPECT_EQ(Deliver(handle, sink_.get(), GroupOf(old, 0, 9)).reason, "job");
+  hub_.OnReady(handle, "job-2", 1);
+  hub_.OnCredit(handle, 1);
+  EXPECT_EQ(sink_->Take<LeaseMessage>().at(0).job_id, "job-2");
+}
+
+TEST_F(RolloutHubTest, ARestoredLedgerContinuesUnderAFreshVersion) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  hub_.Publish(Version(1));
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  const std::string snapshot = hub_.Snapshot();
+  hub_.EndJob();
+  HubJob resumed = Job(2);
+  resumed.epoch = 8;
+  ASSERT_TRUE(hub_.StartJob(resumed).ok());
+  ASSERT_TRUE(hub_.Restore(snapshot).ok());
+  hub_.Publish(Version(12));
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  const auto handle = Join("a", sink_, 12, 1);
+  hub_.OnReady(handle, "job-1", 1);
+  const auto leases = sink_->Take<LeaseMessage>();
+  ASSERT_EQ(leases.size(), 1u);
+  EXPECT_EQ(leases[0].policy_version, 12u);
+  EXPECT_EQ(hub_.Balance().issued, 4u);
+}
+
+TEST_F(RolloutHubTest, DecodeSpreadsPromptsAndReturnsThemInOrder) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  EXPECT_EQ(hub_.Decode(Prompts(0, 1), 1, 0, absl::Seconds(1)).status().code(),
+            absl::StatusCode::kFailedPrecondition);  // nothing published
+  hub_.Publish(Version(3));
+  const auto handle = Join("a", sink_, 3, 100);
+  std::atomic<bool> done{false};
+  // Answers leases, the second prompt of each first; the first lease ends with one prompt given back.
+  Thread actor = StartThread("actor", [&] {
+    bool gave_back = false;
+    while (!done.load()) {
+      for (const LeaseMessage& lease : sink_->Take<LeaseMessage>()) {
+        EXPECT_EQ(lease.kind, LeaseKind::kDecode);
+        EXPECT_TRUE(lease.exact_version);
+        EXPECT_EQ(lease.constrained_beams, 2);
+        for (size_t i = lease.prompts.size(); i-- > 0;) {
+          if (!gave_back) {
+            gave_back = true;
+            hub_.OnResult(handle, {"job-1", 7,
+                                   AbandonedPrompt{lease.prompts[i].ordinal, lease.prompts[i].attempt, lease.lease_id,
+                                                   "busy", false}});
+            continue;
+          }
+          DecodedPrompt decoded;
+          decoded.ordinal = lease.prompts[i].ordinal;
+          decoded.lease_id = lease.lease_id;
+          decoded.behavior_version = 3;
+          decoded.constrained = {Completion{{static_cast<int32_t>(decoded.ordinal)}, 0, {-1.f}, {-1.f}}};
+          hub_.OnResult(handle, {"job-1", 7, decoded});
+        }
+      }
+      Advance(absl::Milliseconds(1));
+    }
+  });
+  const auto decoded = hub_.Decode(Prompts(10, 5), 2, 0, absl::Hours(10));
+  done = true;
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  ASSERT_EQ(decoded->size(), 5u);
+  for (size_t i = 0; i < 5; ++i) EXPECT_EQ((*decoded)[i].constrained[0].tokens[0], static_cast<int32_t>(10 + i));
+}
+
+// The hub under a seeded storm of actors that come, go, lose, delay, double and damage results.
+TEST_F(RolloutHubTest, BooksBalanceUnderAnySchedule) {
+  struct FakeActor {
+    std::string id;
+    std::shared_ptr<RecordingSink> sink;
+    RolloutHub::ActorHandle handle = 0;
+  };
+  for (uint64_t seed = 0; seed < 12; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Random random(seed);
+    ASSERT_TRUE(hub_.StartJob(Job(static_cast<int>(seed % 3))).ok());
+    uint64_t version = 1;
+    hub_.Publish(Version(version));
+    std::vector<FakeActor> actors;
+    std::vector<std::pair<std::string, ActorResult>> in_flight;
+    const uint64_t steps = 12;
+    const uint64_t window = 1 + seed % 3;
+    uint64_t issued = 0;
+    uint64_t committed = 0;
+    uint64_t taken_with_group = 0;
+    int events = 0;
+    while (committed < steps) {
+      ASSERT_LT(++events, 50'000);
+      const uint64_t event = random.Below(16);
+      if (event == 0 && actors.size() < 4) {
+        FakeActor actor;
+        actor.id = "actor-" + std::to_string(random.Below(6));
+        actor.sink = std::make_shared<RecordingSink>();
+        actor.handle = hub_.Attach(actor.id, actor.sink).value();
+        actors.push_back(actor);
+      } else if (event == 1 && !actors.empty() && random.Below(10) == 0) {
+        const size_t pick = random.Below(actors.size());
+        hub_.Detach(actors[pick].handle);
+        actors.erase(actors.begin() + static_cast<std::ptrdiff_t>(pick));
+      } else if (event <= 4 && !actors.empty()) {
+        FakeActor& actor = actors[random.Below(actors.size())];
+        hub_.OnReady(actor.handle, "job-1", version - (random.Below(4) == 0 && version > 1 ? 1 : 0));
+        hub_.OnCredit(actor.handle, 1);
+      } else if (event <= 8 && !actors.empty()) {
+        FakeActor& actor = actors[random.Below(actors.size())];
+        for (const LeaseMessage& lease : actor.sink->Take<LeaseMessage>()) {
+          for (size_t i = 0; i < lease.prompts.size(); ++i) {
+            ActorResult result = GroupOf(lease, i, version);
+            if (random.Below(12) == 0) std::get<ScoredGroup>(result.outcome).completions.clear();
+            if (random.Below(12) == 0) result.epoch = 3;
+            const uint64_t copies = random.Below(12) == 0 ? 0 : 1 + random.Below(2);
+            for (uint64_t copy = 0; copy < copies; ++copy) in_flight.emplace_back(actor.id, result);
+          }
+        }
+      } else if (event <= 12 && !in_flight.empty()) {
+        const size_t pick = random.Below(in_flight.size());
+        for (const FakeActor& actor : actors) {
+          if (actor.id == in_flight[pick].first) hub_.OnResult(actor.handle, in_flight[pick].second);
+        }
+        in_flight.erase(in_flight.begin() + static_cast<std::ptrdiff_t>(pick));
+      } else if (event == 13) {
+        if (random.Below(5) == 0) Advance(absl::Seconds(11));
+        hub_.Tick();
+      } else if (event == 14 && issued < steps && issued - committed < window) {
+        ASSERT_TRUE(hub_.Issue(issued, Prompts(issued * 4, 4)).ok());
+        ++issued;
+      } else if (event == 15 && committed < issued) {
+        // Ready already, or not yet: no patience at all.
+        const auto groups = hub_.Wait(committed, absl::ZeroDuration());
+        if (groups.ok()) {
+          for (const TakenGroup& taken : *groups) taken_with_group += taken.group.has_value() ? 1 : 0;
+          ASSERT_TRUE(hub_.Commit(committed, Trained(committed * 4, 4)).ok());
+          ++committed;
+          hub_.Publish(Version(++version));
+        } else {
+          ASSERT_EQ(groups.status().code(), absl::StatusCode::kUnavailable);
+        }
+      }
+      ASSERT_TRUE(hub_.CheckLedger().ok()) << hub_.CheckLedger();
+      ASSERT_TRUE(hub_.Balance().Holds());
+    }
+    EXPECT_EQ(hub_.Balance().trained, steps * 4);
+    EXPECT_EQ(hub_.Balance().frontier, steps * 4);
+    EXPECT_GT(taken_with_group, 0u);
+    hub_.DisconnectActors(absl::UnavailableError("over"));
+    hub_.EndJob();
+  }
+}
+
+}  // namespace
+}  // namespace sluice::learner
