@@ -30,10 +30,9 @@ absl::StatusOr<PolicyConfig> NewPolicyConfig(const ModelOptions& options, const 
   SLUICE_ASSIGN_OR_RETURN(config.architecture, ArchitectureFromName(options.architecture));
   config.vocab_size = dataset.vocabulary().size();
   config.hidden_size = options.hidden_size;
-  config.intermediate_size =
-      options.intermediate_size > 0
-          ? options.intermediate_size
-          : (options.hidden_size * 8 / 3 + kIntermediateStep - 1) / kIntermediateStep * kIntermediateStep;
+  config.intermediate_size = options.intermediate_size > 0 ? options.intermediate_size
+                                                           : (options.hidden_size * 8 / 3 + kIntermediateStep - 1) /
+                                                                 kIntermediateStep * kIntermediateStep;
   config.num_layers = options.layers;
   config.num_heads = options.heads;
   config.num_kv_heads = options.kv_heads;

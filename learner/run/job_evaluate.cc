@@ -38,8 +38,8 @@ absl::Status RunEvaluate(const RunContext& context) {
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Policy> policy, MakePolicy(context, *dataset));
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<RunFolder> folder, RunFolder::Open(context.run_folder));
   const std::vector<Example> examples =
-      ChooseExamples(dataset->Examples(options.test_split ? SplitLabel::kTest : SplitLabel::kValidation),
-                     options.users, DeriveSeed(context.options.seed, {kValidationSeed}));
+      ChooseExamples(dataset->Examples(options.test_split ? SplitLabel::kTest : SplitLabel::kValidation), options.users,
+                     DeriveSeed(context.options.seed, {kValidationSeed}));
   if (examples.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("the data set '", dataset->folder(), "' has no ",
                                                    options.test_split ? "test" : "validation", " targets"));
@@ -66,8 +66,8 @@ absl::Status RunEvaluate(const RunContext& context) {
     const size_t count = std::min(kExamplesPerRound, examples.size() - first);
     SLUICE_ASSIGN_OR_RETURN(
         const RankingMetrics round,
-        EvaluatePolicy(*policy, *dataset, absl::MakeSpan(examples).subspan(first, count), settings,
-                       *context.collective, nullptr, [](int64_t, int64_t) { return absl::OkStatus(); }));
+        EvaluatePolicy(*policy, *dataset, absl::MakeSpan(examples).subspan(first, count), settings, *context.collective,
+                       nullptr, [](int64_t, int64_t) { return absl::OkStatus(); }));
     const std::vector<double> more = round.ToSums();
     for (size_t i = 0; i < sums.size(); ++i) sums[i] += more[i];
     if (context.is_first()) context.monitor->ReportMetrics(first + count, examples.size(), {});

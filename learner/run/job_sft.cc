@@ -71,8 +71,8 @@ absl::Status SftJob::Prepare() {
   SLUICE_ASSIGN_OR_RETURN(dataset_, Dataset::Load(context_.options.data));
   SLUICE_ASSIGN_OR_RETURN(policy_, MakePolicy(context_, *dataset_));
   SLUICE_ASSIGN_OR_RETURN(folder_, RunFolder::Open(context_.run_folder));
-  optimizer_ = std::make_unique<AdamW>(policy_->parameters(), policy_->gradients(), policy_->decay_mask(),
-                                       options_.optimizer);
+  optimizer_ =
+      std::make_unique<AdamW>(policy_->parameters(), policy_->gradients(), policy_->decay_mask(), options_.optimizer);
   validation_ = ValidationExamples(context_, *dataset_, options_.validation.users);
   if (validation_.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("the data set '", dataset_->folder(),
@@ -85,8 +85,8 @@ absl::Status SftJob::TrainPass(int pass) {
   const SftPlanner planner(*dataset_, options_, DeriveSeed(context_.options.seed, {kBatchSeed}));
   const std::vector<SftStepPlan> plans = planner.PlanPass(pass);
   if (plans.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("no user of '", dataset_->folder(),
-                                                   "' has two training events; nothing can be trained"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("no user of '", dataset_->folder(), "' has two training events; nothing can be trained"));
   }
   if (total_steps_ == 0) total_steps_ = plans.size() * static_cast<uint64_t>(options_.passes);
   context_.monitor->SetPhase("training");
@@ -121,8 +121,8 @@ absl::Status SftJob::TrainPass(int pass) {
 
 absl::Status SftJob::ValidateNow() {
   SLUICE_ASSIGN_OR_RETURN(latest_, Validate(context_, *policy_, *dataset_, validation_, options_.validation));
-  SLUICE_RETURN_IF_ERROR(RecordMetrics(context_, folder_.get(), step_, total_steps_,
-                                       absl::ToDoubleSeconds(control_.spent()), latest_));
+  SLUICE_RETURN_IF_ERROR(
+      RecordMetrics(context_, folder_.get(), step_, total_steps_, absl::ToDoubleSeconds(control_.spent()), latest_));
   const double value = latest_[kSelectionMetric];
   if (context_.is_first()) {
     context_.monitor->ReportLog(absl::StrFormat("step %d: validation HR@10 %.4f, NDCG@10 %.4f, hallucination %.4f",

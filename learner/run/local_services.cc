@@ -60,7 +60,8 @@ absl::StatusOr<uint64_t> LocalReservations::NextPolicyVersion() {
   if (PathExists(path)) {
     SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, 64));
     if (!absl::SimpleAtoi(text, &last)) {
-      return absl::DataLossError(absl::StrCat("'", path, "' holds no number; restore it from a backup, or delete the "
+      return absl::DataLossError(absl::StrCat("'", path,
+                                              "' holds no number; restore it from a backup, or delete the "
                                               "run folder and start again"));
     }
   }

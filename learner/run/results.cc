@@ -1,7 +1,6 @@
 #include "learner/run/results.h"
 
 #include <cmath>
-
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"

@@ -24,10 +24,10 @@ absl::StatusOr<StepDecision> StepControl::Agree() {
   const double limit = context_.options.time_limit_s;
   const bool timed = limit > 0 && context_.is_first();
   const double share = timed ? std::clamp(absl::ToDoubleSeconds(spent()) / limit, 0.0, 1.0) : 0.0;
-  at::Tensor votes = torch::tensor({mine == StopRequest::kCancel ? int64_t{1} : 0,
-                                    mine == StopRequest::kPreempt ? int64_t{1} : 0,
-                                    static_cast<int64_t>(share * kShareUnit)},
-                                   torch::kLong);
+  at::Tensor votes =
+      torch::tensor({mine == StopRequest::kCancel ? int64_t{1} : 0, mine == StopRequest::kPreempt ? int64_t{1} : 0,
+                     static_cast<int64_t>(share * kShareUnit)},
+                    torch::kLong);
   SLUICE_RETURN_IF_ERROR(context_.collective->AllReduceSum(votes));
   const int64_t* sums = votes.const_data_ptr<int64_t>();
   StepDecision decision;

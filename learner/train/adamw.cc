@@ -75,9 +75,9 @@ AdamW::AdamW(at::Tensor parameters, at::Tensor gradients, at::Tensor decay_mask,
   SLUICE_CHECK(parameters_.device().is_cpu(), "AdamW updates CPU arenas only");
   SLUICE_CHECK(gradients_.numel() == parameters_.numel() && decay_mask_.numel() == parameters_.numel(),
                "arenas of one size");
-  SLUICE_CHECK(gradients_.scalar_type() == parameters_.scalar_type() &&
-                   decay_mask_.scalar_type() == parameters_.scalar_type(),
-               "arenas of one dtype");
+  SLUICE_CHECK(
+      gradients_.scalar_type() == parameters_.scalar_type() && decay_mask_.scalar_type() == parameters_.scalar_type(),
+      "arenas of one dtype");
 }
 
 absl::StatusOr<double> AdamW::Step(double learning_rate) {

@@ -2,9 +2,9 @@
 #ifndef SLUICE_LEARNER_TRAIN_ADAMW_H_
 #define SLUICE_LEARNER_TRAIN_ADAMW_H_
 
-#include <cstdint>
-
 #include <ATen/core/Tensor.h>
+
+#include <cstdint>
 
 #include "absl/status/statusor.h"
 #include "learner/options/options.h"

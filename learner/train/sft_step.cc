@@ -59,8 +59,7 @@ absl::StatusOr<at::Tensor> SftLossSum(Policy& policy, const SftBatch& batch, dou
   }
   *tokens = static_cast<int64_t>(targets.size());
   const at::Tensor hidden = output.hidden.index_select(0, torch::tensor(rows, torch::kLong));
-  return torch::cross_entropy_loss(policy.Logits(hidden), torch::tensor(targets, torch::kLong), {},
-                                   at::Reduction::Sum);
+  return torch::cross_entropy_loss(policy.Logits(hidden), torch::tensor(targets, torch::kLong), {}, at::Reduction::Sum);
 }
 
 absl::StatusOr<SftStepResult> SftStep(Policy& policy, const Trie& trie, AdamW& optimizer, Collective& collective,

@@ -1,0 +1,29 @@
+// `sluice-learner run SPEC`: one job in this process, without a coordinator.
+#ifndef SLUICE_LEARNER_RUN_COMMAND_H_
+#define SLUICE_LEARNER_RUN_COMMAND_H_
+
+#include <atomic>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace sluice::learner {
+
+struct RunFlags {
+  std::string spec_path;
+  std::vector<std::string> overrides;  // --set a.b=c
+  std::string runs_folder = "runs";
+  std::string run_folder;                  // empty: runs_folder/<name>-<start of the spec's digest>
+  std::string address = "127.0.0.1:7090";  // rl: where actors reach this rank
+  std::string metrics_address;             // empty: none
+  int threads = 1;                         // torch's
+};
+
+// Runs the job to its end; a run folder with a checkpoint of the same spec resumes. `stop` holds a StopRequest that a
+// signal handler may set. The status's exit code is the outcome (common/status/exit_code.h).
+absl::Status RunCommand(const RunFlags& flags, const std::atomic<int>& stop);
+
+}  // namespace sluice::learner
+
+#endif  // SLUICE_LEARNER_RUN_COMMAND_H_

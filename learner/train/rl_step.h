@@ -1,0 +1,81 @@
+// One policy update from judged groups: target and completions of a prompt as branches of one shared-prefix pass.
+//
+//   loss = 1 / B_nll * sum_g n_g * -sum_t log p(y*_gt)  +  1 / B_grpo * sum_g -sum_i w_gi * sum_t log p(o_git)
+//
+// with n_g and w_gi from the judge (learner/objective/judge.h): AdaGRPO, GRPO, NLL and their mixtures differ only in
+// these weights. Log-probabilities of each term are over the full vocabulary or renormalised over the legal children.
+#ifndef SLUICE_LEARNER_TRAIN_RL_STEP_H_
+#define SLUICE_LEARNER_TRAIN_RL_STEP_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "common/catalog/trie.h"
+#include "common/collective/collective.h"
+#include "common/model/policy.h"
+#include "common/types/group.h"
+#include "learner/objective/judge.h"
+#include "learner/train/adamw.h"
+
+namespace sluice::learner {
+
+// A judged group of this rank.
+struct RlGroup {
+  PromptInput input;
+  int32_t target_leaf = -1;
+  const ScoredGroup* group = nullptr;  // null: unsampled; outlives the step
+  GroupPlan plan;
+};
+
+struct RlStepSettings {
+  LogProbSpace grpo_space = LogProbSpace::kTrie;
+  LogProbSpace nll_space = LogProbSpace::kFull;
+  // B_nll and B_grpo over all ranks; a term whose denominator is 0 must have no weights.
+  double nll_groups = 0;
+  double grpo_groups = 0;
+  double learning_rate = 0;
+  double dropout = 0;
+  uint64_t dropout_seed = 0;
+  // Groups are passed through the policy in parts of at most this many rows (one group always fits): bounds memory.
+  int64_t max_rows = 16384;
+  // Version of the weights that the step starts from, to compare log-probabilities with the actors' of that version.
+  uint64_t learner_version = 0;
+};
+
+// Sums over all ranks.
+struct RlStepResult {
+  double nll = 0;            // mean NLL a target token, in nats, over groups with an NLL weight
+  double grpo_loss = 0;      // the second term of the loss
+  double gradient_norm = 0;  // before clipping
+  double rows = 0;           // trunk and branch rows that were computed
+  // |log p_learner - log p_actor| of tokens sampled under learner_version, in the space of the GRPO term; only tokens
+  // with a weight are compared. compared == 0: nothing to compare.
+  double mismatch_mean = 0;
+  double mismatch_max = 0;  // of this rank
+  double compared = 0;
+};
+
+// The differentiable loss of some groups (this rank's share, denominators applied), for tests and for RlStep.
+struct RlLoss {
+  at::Tensor loss;
+  double nll_sum = 0;
+  double nll_tokens = 0;
+  double grpo_sum = 0;
+  double mismatch_sum = 0;
+  double mismatch_max = 0;
+  double compared = 0;
+  double rows = 0;
+};
+absl::StatusOr<RlLoss> RlGroupLoss(Policy& policy, const Trie& trie, absl::Span<const RlGroup> groups,
+                                   const RlStepSettings& settings);
+
+// Forward and backward in parts, one all-reduce of the gradient arena, clip, AdamW. Collective: every rank calls it
+// with the same settings, also one without groups.
+absl::StatusOr<RlStepResult> RlStep(Policy& policy, const Trie& trie, AdamW& optimizer, Collective& collective,
+                                    absl::Span<const RlGroup> groups, const RlStepSettings& settings);
+
+}  // namespace sluice::learner
+
+#endif  // SLUICE_LEARNER_TRAIN_RL_STEP_H_
