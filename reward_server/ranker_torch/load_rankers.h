@@ -1,0 +1,22 @@
+// The rankers of a prepared data set.
+#ifndef SLUICE_REWARD_SERVER_RANKER_TORCH_LOAD_RANKERS_H_
+#define SLUICE_REWARD_SERVER_RANKER_TORCH_LOAD_RANKERS_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "common/catalog/dataset.h"
+#include "reward_server/ranker/ranker_set.h"
+
+namespace sluice::reward {
+
+// The folder inside a data set's that the prepare job writes the sequential ranker to.
+inline constexpr char kSequentialRankerFolder[] = "sequential_ranker";
+
+// "cooccurrence", counted from the training events; "sequential" and "blend" if the data set's folder holds a
+// sequential ranker. DataLoss: that one is damaged, or was trained on another catalog.
+absl::StatusOr<RankerSet> LoadRankers(std::shared_ptr<const Dataset> dataset);
+
+}  // namespace sluice::reward
+
+#endif  // SLUICE_REWARD_SERVER_RANKER_TORCH_LOAD_RANKERS_H_

@@ -1,0 +1,87 @@
+#include "reward_server/ranker_torch/load_rankers.h"
+
+#include <string>
+#include <vector>
+
+#include "common/file/file.h"
+#include "common/ranker/sequential_ranker.h"
+#include "gtest/gtest.h"
+
+namespace sluice::reward {
+namespace {
+
+class LoadRankersTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = JoinPath(::testing::TempDir(),
+                       std::string("rankers_") + ::testing::UnitTest::GetInstance()->current_test_info()->name());
+    ASSERT_TRUE(RemoveAll(folder_).ok());
+    Dataset::Contents contents;
+    contents.name = "tiny";
+    contents.first_event = {0, 4};
+    contents.event_item = {0, 1, 2, 3};
+    contents.event_split = {SplitLabel::kTrain, SplitLabel::kTrain, SplitLabel::kValidation, SplitLabel::kTest};
+    contents.user_names = {"a"};
+    for (int item = 0; item < 4; ++item) {
+      contents.item_names.push_back(std::to_string(item));
+      contents.item_codes.push_back(item);
+    }
+    contents.levels = 1;
+    contents.codes = 4;
+    const absl::Status written = Dataset::Write(folder_, contents);
+    ASSERT_TRUE(written.ok()) << written;
+  }
+  void TearDown() override { RemoveAll(folder_).IgnoreError(); }
+
+  void SaveSequential(int64_t num_items) {
+    SequentialRankerConfig config;
+    config.num_items = num_items;
+    config.hidden_size = 8;
+    model_ = SequentialRanker::Create(config, 4).value();
+    ASSERT_TRUE(model_->Save(JoinPath(folder_, kSequentialRankerFolder)).ok());
+  }
+  absl::StatusOr<RankerSet> Load() { return LoadRankers(Dataset::Load(folder_).value()); }
+
+  std::string folder_;
+  std::unique_ptr<SequentialRanker> model_;
+};
+
+TEST_F(LoadRankersTest, WithoutASequentialRankerThereIsCooccurrenceAlone) {
+  const auto rankers = Load();
+  ASSERT_TRUE(rankers.ok()) << rankers.status();
+  ASSERT_EQ(rankers->all().size(), 1u);
+  EXPECT_EQ(rankers->all()[0]->name(), "cooccurrence");
+  EXPECT_EQ(rankers->Find("blend").status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(LoadRankersTest, BlendIsTheSumOfCooccurrenceAndSequentialLogit) {
+  SaveSequential(4);
+  const auto rankers = Load();
+  ASSERT_TRUE(rankers.ok()) << rankers.status();
+  const ItemQuery query = {.user = -1, .history = {0}, .items = {1, 3}};
+  const ItemScores blend = *(*rankers->Find("blend"))->Score({query})[0];
+  const ItemScores rule = *(*rankers->Find("cooccurrence"))->Score({query})[0];
+  const std::vector<std::vector<int32_t>> history = {{0}}, items = {{1, 3}};
+  const std::vector<float> logits = model_->Score(history, items).value()[0];
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_FLOAT_EQ(blend[0][i], rule[0][i] + logits[i]);
+    EXPECT_FLOAT_EQ(blend[2][i], logits[i]);
+  }
+  EXPECT_EQ((*rankers->Find("sequential"))->version(), model_->Digest());
+}
+
+TEST_F(LoadRankersTest, RankerOfAnotherCatalogIsRefused) {
+  SaveSequential(5);
+  EXPECT_EQ(Load().status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(LoadRankersTest, DamagedRankerIsRefusedNotSkipped) {
+  SaveSequential(4);
+  ASSERT_TRUE(
+      WriteFileAtomically(JoinPath(JoinPath(folder_, kSequentialRankerFolder), "config.json"), absl::string_view("{}"))
+          .ok());
+  EXPECT_EQ(Load().status().code(), absl::StatusCode::kDataLoss);
+}
+
+}  // namespace
+}  // namespace sluice::reward
