@@ -21,11 +21,9 @@ std::string WantedText(absl::Span<const int64_t> shape) {
 
 }  // namespace
 
-std::string ShapeText(absl::Span<const int64_t> shape) { return absl::StrCat("[", absl::StrJoin(shape, ", "), "]"); }
-
-std::string ShapeText(const at::Tensor& tensor) {
+std::string ShapeOf(const at::Tensor& tensor) {
   if (!tensor.defined()) return "nothing";
-  return ShapeText(absl::MakeConstSpan(tensor.sizes().data(), tensor.sizes().size()));
+  return absl::StrCat("[", absl::StrJoin(tensor.sizes(), ", "), "]");
 }
 
 absl::Status CheckShape(absl::string_view name, const at::Tensor& tensor, absl::Span<const int64_t> shape) {
@@ -34,7 +32,7 @@ absl::Status CheckShape(absl::string_view name, const at::Tensor& tensor, absl::
     equal = shape[i] == kAnySize || tensor.size(static_cast<int64_t>(i)) == shape[i];
   }
   if (equal) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("want ", name, " ", WantedText(shape), ", got ", ShapeText(tensor)));
+  return absl::InvalidArgumentError(absl::StrCat("want ", name, " ", WantedText(shape), ", got ", ShapeOf(tensor)));
 }
 
 absl::Status CheckType(absl::string_view name, const at::Tensor& tensor, at::ScalarType type) {

@@ -15,9 +15,8 @@ namespace sluice {
 
 inline constexpr int64_t kAnySize = -1;
 
-// "[8, 3]".
-std::string ShapeText(absl::Span<const int64_t> shape);
-std::string ShapeText(const at::Tensor& tensor);
+// "[8, 3]", or "nothing" for an undefined tensor.
+std::string ShapeOf(const at::Tensor& tensor);
 
 // InvalidArgument unless `tensor` is defined and has this shape (kAnySize matches every size):
 // "want log_probs [8, 3], got [8, 4]".
