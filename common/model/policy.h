@@ -8,12 +8,12 @@
 #ifndef SLUICE_COMMON_MODEL_POLICY_H_
 #define SLUICE_COMMON_MODEL_POLICY_H_
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <ATen/core/Tensor.h>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -52,13 +52,15 @@ class Policy {
   // Writes such a folder; the folder must exist. Tensors are stored as float32.
   absl::Status Save(const std::string& folder) const;
 
-  virtual ~Policy() = default;
+  ~Policy();
 
   const PolicyConfig& config() const { return config_; }
   std::shared_ptr<const Trie> trie() const { return trie_; }
 
   // The input of a history (item ids, oldest first) under this policy's encoder: the begin token, then one entry an
-  // item (merged) or L tokens an item (codes). InvalidArgument: empty history, item outside the catalog.
+  // item (merged) or L tokens an item (codes). `reversed` takes begin_reversed_token instead of begin_token; the
+  // items are encoded in the order given either way, so the caller reverses them.
+  // InvalidArgument: empty history, item outside the catalog. FailedPrecondition: no trie, no such begin token.
   absl::StatusOr<PromptInput> EncodePrompt(absl::Span<const int32_t> history, bool reversed = false) const;
 
   // --- Training -----------------------------------------------------------------------------------------------
@@ -94,8 +96,12 @@ class Policy {
   absl::StatusOr<at::Tensor> Step(DecodeState* state, absl::Span<const int32_t> tokens,
                                   absl::Span<const int32_t> parents, int rows_per_prompt);
 
- protected:
-  Policy() = default;
+ private:
+  struct Internals;
+  Policy();
+  // Checks the trie against the configuration and lays out zeroed arenas.
+  static absl::StatusOr<std::unique_ptr<Policy>> Allocate(const PolicyConfig& config, std::shared_ptr<const Trie> trie,
+                                                          at::ScalarType dtype);
 
   PolicyConfig config_;
   std::shared_ptr<const Trie> trie_;
@@ -103,6 +109,7 @@ class Policy {
   at::Tensor gradients_;
   at::Tensor decay_mask_;
   std::string layout_digest_;
+  std::unique_ptr<Internals> internals_;
 };
 
 }  // namespace sluice

@@ -43,10 +43,10 @@ struct PolicyConfig {
 
   // Sluice's part: key "sluice" of config.json; absent for a foreign model (codes, begin token from bos_token_id).
   PromptEncoderKind encoder = PromptEncoderKind::kCodes;
-  bool item_embedding = false;   // kMerged: a learned vector a trie leaf
-  int64_t num_leaves = 0;        // kMerged: rows of the item embedding
-  std::string catalog_version;   // kMerged: the trie that leaves are numbered by
-  int32_t begin_token = -1;          // -1: prompts start without one
+  bool item_embedding = false;  // kMerged: a learned vector a trie leaf
+  int64_t num_leaves = 0;       // kMerged: rows of the item embedding
+  std::string catalog_version;  // kMerged: the trie that leaves are numbered by
+  int32_t begin_token = -1;     // -1: prompts start without one
   int32_t begin_reversed_token = -1;
 
   // Fields that contradict each other, by name. Called by everything that makes a policy.

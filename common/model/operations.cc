@@ -1,0 +1,313 @@
+#include "common/model/operations.h"
+
+#include <ATen/Dispatch.h>
+#include <ATen/Parallel.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <optional>
+#include <utility>
+
+#include "common/status/status.h"
+
+namespace sluice {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+// Rows that are worth a thread's wake-up.
+constexpr int64_t kRowGrain = 64;
+// Sums over all rows (norm weights) are taken in a fixed number of parts, whatever the thread count.
+constexpr int64_t kParts = 8;
+
+// Calls function(part, begin, end) for each of the kParts parts of [0, rows).
+template <typename PartFunction>
+void ForEachPart(int64_t rows, const PartFunction& function) {
+  at::parallel_for(0, kParts, 1, [&](int64_t first, int64_t last) {
+    for (int64_t part = first; part < last; ++part) {
+      function(part, rows * part / kParts, rows * (part + 1) / kParts);
+    }
+  });
+}
+
+template <typename T>
+T* Data(const at::Tensor& tensor) {
+  return tensor.defined() ? tensor.data_ptr<T>() : nullptr;
+}
+
+// Function::apply takes an absent tensor as an absent option and not as an undefined one.
+using OptionalTensor = std::optional<at::Tensor>;
+OptionalTensor IfDefined(const at::Tensor& tensor) { return tensor.defined() ? OptionalTensor(tensor) : std::nullopt; }
+at::Tensor OrUndefined(const OptionalTensor& tensor) { return tensor.value_or(at::Tensor()); }
+
+class EmbedRowsFunction : public Function<EmbedRowsFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const c10::intrusive_ptr<TreePlan>& plan,
+                            const at::Tensor& token_table, const OptionalTensor& item_option) {
+    const at::Tensor item_table = OrUndefined(item_option);
+    context->saved_data["plan"] = c10::IValue::make_capsule(plan);
+    context->saved_data["token_grad"] = token_table.grad();
+    if (item_table.defined()) context->saved_data["item_grad"] = item_table.grad();
+    const int64_t width = token_table.size(1);
+    at::Tensor out = at::empty({plan->layout.rows, width}, token_table.options().requires_grad(false));
+    AT_DISPATCH_FLOATING_TYPES(out.scalar_type(), "embed_rows", [&] {
+      at::parallel_for(0, plan->layout.rows, kRowGrain, [&](int64_t begin, int64_t end) {
+        Kernels<scalar_t>().embed(plan->embedding_rows(), begin, end, width, Data<scalar_t>(token_table),
+                                  Data<scalar_t>(item_table), out.data_ptr<scalar_t>());
+      });
+    });
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const auto plan = c10::static_intrusive_pointer_cast<TreePlan>(context->saved_data["plan"].toCapsule());
+    at::Tensor token_grad = context->saved_data["token_grad"].toTensor();
+    at::Tensor item_grad;
+    if (context->saved_data.count("item_grad") > 0) item_grad = context->saved_data["item_grad"].toTensor();
+    const at::Tensor grad = grads[0].contiguous();
+    const int64_t width = grad.size(1);
+    AT_DISPATCH_FLOATING_TYPES(grad.scalar_type(), "embed_rows_backward", [&] {
+      at::parallel_for(0, width, 32, [&](int64_t begin, int64_t end) {
+        Kernels<scalar_t>().embed_backward(plan->embedding_rows(), plan->layout.rows, begin, end, width,
+                                           grad.data_ptr<scalar_t>(), token_grad.data_ptr<scalar_t>(),
+                                           Data<scalar_t>(item_grad));
+      });
+    });
+    return {at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
+
+class RmsNormFunction : public Function<RmsNormFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight, double eps) {
+    at::Tensor y = at::empty_like(x);
+    at::Tensor inverse = at::empty({x.size(0)}, x.options());
+    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "rms_norm", [&] {
+      at::parallel_for(0, x.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
+        Kernels<scalar_t>().rms_norm(begin, end, x.size(1), static_cast<scalar_t>(eps), x.data_ptr<scalar_t>(),
+                                     weight.data_ptr<scalar_t>(), y.data_ptr<scalar_t>(), inverse.data_ptr<scalar_t>());
+      });
+    });
+    context->save_for_backward({x, weight, inverse});
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1], &inverse = saved[2];
+    const at::Tensor grad = grads[0].contiguous();
+    at::Tensor grad_x = at::empty_like(x);
+    at::Tensor parts = at::zeros({kParts, x.size(1)}, x.options());
+    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "rms_norm_backward", [&] {
+      ForEachPart(x.size(0), [&](int64_t part, int64_t begin, int64_t end) {
+        Kernels<scalar_t>().rms_norm_backward(
+            begin, end, x.size(1), x.data_ptr<scalar_t>(), weight.data_ptr<scalar_t>(), inverse.data_ptr<scalar_t>(),
+            grad.data_ptr<scalar_t>(), grad_x.data_ptr<scalar_t>(), parts.data_ptr<scalar_t>() + part * x.size(1));
+      });
+    });
+    return {grad_x, parts.sum(0), at::Tensor()};
+  }
+};
+
+template <typename T>
+AttentionInput<T> TreeAttentionInput(const HeadShape& shape, const at::Tensor& turned, const at::Tensor& fused) {
+  AttentionInput<T> input;
+  input.shape = shape;
+  input.scale = static_cast<T>(1 / std::sqrt(static_cast<double>(shape.head_dim)));
+  input.queries = {turned.data_ptr<T>(), turned.size(1)};
+  input.shared_keys = input.own_keys = {turned.data_ptr<T>() + shape.query_width(), turned.size(1)};
+  input.shared_values =
+      input.own_values = {fused.data_ptr<T>() + shape.query_width() + shape.key_width(), fused.size(1)};
+  return input;
+}
+
+class AttendTreeFunction : public Function<AttendTreeFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const c10::intrusive_ptr<TreePlan>& plan, const at::Tensor& fused,
+                            const OptionalTensor& query_option, const OptionalTensor& key_option,
+                            const AttentionParts& parts) {
+    const at::Tensor query_norm = OrUndefined(query_option), key_norm = OrUndefined(key_option);
+    const HeadShape& shape = parts.shape;
+    const int64_t rows = plan->layout.rows;
+    at::Tensor turned = at::empty({rows, shape.query_width() + shape.key_width()}, fused.options());
+    at::Tensor out = at::empty({rows, shape.query_width()}, fused.options());
+    at::Tensor log_sums = at::empty({rows, shape.heads}, fused.options());
+    AT_DISPATCH_FLOATING_TYPES(fused.scalar_type(), "attend_tree", [&] {
+      const auto& kernels = Kernels<scalar_t>();
+      const int64_t stride = turned.size(1);
+      at::parallel_for(0, rows, kRowGrain, [&](int64_t begin, int64_t end) {
+        kernels.rotate(begin, end, shape, fused.data_ptr<scalar_t>(), plan->layout.position.data(),
+                       Data<scalar_t>(parts.rotary.cosine), Data<scalar_t>(parts.rotary.sine),
+                       static_cast<scalar_t>(parts.eps), Data<scalar_t>(query_norm), Data<scalar_t>(key_norm),
+                       {turned.data_ptr<scalar_t>(), stride},
+                       {turned.data_ptr<scalar_t>() + shape.query_width(), stride}, {nullptr, 0});
+      });
+      const AttentionInput<scalar_t> input = TreeAttentionInput<scalar_t>(shape, turned, fused);
+      at::parallel_for(0, plan->layout.prompts(), 1, [&](int64_t begin, int64_t end) {
+        std::vector<scalar_t> scratch(AttentionScratch(shape, plan->longest_trunk, plan->longest_branch));
+        for (int64_t b = begin; b < end; ++b) {
+          kernels.attend(input, plan->groups[b], {out.data_ptr<scalar_t>(), out.size(1)}, log_sums.data_ptr<scalar_t>(),
+                         scratch.data());
+        }
+      });
+    });
+    context->saved_data["plan"] = c10::IValue::make_capsule(plan);
+    context->saved_data["shape"] = std::vector<int64_t>{shape.heads, shape.kv_heads, shape.head_dim};
+    context->saved_data["eps"] = parts.eps;
+    context->save_for_backward(
+        {fused, query_norm, key_norm, turned, out, log_sums, parts.rotary.cosine, parts.rotary.sine});
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const auto plan = c10::static_intrusive_pointer_cast<TreePlan>(context->saved_data["plan"].toCapsule());
+    const std::vector<int64_t> sizes = context->saved_data["shape"].toIntVector();
+    const HeadShape shape{sizes[0], sizes[1], sizes[2]};
+    const double eps = context->saved_data["eps"].toDouble();
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &fused = saved[0], &query_norm = saved[1], &key_norm = saved[2], &turned = saved[3],
+                     &out = saved[4], &log_sums = saved[5], &cosine = saved[6], &sine = saved[7];
+    const at::Tensor grad_out = grads[0].contiguous();
+    at::Tensor grad_turned = at::zeros_like(turned);
+    at::Tensor grad_fused = at::zeros_like(fused);
+    at::Tensor norm_parts;
+    if (query_norm.defined()) norm_parts = at::zeros({kParts, 2, shape.head_dim}, fused.options());
+    AT_DISPATCH_FLOATING_TYPES(fused.scalar_type(), "attend_tree_backward", [&] {
+      const auto& kernels = Kernels<scalar_t>();
+      const AttentionInput<scalar_t> input = TreeAttentionInput<scalar_t>(shape, turned, fused);
+      const int64_t stride = turned.size(1);
+      const Strided<scalar_t> grad_queries{grad_turned.data_ptr<scalar_t>(), stride};
+      const Strided<scalar_t> grad_keys{grad_turned.data_ptr<scalar_t>() + shape.query_width(), stride};
+      const Strided<scalar_t> grad_values{grad_fused.data_ptr<scalar_t>() + shape.query_width() + shape.key_width(),
+                                          grad_fused.size(1)};
+      at::parallel_for(0, plan->layout.prompts(), 1, [&](int64_t begin, int64_t end) {
+        std::vector<scalar_t> scratch(AttentionScratch(shape, plan->longest_trunk, plan->longest_branch));
+        for (int64_t b = begin; b < end; ++b) {
+          kernels.attend_backward(input, plan->groups[b], {out.data_ptr<scalar_t>(), out.size(1)},
+                                  log_sums.data_ptr<scalar_t>(), {grad_out.data_ptr<scalar_t>(), grad_out.size(1)},
+                                  grad_queries, grad_keys, grad_values, scratch.data());
+        }
+      });
+      ForEachPart(plan->layout.rows, [&](int64_t part, int64_t begin, int64_t end) {
+        scalar_t* norms = norm_parts.defined() ? norm_parts.data_ptr<scalar_t>() + part * 2 * shape.head_dim : nullptr;
+        kernels.rotate_backward(begin, end, shape, fused.data_ptr<scalar_t>(), plan->layout.position.data(),
+                                cosine.data_ptr<scalar_t>(), sine.data_ptr<scalar_t>(), static_cast<scalar_t>(eps),
+                                Data<scalar_t>(query_norm), Data<scalar_t>(key_norm), {grad_queries.data, stride},
+                                {grad_keys.data, stride}, grad_fused.data_ptr<scalar_t>(), norms,
+                                norms != nullptr ? norms + shape.head_dim : nullptr);
+      });
+    });
+    variable_list result(5);
+    result[1] = grad_fused;
+    if (norm_parts.defined()) {
+      const at::Tensor sums = norm_parts.sum(0);
+      result[2] = sums[0];
+      result[3] = sums[1];
+    }
+    return result;
+  }
+};
+
+class GatedSiluFunction : public Function<GatedSiluFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& gate_up) {
+    const int64_t width = gate_up.size(1) / 2;
+    at::Tensor out = at::empty({gate_up.size(0), width}, gate_up.options());
+    AT_DISPATCH_FLOATING_TYPES(gate_up.scalar_type(), "gated_silu", [&] {
+      at::parallel_for(0, gate_up.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
+        Kernels<scalar_t>().gated_silu(begin, end, width, gate_up.data_ptr<scalar_t>(), out.data_ptr<scalar_t>());
+      });
+    });
+    context->save_for_backward({gate_up});
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const at::Tensor gate_up = context->get_saved_variables()[0];
+    const at::Tensor grad = grads[0].contiguous();
+    at::Tensor result = at::empty_like(gate_up);
+    AT_DISPATCH_FLOATING_TYPES(gate_up.scalar_type(), "gated_silu_backward", [&] {
+      at::parallel_for(0, gate_up.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
+        Kernels<scalar_t>().gated_silu_backward(begin, end, gate_up.size(1) / 2, gate_up.data_ptr<scalar_t>(),
+                                                grad.data_ptr<scalar_t>(), result.data_ptr<scalar_t>());
+      });
+    });
+    return {result};
+  }
+};
+
+}  // namespace
+
+TreePlan::TreePlan(TreeLayout tree, const Trie* trie, bool item_vectors) : layout(std::move(tree)) {
+  row_numbers_.resize(layout.rows);
+  std::iota(row_numbers_.begin(), row_numbers_.end(), int64_t{0});
+  queries.reserve(layout.rows);
+  std::vector<int64_t> first_query;
+  for (int64_t b = 0; b < layout.prompts(); ++b) {
+    first_query.push_back(static_cast<int64_t>(queries.size()));
+    longest_trunk = std::max(longest_trunk, layout.trunk_length[b]);
+    for (int64_t p = 0; p < layout.trunk_length[b]; ++p) {
+      queries.push_back({layout.trunk_first[b] + p, p + 1, nullptr, 0});
+    }
+    for (int64_t k = layout.first_branch[b]; k < layout.first_branch[b + 1]; ++k) {
+      const int64_t i = layout.branch_of_prompt[k];
+      longest_branch = std::max(longest_branch, layout.branch_rows[i]);
+      for (int64_t t = 0; t < layout.branch_rows[i]; ++t) {
+        queries.push_back({layout.branch_first[i] + t, layout.branch_anchor[i] + 1,
+                           row_numbers_.data() + layout.branch_first[i], t + 1});
+      }
+    }
+  }
+  first_query.push_back(static_cast<int64_t>(queries.size()));
+  for (int64_t b = 0; b < layout.prompts(); ++b) {
+    groups.push_back({layout.trunk_first[b], layout.trunk_length[b], queries.data() + first_query[b],
+                      first_query[b + 1] - first_query[b]});
+  }
+
+  embedding_first_.push_back(0);
+  if (item_vectors) embedding_leaves_.reserve(layout.rows);
+  for (const int32_t entry : layout.entry) {
+    if (entry >= 0) {
+      embedding_tokens_.push_back(entry);
+    } else {
+      SLUICE_CHECK(trie != nullptr, "a merged item without a trie");
+      const absl::Span<const int32_t> tokens = trie->TokensOfLeaf(-1 - entry);
+      embedding_tokens_.insert(embedding_tokens_.end(), tokens.begin(), tokens.end());
+    }
+    embedding_first_.push_back(static_cast<int64_t>(embedding_tokens_.size()));
+    if (item_vectors) embedding_leaves_.push_back(entry >= 0 ? -1 : -1 - entry);
+  }
+}
+
+EmbeddingRows TreePlan::embedding_rows() const {
+  return {embedding_first_.data(), embedding_tokens_.data(),
+          embedding_leaves_.empty() ? nullptr : embedding_leaves_.data()};
+}
+
+at::Tensor EmbedRows(const c10::intrusive_ptr<TreePlan>& plan, const at::Tensor& token_table,
+                     const at::Tensor& item_table) {
+  return EmbedRowsFunction::apply(plan, token_table, IfDefined(item_table));
+}
+
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  return RmsNormFunction::apply(x, weight, eps);
+}
+
+at::Tensor AttendTree(const c10::intrusive_ptr<TreePlan>& plan, const at::Tensor& fused, const AttentionParts& parts) {
+  return AttendTreeFunction::apply(plan, fused, IfDefined(parts.query_norm), IfDefined(parts.key_norm), parts);
+}
+
+at::Tensor GatedSilu(const at::Tensor& gate_up) { return GatedSiluFunction::apply(gate_up); }
+
+at::Tensor Dropout(const at::Tensor& x, double dropout, at::Generator generator) {
+  const double keep = 1 - dropout;
+  at::Tensor mask = at::empty(x.sizes(), x.options().requires_grad(false));
+  mask.bernoulli_(keep, std::move(generator)).div_(keep);
+  return x * mask;
+}
+
+}  // namespace sluice

@@ -1,0 +1,224 @@
+#include "common/model/policy.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/model/policy_internals.h"
+#include "common/random/random.h"
+#include "common/status/status.h"
+#include "common/tensor/catch_torch.h"
+#include "common/tensor/shape.h"
+
+namespace sluice {
+namespace {
+
+absl::Status CheckTrie(const PolicyConfig& config, const Trie* trie) {
+  if (config.encoder != PromptEncoderKind::kMerged) return absl::OkStatus();
+  if (trie == nullptr) {
+    return absl::InvalidArgumentError("a merged policy needs the catalog's trie, got none");
+  }
+  if (trie->num_leaves() != config.num_leaves) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("want a trie of ", config.num_leaves, " leaves, got ", trie->num_leaves()));
+  }
+  if (!config.catalog_version.empty() && trie->version() != config.catalog_version) {
+    return absl::FailedPreconditionError(absl::StrCat("want the trie of catalog version ", config.catalog_version,
+                                                      ", got ", trie->version(),
+                                                      ": use the catalog that the policy was trained on"));
+  }
+  for (int64_t leaf = 0; leaf < trie->num_leaves(); ++leaf) {
+    for (const int32_t token : trie->TokensOfLeaf(static_cast<int32_t>(leaf))) {
+      if (token >= config.vocab_size) {
+        return absl::InvalidArgumentError(absl::StrCat("leaf ", leaf, " of the trie has token ", token,
+                                                       ", outside the vocabulary of ", config.vocab_size));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+// A pure function of (seed, entry): no thread takes part in it.
+void Initialize(const PolicyConfig& config, const ParameterMap& map, uint64_t seed, const at::Tensor& parameters) {
+  for (size_t i = 0; i < map.layout.entries().size(); ++i) {
+    const ArenaLayout::Entry& entry = map.layout.entries()[i];
+    at::Tensor view = map.layout.View(parameters, static_cast<int>(i)).view({entry.size});
+    if (entry.decays) {
+      Random random(seed, i);
+      at::Tensor values = at::empty({entry.size}, at::kDouble);
+      double* data = values.data_ptr<double>();
+      for (int64_t k = 0; k < entry.size; ++k) data[k] = config.initializer_range * random.Normal();
+      view.copy_(values);
+    } else {
+      view.fill_(entry.name.ends_with("_norm") ? 1 : 0);
+    }
+  }
+}
+
+}  // namespace
+
+RotaryTable MakeRotaryTable(const PolicyConfig& config, int64_t count, at::ScalarType dtype) {
+  const int64_t half = config.head_dim / 2;
+  const RopeScaling& scaling = config.rope_scaling;
+  std::vector<double> frequency(half);
+  for (int64_t i = 0; i < half; ++i) {
+    double f = std::pow(config.rope_theta, -static_cast<double>(i) / static_cast<double>(half));
+    if (scaling.factor != 1) {
+      const double context = static_cast<double>(scaling.original_max_position_embeddings);
+      const double turns = context * f / (2 * std::numbers::pi);
+      if (turns < scaling.low_freq_factor) {
+        f /= scaling.factor;
+      } else if (turns < scaling.high_freq_factor) {
+        const double smooth = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor);
+        f = (1 - smooth) * f / scaling.factor + smooth * f;
+      }
+    }
+    frequency[i] = f;
+  }
+  at::Tensor cosine = at::empty({count, half}, at::kDouble), sine = at::empty({count, half}, at::kDouble);
+  double* c = cosine.data_ptr<double>();
+  double* s = sine.data_ptr<double>();
+  for (int64_t p = 0; p < count; ++p) {
+    for (int64_t i = 0; i < half; ++i) {
+      *c++ = std::cos(static_cast<double>(p) * frequency[i]);
+      *s++ = std::sin(static_cast<double>(p) * frequency[i]);
+    }
+  }
+  return {cosine.to(dtype), sine.to(dtype)};
+}
+
+const RotaryTable& ReachPositions(const PolicyConfig& config, int64_t count, at::ScalarType dtype, RotaryTable* table) {
+  const int64_t have = table->cosine.defined() ? table->cosine.size(0) : 0;
+  if (have < count) {
+    c10::InferenceMode no_inference(false);
+    *table = MakeRotaryTable(config, std::min(config.max_positions, std::max({count, 2 * have, int64_t{64}})), dtype);
+  }
+  return *table;
+}
+
+TreeLimits LimitsOf(const PolicyConfig& config) {
+  TreeLimits limits;
+  limits.vocab_size = config.vocab_size;
+  limits.num_leaves = config.encoder == PromptEncoderKind::kMerged ? config.num_leaves : 0;
+  limits.max_positions = config.max_positions;
+  return limits;
+}
+
+at::Tensor Project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  return bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
+}
+
+Policy::Policy() : internals_(std::make_unique<Internals>()) {}
+Policy::~Policy() = default;
+
+absl::StatusOr<std::unique_ptr<Policy>> Policy::Allocate(const PolicyConfig& config, std::shared_ptr<const Trie> trie,
+                                                         at::ScalarType dtype) {
+  SLUICE_RETURN_IF_ERROR(config.Validate());
+  SLUICE_RETURN_IF_ERROR(CheckTrie(config, trie.get()));
+  if (dtype != at::kFloat && dtype != at::kDouble) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("want a policy of type Float or Double, got ", c10::toString(dtype)));
+  }
+  return CatchTorch("making a policy", [&] {
+    // The weights are trained later, whatever mode the caller is in now.
+    c10::InferenceMode no_inference(false);
+    std::unique_ptr<Policy> policy(new Policy());
+    policy->config_ = config;
+    policy->trie_ = std::move(trie);
+    Internals& internals = *policy->internals_;
+    internals.map = MapParameters(config);
+    policy->parameters_ = internals.map.layout.Allocate(dtype);
+    policy->gradients_ = internals.map.layout.Allocate(dtype);
+    policy->decay_mask_ = internals.map.layout.DecayMask(dtype);
+    policy->layout_digest_ = internals.map.layout.Digest();
+    internals.weights = BindWeights(internals.map, policy->parameters_, policy->gradients_);
+    return policy;
+  });
+}
+
+absl::StatusOr<std::unique_ptr<Policy>> Policy::Create(const PolicyConfig& config, std::shared_ptr<const Trie> trie,
+                                                       uint64_t seed, at::ScalarType dtype) {
+  SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Policy> policy, Allocate(config, std::move(trie), dtype));
+  SLUICE_RETURN_IF_ERROR(CatchTorch("initializing a policy", [&] {
+    c10::InferenceMode no_inference(false);
+    at::NoGradGuard no_grad;
+    Initialize(config, policy->internals_->map, seed, policy->parameters_);
+  }));
+  return policy;
+}
+
+absl::StatusOr<PromptInput> Policy::EncodePrompt(absl::Span<const int32_t> history, bool reversed) const {
+  if (trie_ == nullptr) return absl::FailedPreconditionError("encoding a history needs the catalog's trie, got none");
+  if (history.empty()) return absl::InvalidArgumentError("want a history of at least one item, got none");
+  PromptInput prompt;
+  if (reversed && config_.begin_reversed_token < 0) {
+    return absl::FailedPreconditionError("the policy has no begin token for reversed sequences");
+  }
+  const int32_t begin = reversed ? config_.begin_reversed_token : config_.begin_token;
+  if (begin >= 0) prompt.push_back(begin);
+  for (const int32_t item : history) {
+    if (item < 0 || item >= trie_->num_items()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("item ", item, " is outside the catalog of ", trie_->num_items(), " items"));
+    }
+    const int32_t leaf = trie_->LeafOfItem(item);
+    if (config_.encoder == PromptEncoderKind::kMerged) {
+      prompt.push_back(MergedItemEntry(leaf));
+    } else {
+      const absl::Span<const int32_t> tokens = trie_->TokensOfLeaf(leaf);
+      prompt.insert(prompt.end(), tokens.begin(), tokens.end());
+    }
+  }
+  return prompt;
+}
+
+absl::StatusOr<TreeOutput> Policy::ForwardTree(const TreeBatch& batch, double dropout, uint64_t dropout_seed) {
+  if (!(dropout >= 0 && dropout < 1)) {
+    return absl::InvalidArgumentError(absl::StrCat("want dropout in [0, 1), got ", dropout));
+  }
+  SLUICE_ASSIGN_OR_RETURN(TreeLayout layout, MakeTreeLayout(batch.prompts, batch.branches, LimitsOf(config_)));
+  return CatchTorch("forward pass", [&] {
+    const PolicyWeights& weights = internals_->weights;
+    const auto plan = c10::make_intrusive<TreePlan>(std::move(layout), trie_.get(), weights.item_embedding.defined());
+    at::Generator generator;
+    if (dropout > 0) generator = at::make_generator<at::CPUGeneratorImpl>(dropout_seed);
+    auto drop = [&](const at::Tensor& x) { return dropout > 0 ? Dropout(x, dropout, generator) : x; };
+    // x + y, in one product where no dropout comes between.
+    auto add_projection = [&](const at::Tensor& x, const at::Tensor& y, const at::Tensor& weight,
+                              const at::Tensor& bias) {
+      if (dropout > 0) return x + drop(Project(y, weight, bias));
+      const at::Tensor sum = at::addmm(x, y, weight.t());
+      return bias.defined() ? sum + bias : sum;
+    };
+
+    AttentionParts parts;
+    parts.shape = internals_->head_shape(config_);
+    parts.eps = config_.rms_norm_eps;
+    const int32_t last_position = *std::max_element(plan->layout.position.begin(), plan->layout.position.end());
+    parts.rotary = ReachPositions(config_, last_position + 1, parameters_.scalar_type(), &internals_->rotary);
+
+    at::Tensor x = drop(EmbedRows(plan, weights.embedding, weights.item_embedding));
+    for (const LayerWeights& layer : weights.layers) {
+      parts.query_norm = layer.query_norm;
+      parts.key_norm = layer.key_norm;
+      const at::Tensor fused = Project(RmsNorm(x, layer.input_norm, parts.eps), layer.qkv, layer.qkv_bias);
+      x = add_projection(x, AttendTree(plan, fused, parts), layer.output, layer.output_bias);
+      const at::Tensor gate_up = Project(RmsNorm(x, layer.post_norm, parts.eps), layer.gate_up, at::Tensor());
+      x = add_projection(x, GatedSilu(gate_up), layer.down, at::Tensor());
+    }
+    TreeOutput output;
+    output.hidden = RmsNorm(x, weights.final_norm, parts.eps);
+    output.trunk_first_row = plan->layout.trunk_first;
+    output.prediction_rows = plan->layout.prediction_rows;
+    output.prediction_first = plan->layout.prediction_first;
+    return output;
+  });
+}
+
+at::Tensor Policy::Logits(const at::Tensor& hidden) const { return at::mm(hidden, internals_->weights.head.t()); }
+
+}  // namespace sluice

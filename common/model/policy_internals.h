@@ -1,0 +1,39 @@
+// What Policy keeps behind its header.
+#ifndef SLUICE_COMMON_MODEL_POLICY_INTERNALS_H_
+#define SLUICE_COMMON_MODEL_POLICY_INTERNALS_H_
+
+#include <cstdint>
+
+#include "common/model/operations.h"
+#include "common/model/parameters.h"
+#include "common/model/policy.h"
+#include "common/model/tree_layout.h"
+
+namespace sluice {
+
+struct Policy::Internals {
+  ParameterMap map;
+  PolicyWeights weights;
+  // Grown to the longest position seen so far.
+  RotaryTable rotary;
+
+  HeadShape head_shape(const PolicyConfig& config) const {
+    return {config.num_heads, config.num_kv_heads, config.head_dim};
+  }
+};
+
+// cosine and sine of positions [0, count), computed in double. Source of the frequency scaling: Llama 3's
+// `_compute_llama3_parameters` in transformers.
+RotaryTable MakeRotaryTable(const PolicyConfig& config, int64_t count, at::ScalarType dtype);
+
+// `table` made to reach `count` positions, at least doubled when it grows.
+const RotaryTable& ReachPositions(const PolicyConfig& config, int64_t count, at::ScalarType dtype, RotaryTable* table);
+
+TreeLimits LimitsOf(const PolicyConfig& config);
+
+// x [rows, in] times weight [out, in] transposed, plus bias if defined.
+at::Tensor Project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+}  // namespace sluice
+
+#endif  // SLUICE_COMMON_MODEL_POLICY_INTERNALS_H_

@@ -1,0 +1,128 @@
+// Decoding with the cache against the training pass: the same sequences, the same logits.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/model/policy.h"
+#include "common/random/random.h"
+#include "tests/common/model/model_testing.h"
+
+namespace sluice::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr int kCodes = 5;
+
+class PolicyDecodeTest : public ::testing::Test {
+ protected:
+  std::vector<PromptInput> Prompts() {
+    return {{1, MergedItemEntry(3), MergedItemEntry(8)}, {1}, {1, 5, MergedItemEntry(0), 7, 9, MergedItemEntry(30), 4}};
+  }
+
+  // Hidden states of the last entry of each sequence, by the training pass.
+  at::Tensor LastHidden(Policy& policy, const std::vector<PromptInput>& sequences) {
+    at::NoGradGuard no_grad;
+    TreeBatch batch;
+    batch.prompts = sequences;
+    const TreeOutput output = policy.ForwardTree(batch).value();
+    std::vector<at::Tensor> rows;
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      rows.push_back(output.hidden[output.trunk_first_row[i] + static_cast<int64_t>(sequences[i].size()) - 1]);
+    }
+    return at::stack(rows);
+  }
+
+  // Random beams of 3, 5, then 2 rows a prompt, each step re-ordered; compares every step.
+  void ExpectDecodingEqualsTraining(const PolicyConfig& config, at::ScalarType dtype, double tolerance) {
+    const std::unique_ptr<Policy> policy = RandomPolicy(config, trie_, 3, dtype);
+    c10::InferenceMode inference;
+    Random random(5);
+    const std::vector<PromptInput> prompts = Prompts();
+    Policy::Prefilled prefilled = policy->Prefill(prompts, 3).value();
+    auto difference = [&](const at::Tensor& hidden, const std::vector<PromptInput>& sequences) {
+      return (policy->Logits(hidden) - policy->Logits(LastHidden(*policy, sequences))).abs().max().item<double>();
+    };
+    EXPECT_LT(difference(prefilled.hidden, prompts), tolerance);
+    std::vector<PromptInput> rows = prompts;
+    int width = 1;
+    for (const int next_width : {3, 5, 2}) {
+      std::vector<int32_t> tokens, parents;
+      std::vector<PromptInput> next;
+      for (size_t b = 0; b < prompts.size(); ++b) {
+        for (int w = 0; w < next_width; ++w) {
+          parents.push_back(static_cast<int32_t>(b * width + random.Below(width)));
+          tokens.push_back(static_cast<int32_t>(random.Below(config.vocab_size)));
+          next.push_back(rows[parents.back()]);
+          next.back().push_back(tokens.back());
+        }
+      }
+      const at::Tensor hidden = policy->Step(prefilled.state.get(), tokens, parents, next_width).value();
+      EXPECT_LT(difference(hidden, next), tolerance) << "width " << next_width;
+      rows = next;
+      width = next_width;
+    }
+  }
+
+  std::shared_ptr<const Trie> trie_ = RandomTrie(40, kCodes, 7);
+  PolicyConfig config_ = SmallMergedConfig(PolicyArchitecture::kQwen3, kCodes, *trie_);
+};
+
+TEST_F(PolicyDecodeTest, LogitsEqualTheTrainingPassInFloat64) {
+  ExpectDecodingEqualsTraining(config_, at::kDouble, 1e-10);
+}
+
+TEST_F(PolicyDecodeTest, LogitsEqualTheTrainingPassInFloat32) {
+  ExpectDecodingEqualsTraining(config_, at::kFloat, 1e-5);
+}
+
+TEST_F(PolicyDecodeTest, BiasesAndUntiedHeadsTakePart) {
+  PolicyConfig config = SmallMergedConfig(PolicyArchitecture::kLlama, kCodes, *trie_);
+  config.attention_bias = true;
+  config.tie_embeddings = false;
+  ExpectDecodingEqualsTraining(config, at::kDouble, 1e-10);
+  ExpectDecodingEqualsTraining(SmallMergedConfig(PolicyArchitecture::kQwen2, kCodes, *trie_), at::kDouble, 1e-10);
+}
+
+TEST_F(PolicyDecodeTest, APromptDoesNotDependOnItsNeighbours) {
+  const std::unique_ptr<Policy> policy = RandomPolicy(config_, trie_, 3, at::kDouble);
+  const std::vector<PromptInput> prompts = Prompts();
+  const at::Tensor together = policy->Prefill(prompts, 0)->hidden;
+  for (size_t b = 0; b < prompts.size(); ++b) {
+    const at::Tensor alone = policy->Prefill({prompts[b]}, 0)->hidden;
+    EXPECT_LT((together[static_cast<int64_t>(b)] - alone[0]).abs().max().item<double>(), 1e-12);
+  }
+}
+
+TEST_F(PolicyDecodeTest, WrongStepsAreRefused) {
+  const std::unique_ptr<Policy> policy = RandomPolicy(config_, trie_, 3, at::kFloat);
+  auto state = policy->Prefill({{1, 2}, {1}}, 2)->state;
+  auto message = [&](std::vector<int32_t> tokens, std::vector<int32_t> parents, int width) {
+    const absl::Status status = policy->Step(state.get(), tokens, parents, width).status();
+    EXPECT_FALSE(status.ok());
+    return std::string(status.message());
+  };
+  EXPECT_THAT(message({3, 4, 5}, {}, 2), HasSubstr("want tokens [4], got [3]"));
+  EXPECT_THAT(message({3, 4, 5, 23}, {}, 2), HasSubstr("token 23 of row 3 is outside"));
+  EXPECT_THAT(message({3}, {}, 0), HasSubstr("rows_per_prompt"));
+  ASSERT_TRUE(policy->Step(state.get(), {3, 4, 5, 6}, {}, 2).ok());
+  EXPECT_THAT(message({3, 4, 5, 6}, {0, 1}, 2), HasSubstr("want parents [4], got [2]"));
+  EXPECT_THAT(message({3, 4, 5, 6}, {0, 1, 2, 1}, 2), HasSubstr("row 3 cannot continue row 1"));
+  ASSERT_TRUE(policy->Step(state.get(), {3, 4, 5, 6}, {0, 1, 2, 3}, 2).ok());
+  EXPECT_THAT(message({3, 4, 5, 6}, {0, 1, 2, 3}, 2), HasSubstr("made for 2 new tokens"));
+  EXPECT_THAT(std::string(policy->Prefill({}, 1).status().message()), HasSubstr("at least one prompt"));
+}
+
+TEST_F(PolicyDecodeTest, DecodingStopsAtTheLastPosition) {
+  const std::unique_ptr<Policy> policy = RandomPolicy(config_, trie_, 3, at::kFloat);
+  auto state = policy->Prefill({PromptInput(63, 1)}, 2)->state;
+  ASSERT_TRUE(policy->Step(state.get(), {3}, {}, 1).ok());
+  EXPECT_EQ(policy->Step(state.get(), {3}, {0}, 1).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace sluice::testing
