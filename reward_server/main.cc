@@ -1,0 +1,141 @@
+// sluice-reward: scores groups with the rankers of a prepared data set. Wiring only.
+#include <ATen/Parallel.h>
+#include <pthread.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/catalog/dataset.h"
+#include "common/log/log.h"
+#include "common/metrics/metrics.h"
+#include "common/rpc/server.h"
+#include "common/status/exit_code.h"
+#include "common/status/status.h"
+#include "common/sync/thread.h"
+#include "reward_server/batch/batcher.h"
+#include "reward_server/ranker/score_groups.h"
+#include "reward_server/ranker_torch/load_rankers.h"
+#include "reward_server/rpc/reward_service.h"
+
+namespace sluice::reward {
+namespace {
+
+struct Flags {
+  std::string data;
+  std::string address = "127.0.0.1:7080";
+  std::string metrics_address;
+  std::string log_format = "text";
+  int64_t max_queue = BatcherOptions().max_queued_groups;
+  int64_t max_batch_candidates = BatcherOptions().max_batch_candidates;
+  double max_delay_ms = absl::ToDoubleMilliseconds(BatcherOptions().max_delay);
+  int threads = 1;
+};
+
+// How long calls in progress may take once the process is to stop.
+constexpr absl::Duration kStopGrace = absl::Seconds(5);
+
+// A ranker that cannot score the first item after itself is broken: better not ready than wrong.
+absl::Status Warm(const RankerSet& rankers) {
+  GroupToScore group;
+  group.history = {0};
+  group.candidates = {{0}};
+  for (const Ranker* ranker : rankers.all()) {
+    const GroupResult result = ScoreGroups(*ranker, {&group})[0];
+    if (result.status != GroupStatus::kOk) {
+      return absl::DataLossError(
+          absl::StrCat("ranker ", ranker->name(), " does not score: ", result.error, "; prepare the data set again"));
+    }
+    LogInfo("ranker ready", {{"ranker", ranker->name()}, {"version", ranker->version()}});
+  }
+  return absl::OkStatus();
+}
+
+// Until SIGTERM or SIGINT, which the caller has blocked.
+absl::Status Serve(const Flags& flags, const sigset_t& stop_signals) {
+  BatcherOptions options;
+  options.max_queued_groups = flags.max_queue;
+  options.max_batch_candidates = flags.max_batch_candidates;
+  options.max_delay = absl::Milliseconds(flags.max_delay_ms);
+  SLUICE_RETURN_IF_ERROR(options.Validate());
+
+  Metrics metrics;
+  if (!flags.metrics_address.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(const int port, metrics.Serve(flags.metrics_address));
+    LogInfo("metrics served", {{"address", flags.metrics_address}, {"port", port}});
+  }
+  SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<const Dataset> dataset, Dataset::Load(flags.data));
+  SLUICE_ASSIGN_OR_RETURN(const RankerSet rankers, LoadRankers(dataset));
+  SLUICE_RETURN_IF_ERROR(Warm(rankers));
+
+  const NowFunction now = MonotonicClock();
+  Batcher batcher(options, now, &metrics);
+  RewardServiceImpl service(&rankers, dataset->trie().version(), &batcher, now, &metrics);
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server, RpcServer::Start(flags.address, {&service}));
+  std::vector<Thread> workers;
+  for (int i = 0; i < flags.threads; ++i) workers.push_back(StartThread("batch", [&batcher] { batcher.Run(); }));
+  LogInfo("serving", {{"address", server->address()},
+                      {"data", flags.data},
+                      {"catalog_version", dataset->trie().version()},
+                      {"items", dataset->num_items()}});
+
+  int signal = 0;
+  sigwait(&stop_signals, &signal);
+  LogInfo("stopping", {{"signal", signal}});
+  server->SetServing(false);
+  server->Shutdown(kStopGrace);  // calls in progress still get their answer
+  batcher.Close();
+  workers.clear();  // joins
+  LogInfo("stopped");
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace sluice::reward
+
+int main(int argc, char** argv) {
+  sluice::reward::Flags flags;
+  CLI::App app("The reward server of Sluice: scores (user, item) pairs with the rankers of a prepared data set.");
+  app.add_option("--data", flags.data, "Folder of a prepared data set")->required();
+  app.add_option("--address", flags.address, "host:port to serve at; port 0 picks one")->capture_default_str();
+  app.add_option("--metrics-address", flags.metrics_address, "host:port of /metrics; default: none");
+  app.add_option("--log-format", flags.log_format, "text or json")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"text", "json"}));
+  app.add_option("--max-queue", flags.max_queue, "Groups waiting at most; past it calls are refused with a hint")
+      ->capture_default_str();
+  app.add_option("--max-batch-candidates", flags.max_batch_candidates, "Candidates scored together at most")
+      ->capture_default_str();
+  app.add_option("--max-delay-ms", flags.max_delay_ms, "How long a group waits for others, milliseconds")
+      ->capture_default_str();
+  app.add_option("--threads", flags.threads, "Batches computed at the same time, each on one thread")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 256));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? 0 : static_cast<int>(sluice::ExitCode::kUsage);
+  }
+  sluice::InitLogging("reward", flags.log_format == "json" ? sluice::LogFormat::kJson : sluice::LogFormat::kText,
+                      sluice::LogLevel::kInfo);
+
+  // Blocked before any thread starts, so that all inherit it and the main thread alone takes them.
+  sigset_t stop_signals;
+  sigemptyset(&stop_signals);
+  sigaddset(&stop_signals, SIGTERM);
+  sigaddset(&stop_signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &stop_signals, nullptr);
+  at::set_num_threads(1);
+
+  const absl::Status status = sluice::reward::Serve(flags, stop_signals);
+  if (!status.ok()) {
+    const absl::string_view message = status.message();
+    std::fprintf(stderr, "sluice-reward: %.*s\n", static_cast<int>(message.size()), message.data());
+  }
+  return static_cast<int>(sluice::ExitCodeFor(status));
+}
