@@ -1,0 +1,114 @@
+// A job as the coordinator knows it: its states, its record, what happened to it. Plain data and one pure function.
+// The wire form is proto/sluice/v1/job.proto.
+#ifndef SLUICE_LEARNER_JOB_JOB_H_
+#define SLUICE_LEARNER_JOB_JOB_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace sluice::learner {
+
+enum class JobState {
+  kQueued,     // waits for the group; also after a preemption
+  kRunning,    // assigned to the group; stays so while a lost group forms again
+  kSucceeded,  // the others are terminal: nothing leaves them
+  kFailed,
+  kCancelled,
+  kHeld,  // ended with a checkpoint, needs a person
+};
+
+bool IsTerminal(JobState state);
+absl::string_view JobStateName(JobState state);  // "queued", ...
+
+// What can happen to a job.
+enum class JobInput {
+  kAssign,   // a group takes it, or takes it again after it was lost
+  kCancel,   // somebody asks for its end
+  kPreempt,  // the group gave it back after a checkpoint
+  kSucceed,  // outcomes, reported by rank 0
+  kFail,
+  kCancelled,
+  kHold,
+};
+
+struct JobTransition {
+  bool allowed = false;
+  bool changed = false;  // false: the input was already taken; nothing to write
+  JobState state = JobState::kQueued;
+  bool cancel_requested = false;
+  std::string reason;  // for people: why refused, or what the change means
+};
+
+// The state machine. Pure. A repeated input is allowed and changes nothing, so that every report of an outcome may
+// be retried.
+JobTransition Decide(JobState state, bool cancel_requested, JobInput input);
+
+// Counts of a job's ordinals (design.md 4.8).
+struct JobBalance {
+  uint64_t issued = 0;
+  uint64_t trained = 0;
+  uint64_t dropped = 0;
+  uint64_t failed = 0;
+  uint64_t cancelled = 0;
+  uint64_t open = 0;
+  uint64_t frontier = 0;
+};
+
+struct JobRecord {
+  std::string id;
+  std::string request_id;
+  std::string name;
+  int kind = 0;             // number of v1::JobKind; not read here
+  std::string spec;         // effective spec, serialized; not read here
+  std::string spec_yaml;    // as written
+  std::string spec_digest;  // SHA-256 of the effective spec's text
+  JobState state = JobState::kQueued;
+  bool cancel_requested = false;
+  absl::Time submitted = absl::InfinitePast();
+  absl::Time started = absl::InfinitePast();  // InfinitePast: not yet
+  absl::Time ended = absl::InfinitePast();
+  std::string message;
+  int exit_code = 0;  // design.md 6; meaningful once terminal
+  uint64_t step = 0;
+  uint64_t total_steps = 0;  // 0: not known yet
+  std::string run_folder;
+  std::string last_checkpoint;  // empty: none yet
+  uint64_t policy_version = 0;  // the highest reserved
+  uint64_t ordinals = 0;        // every ordinal below is issued
+  uint64_t epoch = 0;           // the latest that it was assigned in
+  int lost_groups = 0;          // assignments since the last step forward
+  JobBalance balance;
+};
+
+struct StateChanged {
+  JobState state = JobState::kQueued;
+  std::string message;
+  int exit_code = 0;
+};
+
+struct MetricsPoint {
+  uint64_t step = 0;
+  uint64_t total_steps = 0;
+  std::map<std::string, double> values;
+};
+
+struct LogLine {
+  std::string level;  // "info", "warning", "error"
+  std::string text;
+};
+
+struct JobEvent {
+  uint64_t sequence = 0;  // per job, from 1, without gaps
+  absl::Time time;
+  std::variant<StateChanged, MetricsPoint, LogLine> what;
+};
+
+}  // namespace sluice::learner
+
+#endif  // SLUICE_LEARNER_JOB_JOB_H_
