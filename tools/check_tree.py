@@ -109,14 +109,14 @@ def process_of(path):
     return top if top in PROCESSES else None
 
 
-def is_main(path):
-    """main.cc (or another file of a binary) at the top of a process: it wires, so it sees everything of its process."""
-    return process_of(path) is not None and path.endswith("main.cc")
+def is_wiring(path):
+    """main.cc and its helpers, at the top of a process: they join its parts, so they see all of them."""
+    return process_of(path) is not None and path.count("/") == 1
 
 
 def check_production_file(tree, path):
     kind = tree.kinds.get(tree.library_of(path), set())
-    everything = is_main(path)
+    everything = is_wiring(path)
     process = process_of(path)
     foundation = path.startswith("common/") and path.split("/")[1] in FOUNDATIONS
     for line, quoted, header in tree.includes(path):
@@ -171,6 +171,8 @@ def check_test_file(tree, path):
 
 
 def check_guard(tree, path):
+    if "no include guard" in tree.text[path].lower():  # a body that is included more than once, and says so
+        return
     want = "SLUICE_" + re.sub(r"[^A-Z0-9]", "_", path.upper()) + "_"
     if f"#ifndef {want}" not in tree.text[path]:
         tree.breach(path, 1, f"want the include guard {want}")

@@ -117,6 +117,9 @@ class CheckTreeTest(unittest.TestCase):
         found = breaches(actor__rollout__loop_DOT_h=GUARD.format("LOOP_H_", ""))
         self.assert_one(found, "actor/rollout/loop.h:1:", "SLUICE_ACTOR_ROLLOUT_LOOP_H_")
 
+    def test_a_body_that_is_included_twice_may_say_that_it_has_no_guard(self):
+        self.assertEqual(breaches(actor__rollout__loop_DOT_h="// No include guard: included once a width.\n"), [])
+
     def test_a_file_that_nothing_builds_is_found(self):
         found = breaches(learner__ledger__forgotten_DOT_cc="")
         self.assert_one(found, "learner/ledger/forgotten.cc:1:", "nothing builds it")

@@ -2,6 +2,8 @@
 //
 // Everything has internal linkage and nothing of the standard library is called: an inline function compiled here
 // for AVX-512 and picked by the linker for the whole program would fault on a smaller processor.
+//
+// No include guard: each instruction set includes it anew.
 #include <cstdint>
 #include <type_traits>
 
