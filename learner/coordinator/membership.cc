@@ -1,0 +1,69 @@
+#include "learner/coordinator/membership.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace sluice::learner {
+namespace {
+
+bool Contains(const std::vector<std::string>& words, const std::string& word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+bool Lives(const std::vector<Member>& joined, const std::string& id) {
+  return std::any_of(joined.begin(), joined.end(), [&id](const Member& member) { return member.id == id; });
+}
+
+}  // namespace
+
+GroupDecision DecideGroup(const std::vector<Member>& joined, const std::vector<std::string>& group, int ranks) {
+  GroupDecision decision;
+  int lost = 0;
+  std::string lost_id;
+  for (const std::string& id : group) {
+    if (Lives(joined, id)) continue;
+    ++lost;
+    lost_id = id;
+  }
+  if (!group.empty() && lost == 0 && static_cast<int>(group.size()) == ranks) {
+    decision.reason = absl::StrCat("all ", ranks, " ranks live");
+    return decision;
+  }
+  const std::string why = lost > 0 ? absl::StrCat(lost, " of ", group.size(), " ranks lost (", lost_id, "); ") : "";
+  const int alive = static_cast<int>(joined.size());
+  if (alive >= ranks) {
+    decision.kind = GroupDecision::Kind::kForm;
+    for (int i = 0; i < ranks; ++i) decision.members.push_back(i);
+    decision.reason = absl::StrCat(why, ranks, " of ", alive, " members form the group");
+    return decision;
+  }
+  decision.kind = group.empty() ? GroupDecision::Kind::kKeep : GroupDecision::Kind::kLost;
+  decision.reason = absl::StrCat(why, alive, " of ", ranks, " ranks have joined");
+  return decision;
+}
+
+RankChoice ChooseRank(const std::vector<uint32_t>& actors, const std::vector<std::string>& addresses,
+                      const std::vector<std::string>& avoid) {
+  RankChoice choice;
+  bool chosen_avoided = true;
+  for (size_t rank = 0; rank < actors.size(); ++rank) {
+    if (addresses[rank].empty()) continue;
+    const bool avoided = Contains(avoid, addresses[rank]);
+    const bool better = choice.rank < 0 || (chosen_avoided && !avoided) ||
+                        (chosen_avoided == avoided && actors[rank] < actors[choice.rank]);
+    if (!better) continue;
+    choice.rank = static_cast<int>(rank);
+    chosen_avoided = avoided;
+  }
+  if (choice.rank < 0) {
+    choice.reason = "no rank serves actors";
+  } else if (chosen_avoided && !avoid.empty() && Contains(avoid, addresses[choice.rank])) {
+    choice.reason = "every rank is to be avoided; this one has the fewest actors";
+  } else {
+    choice.reason = absl::StrCat("rank ", choice.rank, " has the fewest actors, ", actors[choice.rank]);
+  }
+  return choice;
+}
+
+}  // namespace sluice::learner

@@ -1,0 +1,54 @@
+// Who is in the learner group: pure decisions over plain data, each with its reason.
+#ifndef SLUICE_LEARNER_COORDINATOR_MEMBERSHIP_H_
+#define SLUICE_LEARNER_COORDINATOR_MEMBERSHIP_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "learner/job/job.h"
+
+namespace sluice::learner {
+
+struct Member {
+  std::string id;
+  std::string address;  // where actors reach it
+  std::string host;
+  absl::Time lease_until;
+  absl::Time last_heard;
+  std::string phase;
+  uint32_t actors = 0;
+  uint64_t step = 0;
+  JobBalance balance;                // of this rank's share
+  std::vector<absl::Time> attached;  // actors sent here that its heartbeats may not count yet
+};
+
+struct GroupDecision {
+  enum class Kind {
+    kKeep,  // the group stands as it is (or there is none, and none can form)
+    kForm,  // a new epoch with `members`
+    kLost,  // the group is lost, and too few are left for a new one
+  };
+  Kind kind = Kind::kKeep;
+  std::vector<size_t> members;  // kForm: indices into `joined`, rank by rank
+  std::string reason;
+};
+
+// `joined`: the living, in the order they joined. `group`: ids of the present epoch's members, empty if there is none.
+// A group keeps its epoch exactly as long as every member of it lives; who is left over stands by.
+GroupDecision DecideGroup(const std::vector<Member>& joined, const std::vector<std::string>& group, int ranks);
+
+struct RankChoice {
+  int rank = -1;  // -1: none
+  std::string reason;
+};
+
+// The rank that a new actor works for: the one with the fewest actors, the lowest of those, not one to avoid unless
+// all are. `actors` and `addresses` are indexed by rank.
+RankChoice ChooseRank(const std::vector<uint32_t>& actors, const std::vector<std::string>& addresses,
+                      const std::vector<std::string>& avoid);
+
+}  // namespace sluice::learner
+
+#endif  // SLUICE_LEARNER_COORDINATOR_MEMBERSHIP_H_

@@ -1,0 +1,67 @@
+#include "learner/coordinator/membership.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace sluice::learner {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::vector<Member> Members(const std::vector<std::string>& ids) {
+  std::vector<Member> members;
+  for (const std::string& id : ids) {
+    Member member;
+    member.id = id;
+    members.push_back(member);
+  }
+  return members;
+}
+
+TEST(MembershipTest, AGroupWaitsForAllRanks) {
+  const GroupDecision decision = DecideGroup(Members({"a"}), {}, 2);
+  EXPECT_EQ(decision.kind, GroupDecision::Kind::kKeep);
+  EXPECT_EQ(decision.reason, "1 of 2 ranks have joined");
+}
+
+TEST(MembershipTest, AGroupFormsInTheOrderOfJoining) {
+  const GroupDecision decision = DecideGroup(Members({"b", "a", "c"}), {}, 2);
+  EXPECT_EQ(decision.kind, GroupDecision::Kind::kForm);
+  EXPECT_THAT(decision.members, ElementsAre(0, 1));
+}
+
+TEST(MembershipTest, AWholeGroupIsLeftAlone) {
+  EXPECT_EQ(DecideGroup(Members({"c", "b", "a"}), {"a", "b"}, 2).kind, GroupDecision::Kind::kKeep);
+}
+
+TEST(MembershipTest, ALostRankIsReplacedByWhoStandsBy) {
+  const GroupDecision decision = DecideGroup(Members({"b", "c"}), {"a", "b"}, 2);
+  EXPECT_EQ(decision.kind, GroupDecision::Kind::kForm);
+  EXPECT_THAT(decision.members, ElementsAre(0, 1));  // b and c
+  EXPECT_THAT(decision.reason, HasSubstr("1 of 2 ranks lost (a)"));
+}
+
+TEST(MembershipTest, WithoutAReplacementTheGroupIsLost) {
+  EXPECT_EQ(DecideGroup(Members({"b"}), {"a", "b"}, 2).kind, GroupDecision::Kind::kLost);
+}
+
+TEST(MembershipTest, ActorsGoWhereTheFewestAre) {
+  EXPECT_EQ(ChooseRank({2, 1, 1}, {"a", "b", "c"}, {}).rank, 1);
+  EXPECT_EQ(ChooseRank({0, 0}, {"a", "b"}, {}).rank, 0);
+}
+
+TEST(MembershipTest, ActorsAvoidWhatJustFailed) {
+  EXPECT_EQ(ChooseRank({0, 5}, {"a", "b"}, {"a"}).rank, 1);
+  EXPECT_EQ(ChooseRank({0, 5}, {"a", "b"}, {"a", "b"}).rank, 0);
+  EXPECT_EQ(ChooseRank({3, 2, 0}, {"a", "b", "c"}, {"c"}).rank, 1);
+}
+
+TEST(MembershipTest, RanksWithoutAnAddressServeNobody) {
+  EXPECT_EQ(ChooseRank({0, 5}, {"", "b"}, {}).rank, 1);
+  EXPECT_EQ(ChooseRank({0}, {""}, {}).rank, -1);
+  EXPECT_EQ(ChooseRank({}, {}, {}).rank, -1);
+}
+
+}  // namespace
+}  // namespace sluice::learner
