@@ -31,7 +31,8 @@ class Collective {
   // In-place copy of `root`'s tensor to all ranks.
   virtual absl::Status Broadcast(at::Tensor tensor, int root) = 0;
   virtual absl::Status Barrier() = 0;
-  // Makes calls in progress and later ones fail soon. Thread-safe, idempotent.
+  // Makes calls in progress and later ones fail soon, here and, as connections close, at the peers (a peer that waits
+  // for none of them notices within about a second). Thread-safe, idempotent.
   virtual void Abort() = 0;
 };
 
