@@ -1,0 +1,389 @@
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "common/random/random.h"
+#include "common/status/exit_code.h"
+#include "common/status/status.h"
+#include "learner/objective/judge.h"
+#include "learner/publish/policy_snapshot.h"
+#include "learner/run/best_policy.h"
+#include "learner/run/job_checkpoint.h"
+#include "learner/run/job_common.h"
+#include "learner/run/jobs.h"
+#include "learner/run/operational_budget.h"
+#include "learner/run/prompt_order.h"
+#include "learner/run/results.h"
+#include "learner/run/run_report.h"
+#include "learner/run/step_control.h"
+#include "learner/train/adamw.h"
+#include "learner/train/rl_step.h"
+
+namespace sluice::learner {
+namespace {
+
+// Without any result for this long a step gives up: no actor is there, or none can work.
+constexpr absl::Duration kRolloutPatience = absl::Minutes(10);
+
+// One rl job on one rank.
+class RlJob {
+ public:
+  explicit RlJob(const RunContext& context) : context_(context), options_(context.options.rl) {}
+
+  absl::Status Run();
+
+ private:
+  absl::Status Prepare();
+  absl::Status OpenRollouts();
+  absl::Status PublishPolicy();
+  // Keeps the window of open steps full: the present one and those that staleness allows ahead.
+  absl::Status IssueAhead();
+  absl::Status TrainStep(const StepDecision& decision);
+  absl::StatusOr<std::vector<RlGroup>> JudgeStep(const std::vector<TakenGroup>& taken, JudgeStatistics* statistics);
+  absl::Status ValidateNow();
+  absl::Status SaveCheckpoint();
+  absl::Status Finish();
+
+  absl::StatusOr<JudgeStatistics> SumOverRanks(const JudgeStatistics& mine);
+  absl::StatusOr<LedgerBalance> TotalBalance();
+  double seconds() const { return absl::ToDoubleSeconds(control_->spent()); }
+  uint64_t total_steps() const { return static_cast<uint64_t>(options_.steps); }
+
+  const RunContext& context_;
+  const RlOptions& options_;
+  std::unique_ptr<StepControl> control_;
+  std::shared_ptr<const Dataset> dataset_;
+  std::unique_ptr<Policy> policy_;
+  std::unique_ptr<RunFolder> folder_;
+  std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<JobCheckpoints> checkpoints_;
+  std::vector<Example> examples_;
+  std::vector<Example> validation_;
+  GroupSource* source_ = nullptr;
+
+  uint64_t step_ = 0;          // steps that are committed
+  uint64_t issued_steps_ = 0;  // steps whose ordinals are issued
+  uint64_t version_ = 0;       // of the published weights
+  OperationalBudget budget_;
+  BestPolicy best_;
+  std::map<std::string, double> latest_validation_;
+  std::string ending_;
+};
+
+absl::Status RlJob::Prepare() {
+  SLUICE_RETURN_IF_ERROR(
+      ValidateSlices(options_.groups_per_step, options_.lease_groups, context_.collective->world_size()));
+  SLUICE_RETURN_IF_ERROR(ValidateGate(options_.gate, options_.group_size));
+  SLUICE_ASSIGN_OR_RETURN(dataset_, Dataset::Load(context_.options.data));
+  SLUICE_ASSIGN_OR_RETURN(policy_, MakePolicy(context_, *dataset_));
+  SLUICE_ASSIGN_OR_RETURN(folder_, RunFolder::Open(context_.run_folder));
+  optimizer_ = std::make_unique<AdamW>(policy_->parameters(), policy_->gradients(), policy_->decay_mask(),
+                                       options_.optimizer);
+  budget_ = OperationalBudget(options_.operational_share, options_.operational_steps);
+  examples_ = dataset_->Examples(SplitLabel::kTrain);
+  if (examples_.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the data set '", dataset_->folder(), "' has no training event with a history"));
+  }
+  validation_ = ValidationExamples(context_, *dataset_, options_.validation.users);
+
+  checkpoints_ = std::make_unique<JobCheckpoints>(context_, *folder_, DataDigest(*dataset_));
+  SLUICE_ASSIGN_OR_RETURN(const std::optional<JobState> state, checkpoints_->Resume(policy_.get(), optimizer_.get()));
+  control_ = std::make_unique<StepControl>(context_, state ? absl::Seconds(state->seconds) : absl::ZeroDuration());
+  if (!state) return absl::OkStatus();
+  step_ = issued_steps_ = state->step;
+  budget_.Restore(state->numbers);
+  best_.Restore(state->numbers);
+  if (context_.is_first()) {
+    SLUICE_RETURN_IF_ERROR(folder_->TruncateMetrics(step_));
+    context_.monitor->ReportLog(absl::StrCat("resumed from the checkpoint of step ", step_));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RlJob::OpenRollouts() {
+  RolloutJob job;
+  job.job_id = context_.job_id;
+  job.epoch = context_.collective->epoch();
+  job.seed = DeriveSeed(context_.options.seed, {kLeaseSeed});
+  job.model_config_json = policy_->config().ToJson();
+  job.dataset = dataset_;
+  job.options = options_;
+  job.groups_per_step = options_.groups_per_step / context_.collective->world_size();
+  SLUICE_ASSIGN_OR_RETURN(source_, context_.rollouts->StartJob(job));
+  return checkpoints_->RestoreLedger(source_);
+}
+
+absl::Status RlJob::PublishPolicy() {
+  // One version for all ranks: reserved by the first, told to the others.
+  at::Tensor version = torch::zeros({1}, torch::kLong);
+  if (context_.is_first()) {
+    SLUICE_ASSIGN_OR_RETURN(const uint64_t reserved, context_.reservations->NextPolicyVersion());
+    version.fill_(static_cast<int64_t>(reserved));
+  }
+  SLUICE_RETURN_IF_ERROR(context_.collective->Broadcast(version, 0));
+  version_ = static_cast<uint64_t>(version.item<int64_t>());
+  const at::Tensor arena = policy_->parameters().detach().to(torch::kFloat).contiguous();
+  source_->Publish(MakePolicySnapshot(
+      version_, absl::string_view(static_cast<const char*>(arena.const_data_ptr()), arena.nbytes())));
+  return absl::OkStatus();
+}
+
+absl::Status RlJob::IssueAhead() {
+  const uint64_t window_end = std::min(total_steps(), step_ + 1 + static_cast<uint64_t>(options_.staleness));
+  const PromptOrder order(*dataset_, examples_, DeriveSeed(context_.options.seed, {kPromptSeed}));
+  for (; issued_steps_ < window_end; ++issued_steps_) {
+    const uint64_t groups = static_cast<uint64_t>(options_.groups_per_step);
+    if (context_.is_first()) {
+      SLUICE_RETURN_IF_ERROR(
+          context_.reservations->ReserveOrdinals(issued_steps_, issued_steps_ * groups, groups));
+    }
+    const OrdinalRange slice =
+        SliceOfStep(issued_steps_, groups, context_.collective->rank(), context_.collective->world_size());
+    SLUICE_RETURN_IF_ERROR(source_->Issue(issued_steps_, order.Range(slice)));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<RlGroup>> RlJob::JudgeStep(const std::vector<TakenGroup>& taken,
+                                                      JudgeStatistics* statistics) {
+  JudgeContext judge;
+  judge.learner_version = version_;
+  judge.catalog_version = dataset_->trie().version();
+  judge.levels = dataset_->trie().levels();
+  std::vector<RlGroup> groups;
+  for (const TakenGroup& one : taken) {
+    if (one.bad_data) continue;
+    RlGroup group;
+    group.target_leaf = dataset_->trie().LeafOfItem(one.prompt.target);
+    group.group = one.group ? &*one.group : nullptr;
+    SLUICE_ASSIGN_OR_RETURN(group.input, policy_->EncodePrompt(one.prompt.history));
+    SLUICE_ASSIGN_OR_RETURN(
+        group.plan,
+        Judge({.ordinal = one.prompt.ordinal, .group = group.group, .target_leaf = group.target_leaf}, options_, judge));
+    statistics->Add(group.plan, group.group);
+    groups.push_back(std::move(group));
+  }
+  return groups;
+}
+
+absl::StatusOr<JudgeStatistics> RlJob::SumOverRanks(const JudgeStatistics& mine) {
+  const std::vector<double> values = mine.ToVector();
+  at::Tensor sums = torch::tensor(values, torch::kDouble);
+  SLUICE_RETURN_IF_ERROR(context_.collective->AllReduceSum(sums));
+  return JudgeStatistics::FromVector(absl::MakeSpan(sums.const_data_ptr<double>(), values.size()));
+}
+
+absl::StatusOr<LedgerBalance> RlJob::TotalBalance() {
+  const LedgerBalance mine = source_->Balance();
+  at::Tensor sums = torch::tensor({static_cast<int64_t>(mine.issued), static_cast<int64_t>(mine.trained),
+                                   static_cast<int64_t>(mine.dropped), static_cast<int64_t>(mine.failed),
+                                   static_cast<int64_t>(mine.cancelled), static_cast<int64_t>(mine.open)},
+                                  torch::kLong);
+  SLUICE_RETURN_IF_ERROR(context_.collective->AllReduceSum(sums));
+  const int64_t* s = sums.const_data_ptr<int64_t>();
+  LedgerBalance total;
+  total.issued = static_cast<uint64_t>(s[0]);
+  total.trained = static_cast<uint64_t>(s[1]);
+  total.dropped = static_cast<uint64_t>(s[2]);
+  total.failed = static_cast<uint64_t>(s[3]);
+  total.cancelled = static_cast<uint64_t>(s[4]);
+  total.open = static_cast<uint64_t>(s[5]);
+  // Steps are committed whole and in order, so what is committed ends at a step's end.
+  total.frontier = step_ * static_cast<uint64_t>(options_.groups_per_step);
+  return total;
+}
+
+absl::Status RlJob::TrainStep(const StepDecision& decision) {
+  SLUICE_RETURN_IF_ERROR(IssueAhead());
+  context_.monitor->SetPhase("waiting for groups");
+  const absl::Time waiting_since = context_.now();
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<TakenGroup> taken, source_->Wait(step_, kRolloutPatience));
+  const absl::Time training_since = context_.now();
+  context_.monitor->SetPhase("training");
+
+  JudgeStatistics mine;
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<RlGroup> groups, JudgeStep(taken, &mine));
+  SLUICE_ASSIGN_OR_RETURN(const JudgeStatistics statistics, SumOverRanks(mine));
+
+  RlStepSettings settings;
+  settings.grpo_space = options_.grpo_space;
+  settings.nll_space = options_.nll_space;
+  settings.nll_groups = options_.objective == ObjectiveKind::kGrpoOnly ? 0 : statistics.groups;
+  settings.grpo_groups = options_.gate.normalization == GateNormalization::kAdmitted ? statistics.admitted
+                                                                                     : statistics.groups;
+  const double progress = ScheduleProgress(step_, total_steps(), decision.time_share);
+  settings.learning_rate = ScheduledLearningRate(options_.optimizer, progress);
+  settings.dropout = options_.dropout;
+  settings.dropout_seed = DeriveSeed(context_.options.seed, {kDropoutSeed, step_});
+  settings.learner_version = version_;
+  SLUICE_ASSIGN_OR_RETURN(const RlStepResult result, RlStep(*policy_, dataset_->trie(), *optimizer_,
+                                                            *context_.collective, groups, settings));
+
+  std::vector<Verdict> verdicts;
+  size_t judged = 0;
+  double stalest = 0;
+  for (const TakenGroup& one : taken) {
+    if (one.bad_data) {
+      verdicts.push_back({one.prompt.ordinal, TerminalState::kFailed, one.error});
+      continue;
+    }
+    const GroupPlan& plan = groups[judged++].plan;
+    stalest = std::max(stalest, static_cast<double>(plan.staleness));
+    verdicts.push_back(
+        {one.prompt.ordinal, TerminalState::kTrained, std::string(GateReasonName(plan.verdict.reason))});
+  }
+  SLUICE_RETURN_IF_ERROR(source_->Commit(step_, verdicts));
+  ++step_;
+  SLUICE_RETURN_IF_ERROR(PublishPolicy());
+
+  std::map<std::string, double> values = {
+      {"loss/nll", result.nll},
+      {"loss/grpo", result.grpo_loss},
+      {"gradient_norm", result.gradient_norm},
+      {"learning_rate", settings.learning_rate},
+      {"gate/open_rate", statistics.admission_rate()},
+      {"reward/mean", statistics.reward_mean()},
+      {"reward/target_mean", statistics.target_reward_mean()},
+      {"group/zero_advantage_share", statistics.zero_advantage_share()},
+      {"group/target_sampled_share", statistics.target_sampled_share()},
+      {"group/diversity", statistics.diversity()},
+      {"staleness/mean", statistics.mean_staleness()},
+      {"staleness/max", stalest},
+      {"mismatch/mean", result.mismatch_mean},
+      {"mismatch/max", result.mismatch_max},
+      {"seconds/wait", absl::ToDoubleSeconds(training_since - waiting_since)},
+      {"seconds/train", absl::ToDoubleSeconds(context_.now() - training_since)},
+      {"policy_version", static_cast<double>(version_)},
+  };
+  for (int reason = 0; reason < kNumGateReasons; ++reason) {
+    values[absl::StrCat("gate/", GateReasonName(static_cast<GateReason>(reason)))] =
+        statistics.groups > 0 ? statistics.by_reason[static_cast<size_t>(reason)] / statistics.groups : 0;
+  }
+  SLUICE_RETURN_IF_ERROR(RecordMetrics(context_, folder_.get(), step_, total_steps(), seconds(), values));
+  return budget_.Add(statistics.degraded_share(), options_.on_reward_outage);
+}
+
+absl::Status RlJob::ValidateNow() {
+  if (validation_.empty()) return absl::OkStatus();
+  SLUICE_ASSIGN_OR_RETURN(latest_validation_,
+                          Validate(context_, *policy_, *dataset_, validation_, options_.validation));
+  SLUICE_RETURN_IF_ERROR(
+      RecordMetrics(context_, folder_.get(), step_, total_steps(), seconds(), latest_validation_));
+  if (context_.is_first()) {
+    context_.monitor->ReportLog(absl::StrFormat("step %d: validation HR@10 %.4f, NDCG@10 %.4f, hallucination %.4f",
+                                                step_, latest_validation_["validation/hr@10"],
+                                                latest_validation_["validation/ndcg@10"],
+                                                latest_validation_["validation/hallucination"]));
+  }
+  if (!best_.Offer(step_, latest_validation_) || !context_.is_first()) return absl::OkStatus();
+  return ExportPolicy(*policy_, *folder_, "best");
+}
+
+absl::Status RlJob::SaveCheckpoint() {
+  context_.monitor->SetPhase("checkpoint");
+  SLUICE_ASSIGN_OR_RETURN(const LedgerBalance balance, TotalBalance());
+  if (!balance.Holds()) {
+    return absl::InternalError(absl::StrCat(
+        "the ledger does not balance at step ", step_, ": issued ", balance.issued, ", trained ", balance.trained,
+        ", dropped ", balance.dropped, ", failed ", balance.failed, ", cancelled ", balance.cancelled, ", open ",
+        balance.open, "; no checkpoint was written, the previous one stands"));
+  }
+  JobState state;
+  state.step = step_;
+  state.policy_version = version_;
+  state.seconds = seconds();
+  budget_.Save(&state.numbers);
+  best_.Save(&state.numbers);
+  return checkpoints_->Save(state, *policy_, *optimizer_, source_, balance);
+}
+
+absl::Status RlJob::Finish() {
+  SLUICE_ASSIGN_OR_RETURN(const LedgerBalance balance, TotalBalance());
+  if (!context_.is_first()) return absl::OkStatus();
+  if (!ending_.empty()) context_.monitor->ReportLog(ending_);
+  SLUICE_RETURN_IF_ERROR(ExportPolicy(*policy_, *folder_, "final"));
+  RunResults results;
+  results.kind = "rl";
+  results.numbers["best"] = best_.metrics();
+  results.numbers["final"] = latest_validation_;
+  results.numbers["final"]["step"] = static_cast<double>(step_);
+  results.numbers["run"]["seconds"] = seconds();
+  results.numbers["ledger"] = {
+      {"issued", static_cast<double>(balance.issued)},   {"trained", static_cast<double>(balance.trained)},
+      {"dropped", static_cast<double>(balance.dropped)}, {"failed", static_cast<double>(balance.failed)},
+      {"cancelled", static_cast<double>(balance.cancelled)}, {"open", static_cast<double>(balance.open)}};
+  SLUICE_ASSIGN_OR_RETURN(results.numbers["run"]["admission_rate"], MeanOfMetric(*folder_, "gate/open_rate"));
+  results.texts["data"] = dataset_->folder();
+  results.texts["export"] = folder_->export_folder("best");
+  results.texts["ending"] = ending_;
+  results.texts["report"] = folder_->report();
+  SLUICE_RETURN_IF_ERROR(WriteResults(folder_->results(), results));
+  SLUICE_RETURN_IF_ERROR(WriteRunReport(context_, *folder_, *dataset_, results));
+  context_.monitor->ReportResult("export", folder_->export_folder("best"));
+  context_.monitor->ReportResult("report", folder_->report());
+  context_.monitor->ReportResult("results", folder_->results());
+  return absl::OkStatus();
+}
+
+absl::Status RlJob::Run() {
+  SLUICE_CHECK(context_.rollouts != nullptr && context_.reservations != nullptr,
+               "an rl job needs rollouts and reservations");
+  SLUICE_RETURN_IF_ERROR(Prepare());
+  SLUICE_RETURN_IF_ERROR(OpenRollouts());
+  const absl::Cleanup close = [this] { context_.rollouts->EndJob(); };
+  SLUICE_RETURN_IF_ERROR(PublishPolicy());
+  // Update 0 counts: nothing may be called an improvement that the start was not compared with.
+  if (step_ == 0) SLUICE_RETURN_IF_ERROR(ValidateNow());
+
+  while (step_ < total_steps()) {
+    SLUICE_ASSIGN_OR_RETURN(const StepDecision decision, control_->Agree());
+    if (decision.stop == StopRequest::kPreempt) {
+      SLUICE_RETURN_IF_ERROR(SaveCheckpoint());
+      return PreemptedError(absl::StrCat("preempted after the checkpoint of step ", step_, "; run again to resume"));
+    }
+    if (decision.stop == StopRequest::kCancel) {
+      source_->CancelOpen();
+      SLUICE_RETURN_IF_ERROR(SaveCheckpoint());
+      return absl::CancelledError(absl::StrCat("cancelled on request after step ", step_));
+    }
+    if (decision.time_is_up) {
+      ending_ = absl::StrFormat("the time limit of %.0f s ended training at step %d of %d",
+                                context_.options.time_limit_s, step_, total_steps());
+      break;
+    }
+    const absl::Status status = TrainStep(decision);
+    if (ExitCodeFor(status) == ExitCode::kHeld) {
+      // The step is committed; what is held is the job.
+      SLUICE_RETURN_IF_ERROR(SaveCheckpoint());
+      return status;
+    }
+    SLUICE_RETURN_IF_ERROR(status);
+    const bool last = step_ == total_steps();
+    const int validate_every = options_.validation.every;
+    if (last || (validate_every > 0 && step_ % static_cast<uint64_t>(validate_every) == 0)) {
+      SLUICE_RETURN_IF_ERROR(ValidateNow());
+    }
+    const int save_every = context_.options.checkpoint.every;
+    if (!last && save_every > 0 && step_ % static_cast<uint64_t>(save_every) == 0) {
+      SLUICE_RETURN_IF_ERROR(SaveCheckpoint());
+    }
+  }
+  source_->CancelOpen();
+  SLUICE_RETURN_IF_ERROR(SaveCheckpoint());
+  return Finish();
+}
+
+}  // namespace
+
+absl::Status RunRl(const RunContext& context) { return RlJob(context).Run(); }
+
+}  // namespace sluice::learner
