@@ -1,0 +1,246 @@
+#include "learner/train/checkpoint.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "common/file/file.h"
+#include "common/safetensors/safetensors.h"
+#include "common/status/status.h"
+
+namespace sluice::learner {
+namespace {
+
+constexpr int kFormat = 1;
+constexpr char kManifest[] = "manifest.json";
+constexpr char kTemporary[] = ".tmp";
+// Lines of a difference that a message shows.
+constexpr size_t kShownDifferences = 12;
+
+// Files under `folder`, as relative paths, sorted.
+absl::StatusOr<std::vector<std::string>> FilesUnder(const std::string& folder) {
+  std::vector<std::string> files;
+  std::error_code error;
+  for (auto it = std::filesystem::recursive_directory_iterator(folder, error);
+       !error && it != std::filesystem::recursive_directory_iterator(); it.increment(error)) {
+    if (it->is_regular_file()) files.push_back(std::filesystem::relative(it->path(), folder).string());
+  }
+  if (error) return absl::InternalError(absl::StrCat("cannot list '", folder, "': ", error.message()));
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+absl::Status WriteManifest(const std::string& folder, uint64_t step) {
+  nlohmann::json manifest;
+  manifest["format"] = kFormat;
+  manifest["step"] = step;
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> files, FilesUnder(folder));
+  for (const std::string& file : files) {
+    const std::string path = JoinPath(folder, file);
+    SLUICE_ASSIGN_OR_RETURN(const std::string digest, FileSha256(path));
+    SLUICE_ASSIGN_OR_RETURN(const int64_t bytes, FileBytes(path));
+    manifest["files"][file] = {{"sha256", digest}, {"bytes", bytes}};
+  }
+  SLUICE_RETURN_IF_ERROR(SyncDirectory(JoinPath(folder, "model")));
+  SLUICE_RETURN_IF_ERROR(SyncDirectory(folder));
+  return WriteFileAtomically(JoinPath(folder, kManifest), manifest.dump(2) + "\n");
+}
+
+absl::Status VerifyManifest(const std::string& folder) {
+  const std::string remedy = "; resume from an older checkpoint by removing this folder, or restore it from a backup";
+  SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(JoinPath(folder, kManifest)));
+  const nlohmann::json manifest = nlohmann::json::parse(text, nullptr, false);
+  if (!manifest.is_object() || !manifest.contains("files") || !manifest["files"].is_object()) {
+    return absl::DataLossError(absl::StrCat("'", JoinPath(folder, kManifest), "' is not a manifest", remedy));
+  }
+  if (manifest.value("format", 0) != kFormat) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("checkpoint '", folder, "' has format ", manifest.value("format", 0), ", this version reads ",
+                     kFormat, "; resume with the version that wrote it"));
+  }
+  for (const auto& [file, entry] : manifest["files"].items()) {
+    const std::string path = JoinPath(folder, file);
+    absl::StatusOr<std::string> digest = FileSha256(path);
+    if (!digest.ok()) return absl::DataLossError(absl::StrCat(digest.status().message(), remedy));
+    if (!entry.is_object() || *digest != entry.value("sha256", "")) {
+      return absl::DataLossError(absl::StrCat("'", path, "' is not what its manifest says (SHA-256 differs)", remedy));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WriteOptimizer(const std::string& path, const AdamW& optimizer) {
+  const at::Tensor first = optimizer.first_moments().contiguous();
+  const at::Tensor second = optimizer.second_moments().contiguous();
+  const TensorDtype dtype = first.scalar_type() == at::kDouble ? TensorDtype::kF64 : TensorDtype::kF32;
+  const auto source = [dtype](const char* name, const at::Tensor& tensor) {
+    TensorSource entry;
+    entry.name = name;
+    entry.dtype = dtype;
+    entry.shape = {tensor.numel()};
+    entry.data = tensor.const_data_ptr();
+    entry.bytes = static_cast<int64_t>(tensor.nbytes());
+    return entry;
+  };
+  const std::vector<TensorSource> tensors = {source("first", first), source("second", second)};
+  return WriteSafetensors(path, tensors, {{"steps", absl::StrCat(optimizer.steps())}});
+}
+
+std::string StateJson(const CheckpointState& state) {
+  nlohmann::json document;
+  document["step"] = state.step;
+  document["policy_version"] = state.policy_version;
+  document["seconds"] = state.seconds;
+  document["numbers"] = state.numbers;
+  document["spec_yaml"] = state.spec_yaml;
+  document["spec_digest"] = state.spec_digest;
+  document["data_digest"] = state.data_digest;
+  document["ledgers"] = state.ledgers.size();
+  return document.dump(2) + "\n";
+}
+
+}  // namespace
+
+std::string CheckpointName(uint64_t step) { return absl::StrFormat("step-%08d", step); }
+
+absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const CheckpointState& state,
+                                            const Policy& policy, const AdamW& optimizer) {
+  const std::string path = JoinPath(parent, CheckpointName(state.step));
+  const std::string aside = path + kTemporary;
+  SLUICE_RETURN_IF_ERROR(RemoveAll(aside));
+  absl::Cleanup remove = [&aside] { RemoveAll(aside).IgnoreError(); };
+  const std::string model = JoinPath(aside, "model");
+  SLUICE_RETURN_IF_ERROR(MakeDirectories(model));
+  SLUICE_RETURN_IF_ERROR(policy.Save(model));
+  SLUICE_RETURN_IF_ERROR(WriteOptimizer(JoinPath(aside, "optimizer.safetensors"), optimizer));
+  for (size_t rank = 0; rank < state.ledgers.size(); ++rank) {
+    const std::string file = JoinPath(aside, absl::StrCat("ledger-", rank, ".json"));
+    SLUICE_RETURN_IF_ERROR(WriteFileAtomically(file, state.ledgers[rank]));
+  }
+  SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(aside, "state.json"), StateJson(state)));
+  SLUICE_RETURN_IF_ERROR(WriteManifest(aside, state.step));
+  SLUICE_RETURN_IF_ERROR(SyncDirectory(aside));
+  // Only a run that repeats a step (resumed from an older checkpoint) finds one of this name.
+  SLUICE_RETURN_IF_ERROR(RemoveAll(path));
+  SLUICE_RETURN_IF_ERROR(RenamePath(aside, path));
+  std::move(remove).Cancel();
+  return path;
+}
+
+absl::StatusOr<std::vector<std::string>> ListCheckpoints(const std::string& parent) {
+  std::vector<std::string> paths;
+  if (!IsDirectory(parent)) return paths;
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(parent));
+  for (const std::string& name : names) {
+    const std::string path = JoinPath(parent, name);
+    if (!absl::StartsWith(name, "step-") || absl::EndsWith(name, kTemporary)) continue;
+    if (PathExists(JoinPath(path, kManifest))) paths.push_back(path);
+  }
+  return paths;
+}
+
+absl::StatusOr<CheckpointState> ReadCheckpointState(const std::string& path) {
+  SLUICE_RETURN_IF_ERROR(VerifyManifest(path));
+  SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(JoinPath(path, "state.json")));
+  CheckpointState state;
+  size_t ledgers = 0;
+  try {
+    const nlohmann::json document = nlohmann::json::parse(text);
+    state.step = document.at("step").get<uint64_t>();
+    state.policy_version = document.at("policy_version").get<uint64_t>();
+    state.seconds = document.at("seconds").get<double>();
+    state.numbers = document.at("numbers").get<std::map<std::string, double>>();
+    state.spec_yaml = document.at("spec_yaml").get<std::string>();
+    state.spec_digest = document.at("spec_digest").get<std::string>();
+    state.data_digest = document.at("data_digest").get<std::string>();
+    ledgers = document.at("ledgers").get<size_t>();
+  } catch (const nlohmann::json::exception& error) {
+    return absl::DataLossError(absl::StrCat("'", path, "/state.json' cannot be read: ", error.what()));
+  }
+  for (size_t rank = 0; rank < ledgers; ++rank) {
+    SLUICE_ASSIGN_OR_RETURN(std::string ledger, ReadFile(JoinPath(path, absl::StrCat("ledger-", rank, ".json"))));
+    state.ledgers.push_back(std::move(ledger));
+  }
+  return state;
+}
+
+absl::Status RestoreCheckpoint(const std::string& path, Policy* policy, AdamW* optimizer) {
+  SLUICE_ASSIGN_OR_RETURN(
+      const std::unique_ptr<Policy> saved,
+      Policy::Load(JoinPath(path, "model"), policy->trie(), policy->parameters().scalar_type()));
+  if (saved->layout_digest() != policy->layout_digest()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("checkpoint '", path, "' holds a policy of another shape than the job's model"));
+  }
+  SLUICE_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(JoinPath(path, "optimizer.safetensors")));
+  const auto steps_text = file->metadata().find("steps");
+  int64_t steps = 0;
+  if (steps_text == file->metadata().end() || !absl::SimpleAtoi(steps_text->second, &steps)) {
+    return absl::DataLossError(absl::StrCat("'", file->path(), "' does not say its number of steps"));
+  }
+  at::Tensor first = torch::empty_like(optimizer->first_moments());
+  at::Tensor second = torch::empty_like(optimizer->second_moments());
+  SLUICE_RETURN_IF_ERROR(file->ReadInto("first", first.mutable_data_ptr(), static_cast<int64_t>(first.nbytes())));
+  SLUICE_RETURN_IF_ERROR(file->ReadInto("second", second.mutable_data_ptr(), static_cast<int64_t>(second.nbytes())));
+  SLUICE_RETURN_IF_ERROR(optimizer->Restore(steps, first, second));
+  torch::NoGradGuard no_grad;
+  policy->parameters().copy_(saved->parameters());
+  return absl::OkStatus();
+}
+
+absl::Status CheckResumable(const CheckpointState& state, const std::string& spec_yaml, const std::string& spec_digest,
+                            const std::string& data_digest) {
+  if (state.data_digest != data_digest) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the data set changed since the checkpoint: digest ", state.data_digest, " then, ", data_digest,
+                     " now; give the data set it was made with, or start a new job"));
+  }
+  if (state.spec_digest == spec_digest) return absl::OkStatus();
+  const std::vector<std::string> then = absl::StrSplit(state.spec_yaml, '\n');
+  const std::vector<std::string> now = absl::StrSplit(spec_yaml, '\n');
+  const std::set<std::string> then_lines(then.begin(), then.end());
+  const std::set<std::string> now_lines(now.begin(), now.end());
+  std::vector<std::string> differences;
+  for (const std::string& line : then) {
+    if (now_lines.count(line) == 0) differences.push_back("- " + line);
+  }
+  for (const std::string& line : now) {
+    if (then_lines.count(line) == 0) differences.push_back("+ " + line);
+  }
+  if (differences.size() > kShownDifferences) {
+    differences.resize(kShownDifferences);
+    differences.push_back("...");
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("the spec changed since the checkpoint (- then, + now):\n", absl::StrJoin(differences, "\n"),
+                   "\nresume with the spec of the checkpoint, or start a new job"));
+}
+
+absl::Status PruneCheckpoints(const std::string& parent, int keep) {
+  if (!IsDirectory(parent)) return absl::OkStatus();
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(parent));
+  for (const std::string& name : names) {
+    if (absl::StartsWith(name, "step-") && absl::EndsWith(name, kTemporary)) {
+      SLUICE_RETURN_IF_ERROR(RemoveAll(JoinPath(parent, name)));
+    }
+  }
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ListCheckpoints(parent));
+  for (size_t i = 0; i + static_cast<size_t>(keep) < paths.size(); ++i) {
+    SLUICE_RETURN_IF_ERROR(RemoveAll(paths[i]));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace sluice::learner
