@@ -110,6 +110,4 @@ std::string DataDigest(const Dataset& dataset) {
   return dataset.digest().empty() ? dataset.trie().version() : dataset.digest();
 }
 
-std::string CheckpointName(uint64_t step) { return absl::StrFormat("step-%08d", step); }
-
 }  // namespace sluice::learner

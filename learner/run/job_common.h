@@ -51,9 +51,6 @@ absl::Status RecordMetrics(const RunContext& context, RunFolder* folder, uint64_
 // Data sets, specs and settings of a job must be the ones its checkpoint was made with.
 std::string DataDigest(const Dataset& dataset);
 
-// "step-00000120".
-std::string CheckpointName(uint64_t step);
-
 }  // namespace sluice::learner
 
 #endif  // SLUICE_LEARNER_RUN_JOB_COMMON_H_

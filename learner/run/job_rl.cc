@@ -14,7 +14,7 @@
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
 #include "learner/objective/judge.h"
-#include "learner/publish/policy_snapshot.h"
+#include "learner/publish/policy_store.h"
 #include "learner/run/best_policy.h"
 #include "learner/run/job_checkpoint.h"
 #include "learner/run/job_common.h"
@@ -96,7 +96,7 @@ absl::Status RlJob::Prepare() {
   validation_ = ValidationExamples(context_, *dataset_, options_.validation.users);
 
   checkpoints_ = std::make_unique<JobCheckpoints>(context_, *folder_, DataDigest(*dataset_));
-  SLUICE_ASSIGN_OR_RETURN(const std::optional<JobState> state, checkpoints_->Resume(policy_.get(), optimizer_.get()));
+  SLUICE_ASSIGN_OR_RETURN(const std::optional<CheckpointState> state, checkpoints_->Resume(policy_.get(), optimizer_.get()));
   control_ = std::make_unique<StepControl>(context_, state ? absl::Seconds(state->seconds) : absl::ZeroDuration());
   if (!state) return absl::OkStatus();
   step_ = issued_steps_ = state->step;
@@ -132,8 +132,8 @@ absl::Status RlJob::PublishPolicy() {
   SLUICE_RETURN_IF_ERROR(context_.collective->Broadcast(version, 0));
   version_ = static_cast<uint64_t>(version.item<int64_t>());
   const at::Tensor arena = policy_->parameters().detach().to(torch::kFloat).contiguous();
-  source_->Publish(MakePolicySnapshot(
-      version_, absl::string_view(static_cast<const char*>(arena.const_data_ptr()), arena.nbytes())));
+  source_->Publish(
+      MakeSnapshot(version_, absl::MakeSpan(arena.const_data_ptr<float>(), static_cast<size_t>(arena.numel()))));
   return absl::OkStatus();
 }
 
@@ -297,13 +297,13 @@ absl::Status RlJob::SaveCheckpoint() {
         ", dropped ", balance.dropped, ", failed ", balance.failed, ", cancelled ", balance.cancelled, ", open ",
         balance.open, "; no checkpoint was written, the previous one stands"));
   }
-  JobState state;
+  CheckpointState state;
   state.step = step_;
   state.policy_version = version_;
   state.seconds = seconds();
   budget_.Save(&state.numbers);
   best_.Save(&state.numbers);
-  return checkpoints_->Save(state, *policy_, *optimizer_, source_, balance);
+  return checkpoints_->Save(std::move(state), *policy_, *optimizer_, source_, balance);
 }
 
 absl::Status RlJob::Finish() {

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status/status.h"
+#include "learner/train/adamw_update.h"
 
 namespace sluice::learner {
 namespace {
@@ -14,35 +15,8 @@ namespace {
 // Elements that one thread updates at a time.
 constexpr int64_t kGrain = 1 << 16;
 
-struct Coefficients {
-  double scale;  // of gradients
-  double rate;
-  double decay;  // learning rate times weight decay
-  double beta1;
-  double beta2;
-  double correction1;  // 1 / (1 - beta1^t)
-  double correction2;
-  double epsilon;
-};
-
-// One pass over memory: a chain of tensor calls would read and write each arena many times.
 template <typename T>
-void UpdateRange(int64_t begin, int64_t end, const Coefficients& c, T* __restrict p, const T* __restrict g,
-                 const T* __restrict mask, T* __restrict m, T* __restrict v) {
-  const T scale = c.scale, rate = c.rate, decay = c.decay, beta1 = c.beta1, beta2 = c.beta2;
-  const T rest1 = 1 - c.beta1, rest2 = 1 - c.beta2, correction1 = c.correction1, correction2 = c.correction2;
-  const T epsilon = c.epsilon;
-  for (int64_t i = begin; i < end; ++i) {
-    const T gradient = g[i] * scale;
-    m[i] = beta1 * m[i] + rest1 * gradient;
-    v[i] = beta2 * v[i] + rest2 * gradient * gradient;
-    const T update = m[i] * correction1 / (std::sqrt(v[i] * correction2) + epsilon);
-    p[i] -= rate * update + decay * mask[i] * p[i];
-  }
-}
-
-template <typename T>
-void Update(const Coefficients& c, const at::Tensor& p, const at::Tensor& g, const at::Tensor& mask,
+void Update(const AdamWCoefficients& c, const at::Tensor& p, const at::Tensor& g, const at::Tensor& mask,
             const at::Tensor& m, const at::Tensor& v) {
   T* const parameters = p.mutable_data_ptr<T>();
   const T* const gradients = g.const_data_ptr<T>();
@@ -50,7 +24,7 @@ void Update(const Coefficients& c, const at::Tensor& p, const at::Tensor& g, con
   T* const first = m.mutable_data_ptr<T>();
   T* const second = v.mutable_data_ptr<T>();
   at::parallel_for(0, p.numel(), kGrain, [&](int64_t begin, int64_t end) {
-    UpdateRange(begin, end, c, parameters, gradients, decay_mask, first, second);
+    UpdateAdamW(begin, end, c, parameters, gradients, decay_mask, first, second);
   });
 }
 
@@ -89,7 +63,7 @@ absl::StatusOr<double> AdamW::Step(double learning_rate) {
   }
   ++steps_;
   const double clip = options_.clip_norm;
-  const Coefficients coefficients = {
+  const AdamWCoefficients coefficients = {
       .scale = clip > 0 && norm > clip ? clip / norm : 1.0,
       .rate = learning_rate,
       .decay = learning_rate * options_.weight_decay,

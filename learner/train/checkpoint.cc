@@ -4,10 +4,9 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
-
-#include <nlohmann/json.hpp>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
@@ -66,9 +65,9 @@ absl::Status VerifyManifest(const std::string& folder) {
     return absl::DataLossError(absl::StrCat("'", JoinPath(folder, kManifest), "' is not a manifest", remedy));
   }
   if (manifest.value("format", 0) != kFormat) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("checkpoint '", folder, "' has format ", manifest.value("format", 0), ", this version reads ",
-                     kFormat, "; resume with the version that wrote it"));
+    return absl::FailedPreconditionError(absl::StrCat("checkpoint '", folder, "' has format ",
+                                                      manifest.value("format", 0), ", this version reads ", kFormat,
+                                                      "; resume with the version that wrote it"));
   }
   for (const auto& [file, entry] : manifest["files"].items()) {
     const std::string path = JoinPath(folder, file);
@@ -86,7 +85,7 @@ absl::Status WriteOptimizer(const std::string& path, const AdamW& optimizer) {
   const at::Tensor second = optimizer.second_moments().contiguous();
   const TensorDtype dtype = first.scalar_type() == at::kDouble ? TensorDtype::kF64 : TensorDtype::kF32;
   const auto source = [dtype](const char* name, const at::Tensor& tensor) {
-    TensorSource entry;
+    TensorToWrite entry;
     entry.name = name;
     entry.dtype = dtype;
     entry.shape = {tensor.numel()};
@@ -94,7 +93,7 @@ absl::Status WriteOptimizer(const std::string& path, const AdamW& optimizer) {
     entry.bytes = static_cast<int64_t>(tensor.nbytes());
     return entry;
   };
-  const std::vector<TensorSource> tensors = {source("first", first), source("second", second)};
+  const std::vector<TensorToWrite> tensors = {source("first", first), source("second", second)};
   return WriteSafetensors(path, tensors, {{"steps", absl::StrCat(optimizer.steps())}});
 }
 
@@ -177,9 +176,8 @@ absl::StatusOr<CheckpointState> ReadCheckpointState(const std::string& path) {
 }
 
 absl::Status RestoreCheckpoint(const std::string& path, Policy* policy, AdamW* optimizer) {
-  SLUICE_ASSIGN_OR_RETURN(
-      const std::unique_ptr<Policy> saved,
-      Policy::Load(JoinPath(path, "model"), policy->trie(), policy->parameters().scalar_type()));
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Policy> saved,
+                          Policy::Load(JoinPath(path, "model"), policy->trie(), policy->parameters().scalar_type()));
   if (saved->layout_digest() != policy->layout_digest()) {
     return absl::InvalidArgumentError(
         absl::StrCat("checkpoint '", path, "' holds a policy of another shape than the job's model"));
@@ -203,9 +201,9 @@ absl::Status RestoreCheckpoint(const std::string& path, Policy* policy, AdamW* o
 absl::Status CheckResumable(const CheckpointState& state, const std::string& spec_yaml, const std::string& spec_digest,
                             const std::string& data_digest) {
   if (state.data_digest != data_digest) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the data set changed since the checkpoint: digest ", state.data_digest, " then, ", data_digest,
-                     " now; give the data set it was made with, or start a new job"));
+    return absl::FailedPreconditionError(absl::StrCat("the data set changed since the checkpoint: digest ",
+                                                      state.data_digest, " then, ", data_digest,
+                                                      " now; give the data set it was made with, or start a new job"));
   }
   if (state.spec_digest == spec_digest) return absl::OkStatus();
   const std::vector<std::string> then = absl::StrSplit(state.spec_yaml, '\n');
@@ -223,9 +221,9 @@ absl::Status CheckResumable(const CheckpointState& state, const std::string& spe
     differences.resize(kShownDifferences);
     differences.push_back("...");
   }
-  return absl::FailedPreconditionError(
-      absl::StrCat("the spec changed since the checkpoint (- then, + now):\n", absl::StrJoin(differences, "\n"),
-                   "\nresume with the spec of the checkpoint, or start a new job"));
+  return absl::FailedPreconditionError(absl::StrCat("the spec changed since the checkpoint (- then, + now):\n",
+                                                    absl::StrJoin(differences, "\n"),
+                                                    "\nresume with the spec of the checkpoint, or start a new job"));
 }
 
 absl::Status PruneCheckpoints(const std::string& parent, int keep) {

@@ -26,11 +26,11 @@
 namespace sluice::learner {
 
 struct CheckpointState {
-  uint64_t step = 0;            // steps that are committed
-  uint64_t policy_version = 0;  // published last
-  double seconds = 0;           // spent by the job so far
+  uint64_t step = 0;                      // steps that are committed
+  uint64_t policy_version = 0;            // published last
+  double seconds = 0;                     // spent by the job so far
   std::map<std::string, double> numbers;  // counters of the job loop and its gates, by name
-  std::string spec_yaml;        // effective
+  std::string spec_yaml;                  // effective
   std::string spec_digest;
   std::string data_digest;
   std::vector<std::string> ledgers;  // by rank; empty for jobs without one
