@@ -1,0 +1,92 @@
+#include "learner/report/chart.h"
+
+#include <limits>
+#include <regex>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace sluice::learner {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+// The numbers of all coordinates in the path of that class.
+std::vector<double> PathNumbers(const std::string& html, const std::string& css_class) {
+  std::smatch match;
+  const std::string drawing = html.substr(html.find("aria-label"));
+  if (!std::regex_search(drawing, match, std::regex("class=\"" + css_class + "\" d=\"([^\"]*)\""))) return {};
+  std::vector<double> numbers;
+  const std::string path = match[1];
+  const std::regex number("-?[0-9]+\\.[0-9]");
+  for (std::sregex_iterator it(path.begin(), path.end(), number), end; it != end; ++it) {
+    numbers.push_back(std::stod(it->str()));
+  }
+  return numbers;
+}
+
+TEST(ChartTest, LineGoesThroughItsPointsInScale) {
+  ReportChart chart;
+  chart.title = "loss";
+  chart.series = {{.name = "total", .unit = "nats", .points = {{0, 0}, {5, 10}, {10, 5}}}};
+  const std::string html = RenderChart(chart);
+  // x: 64 to 744 for 0 to 10; y: 240 (0) to 12 (10).
+  EXPECT_THAT(PathNumbers(html, "line c0"), testing::ElementsAre(64, 240, 404, 12, 744, 126));
+  EXPECT_THAT(html, HasSubstr("total <b>5 nats</b>"));
+}
+
+TEST(ChartTest, GapsBreakTheLineAndLonePointsShow) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  ReportChart chart;
+  chart.series = {{.name = "a", .unit = "", .points = {{0, 1}, {1, 2}, {2, nan}, {3, 3}, {4, nan}}}};
+  const std::string html = RenderChart(chart);
+  EXPECT_EQ(PathNumbers(html, "line c0").size(), 6u);
+  EXPECT_THAT(html, HasSubstr("<circle class=\"dot c0\""));
+  EXPECT_THAT(html, HasSubstr("a <b>3</b>"));
+  EXPECT_THAT(html, Not(HasSubstr("nan")));
+}
+
+TEST(ChartTest, StackedAreasAddUp) {
+  ReportChart chart;
+  chart.stacked = true;
+  chart.series = {{.name = "low", .unit = "", .points = {{0, 1}, {1, 3}}},
+                  {.name = "high", .unit = "", .points = {{0, 4}, {1, 2}}}};  // together 5 and 5
+  const std::string html = RenderChart(chart);
+  const std::vector<double> top = PathNumbers(html, "area c1");
+  ASSERT_EQ(top.size(), 8u);  // two points of the upper edge, two of the lower edge
+  EXPECT_EQ(top[1], top[3]);  // the sum is level
+  EXPECT_EQ(top[1], 12);      // and the top of the axis
+  const std::vector<double> bottom = PathNumbers(html, "area c0");
+  EXPECT_EQ(bottom[5], 240);  // the lowest area ends at zero
+  EXPECT_EQ(top[5], bottom[3]);
+}
+
+TEST(ChartTest, LongSeriesAreThinnedButKeepTheirExtremes) {
+  ReportChart chart;
+  chart.series = {{.name = "a", .unit = "", .points = {}}};
+  for (int i = 0; i < 20000; ++i) {
+    chart.series[0].points.push_back({static_cast<double>(i), i == 7777 ? 100.0 : i == 12345 ? 0.0 : 50.0});
+  }
+  const std::string html = RenderChart(chart);
+  EXPECT_LT(html.size(), 20000u);
+  const std::vector<double> numbers = PathNumbers(html, "line c0");
+  EXPECT_THAT(numbers, testing::Contains(12));   // y of 100
+  EXPECT_THAT(numbers, testing::Contains(240));  // y of 0
+}
+
+TEST(ChartTest, NothingMeasuredAndFlatLinesAreDrawnPlainly) {
+  ReportChart chart;
+  chart.title = "empty";
+  EXPECT_THAT(RenderChart(chart), HasSubstr("Nothing was measured."));
+  chart.series = {{.name = "flat", .unit = "", .points = {{0, 2}, {1, 2}}},
+                  {.name = "one", .unit = "", .points = {{0, 2}}}};
+  const std::string html = RenderChart(chart);
+  EXPECT_THAT(html, Not(HasSubstr("inf")));
+  EXPECT_THAT(html, Not(HasSubstr("nan")));
+}
+
+}  // namespace
+}  // namespace sluice::learner
