@@ -14,8 +14,8 @@ namespace sluice::learner {
 namespace {
 
 // Drawing area, in SVG units; the page scales it.
-constexpr double kWidth = 760, kHeight = 280;
-constexpr double kLeft = 64, kRight = 16, kTop = 12, kBottom = 40;
+constexpr double kWidth = 480, kHeight = 220;
+constexpr double kLeft = 52, kRight = 12, kTop = 12, kBottom = 40;
 constexpr int kColours = 8;       // classes c0 to c7 of the style sheet
 constexpr size_t kBuckets = 300;  // thinned series keep the lowest and the highest point of each
 
@@ -50,8 +50,8 @@ Axis MakeAxis(Range range, int wanted) {
       break;
     }
   }
-  axis.low = std::floor(range.low / axis.step) * axis.step;
-  axis.high = std::ceil(range.high / axis.step) * axis.step;
+  axis.low = std::floor(range.low / axis.step + 1e-6) * axis.step;
+  axis.high = std::ceil(range.high / axis.step - 1e-6) * axis.step;
   return axis;
 }
 
@@ -189,7 +189,7 @@ class Drawing {
   std::string svg_;
 };
 
-std::string LegendEntry(const ReportSeries& series, int colour) {
+std::string LegendEntry(const ReportSeries& series, int colour, bool area) {
   std::string value = "no values";
   for (size_t i = series.points.size(); i-- > 0;) {
     if (!Drawable(series.points[i])) continue;
@@ -197,8 +197,10 @@ std::string LegendEntry(const ReportSeries& series, int colour) {
     if (!series.unit.empty()) absl::StrAppend(&value, " ", EscapeHtml(series.unit));
     break;
   }
-  return absl::StrCat("<li><svg class=\"key\" viewBox=\"0 0 24 8\" aria-hidden=\"true\"><path class=\"line c", colour,
-                      "\" d=\"M0 4L24 4\"/></svg>", EscapeHtml(series.name), " <b>", value, "</b></li>");
+  return absl::StrCat("<li><svg class=\"key\" viewBox=\"0 0 24 8\" aria-hidden=\"true\"><path class=\"",
+                      area ? "area" : "line", " c", colour,
+                      area ? "\" d=\"M8 0L24 0L24 8L8 8Z\"/></svg>" : "\" d=\"M0 4L24 4\"/></svg>",
+                      EscapeHtml(series.name), " <b>", value, "</b></li>");
 }
 
 }  // namespace
@@ -208,7 +210,7 @@ std::string RenderChart(const ReportChart& chart) {
   if (!chart.note.empty()) absl::StrAppend(&html, "<p>", EscapeHtml(chart.note), "</p>");
   absl::StrAppend(&html, "<ul class=\"legend\">");
   for (size_t s = 0; s < chart.series.size(); ++s) {
-    absl::StrAppend(&html, LegendEntry(chart.series[s], static_cast<int>(s) % kColours));
+    absl::StrAppend(&html, LegendEntry(chart.series[s], static_cast<int>(s) % kColours, chart.stacked));
   }
   absl::StrAppend(&html, "</ul></figcaption>");
 
@@ -230,7 +232,7 @@ std::string RenderChart(const ReportChart& chart) {
   }
   if (x.empty()) return absl::StrCat(html, "<p>Nothing was measured.</p></figure>");
 
-  Axis x_axis = MakeAxis(x, 8);
+  Axis x_axis = MakeAxis(x, 6);
   if (x.high > x.low) {  // curves use the whole width, ticks stay on round numbers
     x_axis.low = x.low;
     x_axis.high = x.high;

@@ -33,8 +33,8 @@ TEST(ChartTest, LineGoesThroughItsPointsInScale) {
   chart.title = "loss";
   chart.series = {{.name = "total", .unit = "nats", .points = {{0, 0}, {5, 10}, {10, 5}}}};
   const std::string html = RenderChart(chart);
-  // x: 64 to 744 for 0 to 10; y: 240 (0) to 12 (10).
-  EXPECT_THAT(PathNumbers(html, "line c0"), testing::ElementsAre(64, 240, 404, 12, 744, 126));
+  // x: 52 to 468 for 0 to 10; y: 180 (0) to 12 (10).
+  EXPECT_THAT(PathNumbers(html, "line c0"), testing::ElementsAre(52, 180, 260, 12, 468, 96));
   EXPECT_THAT(html, HasSubstr("total <b>5 nats</b>"));
 }
 
@@ -60,7 +60,7 @@ TEST(ChartTest, StackedAreasAddUp) {
   EXPECT_EQ(top[1], top[3]);  // the sum is level
   EXPECT_EQ(top[1], 12);      // and the top of the axis
   const std::vector<double> bottom = PathNumbers(html, "area c0");
-  EXPECT_EQ(bottom[5], 240);  // the lowest area ends at zero
+  EXPECT_EQ(bottom[5], 180);  // the lowest area ends at zero
   EXPECT_EQ(top[5], bottom[3]);
 }
 
@@ -74,7 +74,7 @@ TEST(ChartTest, LongSeriesAreThinnedButKeepTheirExtremes) {
   EXPECT_LT(html.size(), 20000u);
   const std::vector<double> numbers = PathNumbers(html, "line c0");
   EXPECT_THAT(numbers, testing::Contains(12));   // y of 100
-  EXPECT_THAT(numbers, testing::Contains(240));  // y of 0
+  EXPECT_THAT(numbers, testing::Contains(180));  // y of 0
 }
 
 TEST(ChartTest, NothingMeasuredAndFlatLinesAreDrawnPlainly) {
