@@ -45,11 +45,15 @@ class Policy {
   static absl::StatusOr<std::unique_ptr<Policy>> Create(const PolicyConfig& config, std::shared_ptr<const Trie> trie,
                                                         uint64_t seed, at::ScalarType dtype = at::kFloat);
   // Reads a Hugging Face folder: config.json, model.safetensors or a sharded index, and sluice_encoder.safetensors
-  // for a merged policy with item embeddings. fp32, bf16 and fp16 files; computed in `dtype`.
-  // NotFound, DataLoss (truncated, wrong shape, missing or surplus tensor, by name), Unimplemented.
+  // for a merged policy. fp32, bf16 and fp16 files; computed in `dtype`. Without a trie a merged policy takes the
+  // leaves that its folder lists: one "item" a leaf, numbered as the leaves are.
+  // NotFound, DataLoss (truncated, wrong shape, missing or surplus tensor, by name), Unimplemented;
+  // FailedPrecondition: `trie` is of another catalog.
   static absl::StatusOr<std::unique_ptr<Policy>> Load(const std::string& folder, std::shared_ptr<const Trie> trie,
                                                       at::ScalarType dtype = at::kFloat);
-  // Writes such a folder; the folder must exist. Tensors are stored as float32.
+  // Writes such a folder; the folder must exist. Tensors are stored as float32, each file atomically, config.json
+  // last. A merged policy's sluice_encoder.safetensors holds `item_embedding.weight` [leaves, D] (if there is one)
+  // and `leaf_tokens` [leaves, L] int32: client/python/sluice/encoder.py makes inputs_embeds of it.
   absl::Status Save(const std::string& folder) const;
 
   ~Policy();
@@ -92,7 +96,8 @@ class Policy {
 
   // Appends one token to each of N = B * rows_per_prompt rows; row n belongs to prompt n / rows_per_prompt.
   // parents[n]: the row of the previous step that row n continues (its suffix cache is copied); ignored on the
-  // first step after Prefill. All N rows advance together. Returns the hidden states, [N, D].
+  // first step after Prefill. All N rows advance together; rows_per_prompt may change from step to step. Returns
+  // the hidden states, [N, D]. After an error other than InvalidArgument the state is of no more use.
   absl::StatusOr<at::Tensor> Step(DecodeState* state, absl::Span<const int32_t> tokens,
                                   absl::Span<const int32_t> parents, int rows_per_prompt);
 

@@ -79,7 +79,7 @@ SLUICE_INLINE T SquareRoot(T x) {
 }
 
 // exp to within 2 units in the last place, without a call, so that loops over it become vector code. Clamped:
-// below -87 the result is about 1e-38. NaN stays NaN.
+// below -87 the result is about 1e-38. NaN stays NaN, and infinities become NaN.
 // Source: Cephes expf (Moshier), Cody-Waite reduction and a degree-5 polynomial.
 SLUICE_INLINE float Exp(float x) {
   const float c = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
@@ -99,7 +99,7 @@ SLUICE_INLINE float Exp(float x) {
     float value;
   } power;
   power.bits = (n + 127) << 23;
-  return p * power.value + (x - x);  // x - x: 0, or NaN for NaN
+  return p * power.value + (x - x);  // x - x: 0, or NaN
 }
 // Doubles serve the tests' exactness and need no speed.
 SLUICE_INLINE double Exp(double x) { return __builtin_exp(x); }

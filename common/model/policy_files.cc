@@ -1,0 +1,195 @@
+// Policies as folders of files: config.json and safetensors, the way Hugging Face's transformers has them.
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "common/file/file.h"
+#include "common/model/policy.h"
+#include "common/model/policy_internals.h"
+#include "common/safetensors/safetensors.h"
+#include "common/status/status.h"
+#include "common/tensor/catch_torch.h"
+
+namespace sluice {
+namespace {
+
+constexpr char kConfigFile[] = "config.json";
+constexpr char kModelFile[] = "model.safetensors";
+constexpr char kEncoderFile[] = "sluice_encoder.safetensors";
+constexpr char kLeafTokens[] = "leaf_tokens";
+constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
+
+absl::StatusOr<at::ScalarType> TypeOf(const std::string& name, TensorDtype dtype) {
+  switch (dtype) {
+    case TensorDtype::kF32:
+      return at::kFloat;
+    case TensorDtype::kF16:
+      return at::kHalf;
+    case TensorDtype::kBF16:
+      return at::kBFloat16;
+    case TensorDtype::kF64:
+      return at::kDouble;
+    default:
+      return absl::UnimplementedError(
+          absl::StrCat("tensor ", name, " is of type ", std::string(DtypeName(dtype)), ", want F32, BF16 or F16"));
+  }
+}
+
+// Files of tied models from some writers carry the head anyway; old Llama files carry rotary tables. transformers
+// passes over both, and so do we.
+bool IsHarmless(const PolicyConfig& config, const std::string& name) {
+  return (config.tie_embeddings && name == "lm_head.weight") || absl::EndsWith(name, ".rotary_emb.inv_freq");
+}
+
+// `Source` is a SafetensorsFile or SafetensorsFolder.
+template <typename Source>
+absl::Status ReadTensor(const Source& source, const FileTensor& tensor, const ParameterMap& map,
+                        const at::Tensor& parameters) {
+  if (!source.Has(tensor.name)) {
+    return absl::DataLossError(absl::StrCat("tensor ", tensor.name, " ", ShapeText(tensor.shape), " is missing"));
+  }
+  SLUICE_ASSIGN_OR_RETURN(const TensorInfo info, source.Info(tensor.name));
+  if (info.shape != tensor.shape) {
+    return absl::DataLossError(
+        absl::StrCat("want tensor ", tensor.name, " ", ShapeText(tensor.shape), ", got ", ShapeText(info.shape)));
+  }
+  SLUICE_ASSIGN_OR_RETURN(const at::ScalarType type, TypeOf(tensor.name, info.dtype));
+  return CatchTorch("reading a tensor", [&]() -> absl::Status {
+    const at::Tensor values = at::empty(tensor.shape, type);
+    SLUICE_RETURN_IF_ERROR(source.ReadInto(tensor.name, values.data_ptr(), info.bytes));
+    map.layout.View(parameters, tensor.entry).narrow(0, tensor.first_row, tensor.rows).copy_(values);
+    return absl::OkStatus();
+  });
+}
+
+absl::StatusOr<Trie> ReadLeaves(const SafetensorsFile& file, const PolicyConfig& config) {
+  SLUICE_ASSIGN_OR_RETURN(const TensorInfo info, file.Info(kLeafTokens));
+  if (info.dtype != TensorDtype::kI32 || info.shape.size() != 2 || info.shape[0] != config.num_leaves ||
+      info.shape[1] < 1 || info.shape[1] > 8) {
+    return absl::DataLossError(absl::StrCat("want tensor ", kLeafTokens, " [", config.num_leaves,
+                                            ", levels] of type I32, got ", ShapeText(info.shape), " of type ",
+                                            std::string(DtypeName(info.dtype))));
+  }
+  std::vector<int32_t> tokens(info.elements());
+  SLUICE_RETURN_IF_ERROR(file.ReadInto(kLeafTokens, tokens.data(), info.bytes));
+  absl::StatusOr<Trie> trie = Trie::Build(static_cast<int>(info.shape[1]), tokens);
+  if (!trie.ok()) return absl::DataLossError(absl::StrCat(kLeafTokens, ": ", trie.status().message()));
+  for (int64_t leaf = 0; leaf < config.num_leaves; ++leaf) {
+    if (trie->num_leaves() != config.num_leaves || trie->LeafOfItem(static_cast<int32_t>(leaf)) != leaf) {
+      return absl::DataLossError(
+          absl::StrCat(kLeafTokens, ": want distinct rows in ascending order, row ", leaf, " is not"));
+    }
+  }
+  return trie;
+}
+
+bool SameLeaves(const Trie& a, const Trie& b) {
+  if (a.levels() != b.levels() || a.num_leaves() != b.num_leaves()) return false;
+  for (int32_t leaf = 0; leaf < a.num_leaves(); ++leaf) {
+    if (a.TokensOfLeaf(leaf) != b.TokensOfLeaf(leaf)) return false;
+  }
+  return true;
+}
+
+std::vector<int32_t> LeafTokens(const Trie& trie) {
+  std::vector<int32_t> tokens;
+  tokens.reserve(trie.num_leaves() * trie.levels());
+  for (int32_t leaf = 0; leaf < trie.num_leaves(); ++leaf) {
+    const absl::Span<const int32_t> leaf_tokens = trie.TokensOfLeaf(leaf);
+    tokens.insert(tokens.end(), leaf_tokens.begin(), leaf_tokens.end());
+  }
+  return tokens;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Policy>> Policy::Load(const std::string& folder, std::shared_ptr<const Trie> trie,
+                                                     at::ScalarType dtype) {
+  SLUICE_ASSIGN_OR_RETURN(const std::string json, ReadFile(JoinPath(folder, kConfigFile), kMaxConfigBytes));
+  absl::StatusOr<PolicyConfig> config = PolicyConfig::FromJson(json);
+  if (!config.ok()) return Annotate(config.status(), folder);
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<SafetensorsFolder> model, SafetensorsFolder::Open(folder));
+
+  std::unique_ptr<SafetensorsFile> encoder;
+  // A trie made from the file has one item a leaf, so its version is not the catalog's: the check is the leaves'.
+  PolicyConfig checked = *config;
+  if (config->encoder == PromptEncoderKind::kMerged) {
+    const std::string path = JoinPath(folder, kEncoderFile);
+    SLUICE_ASSIGN_OR_RETURN(encoder, SafetensorsFile::Open(path));
+    absl::StatusOr<Trie> leaves = ReadLeaves(*encoder, *config);
+    if (!leaves.ok()) return Annotate(leaves.status(), path);
+    if (trie == nullptr) {
+      trie = std::make_shared<const Trie>(*std::move(leaves));
+      checked.catalog_version.clear();
+    } else if (!SameLeaves(*trie, *leaves)) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          path, ": the policy's leaves are not those of the catalog: use the catalog that it was trained on"));
+    }
+  }
+  absl::StatusOr<std::unique_ptr<Policy>> made = Allocate(checked, std::move(trie), dtype);
+  if (!made.ok()) return Annotate(made.status(), folder);
+  std::unique_ptr<Policy> policy = *std::move(made);
+  policy->config_ = *config;
+
+  c10::InferenceMode no_inference(false);
+  at::NoGradGuard no_grad;
+  const ParameterMap& map = policy->internals_->map;
+  std::set<std::string> model_names, encoder_names = {kLeafTokens};
+  for (const FileTensor& tensor : map.files) {
+    (tensor.in_encoder_file ? encoder_names : model_names).insert(tensor.name);
+    const absl::Status status = tensor.in_encoder_file ? ReadTensor(*encoder, tensor, map, policy->parameters_)
+                                                       : ReadTensor(*model, tensor, map, policy->parameters_);
+    if (!status.ok()) return Annotate(status, tensor.in_encoder_file ? encoder->path() : folder);
+  }
+  for (const std::string& name : model->names()) {
+    if (!model_names.contains(name) && !IsHarmless(*config, name)) {
+      return absl::DataLossError(absl::StrCat(folder, ": tensor ", name, " belongs to no parameter of a ",
+                                              config->num_layers, "-layer policy of this architecture"));
+    }
+  }
+  if (encoder != nullptr) {
+    for (const auto& [name, info] : encoder->tensors()) {
+      if (!encoder_names.contains(name)) {
+        return absl::DataLossError(absl::StrCat(encoder->path(), ": tensor ", name, " belongs to no parameter"));
+      }
+    }
+  }
+  return policy;
+}
+
+absl::Status Policy::Save(const std::string& folder) const {
+  if (!IsDirectory(folder)) return absl::NotFoundError(absl::StrCat(folder, ": no such folder"));
+  return CatchTorch("saving a policy", [&]() -> absl::Status {
+    at::NoGradGuard no_grad;
+    const at::Tensor values = parameters_.to(at::kFloat).contiguous();
+    const ParameterMap& map = internals_->map;
+    std::vector<TensorToWrite> model, encoder;
+    for (const FileTensor& tensor : map.files) {
+      // Rows of a parameter are consecutive in the arena.
+      const at::Tensor view = map.layout.View(values, tensor.entry).narrow(0, tensor.first_row, tensor.rows);
+      (tensor.in_encoder_file ? encoder : model)
+          .push_back({tensor.name, TensorDtype::kF32, tensor.shape, view.data_ptr(),
+                      view.numel() * static_cast<int64_t>(sizeof(float))});
+    }
+    SLUICE_RETURN_IF_ERROR(WriteSafetensors(JoinPath(folder, kModelFile), model, {{"format", "pt"}}));
+    std::vector<int32_t> leaf_tokens;
+    if (config_.encoder == PromptEncoderKind::kMerged) {
+      leaf_tokens = LeafTokens(*trie_);
+      encoder.push_back({kLeafTokens,
+                         TensorDtype::kI32,
+                         {trie_->num_leaves(), trie_->levels()},
+                         leaf_tokens.data(),
+                         static_cast<int64_t>(leaf_tokens.size() * sizeof(int32_t))});
+      SLUICE_RETURN_IF_ERROR(WriteSafetensors(JoinPath(folder, kEncoderFile), encoder, {{"format", "pt"}}));
+    }
+    return WriteFileAtomically(JoinPath(folder, kConfigFile), config_.ToJson());
+  });
+}
+
+}  // namespace sluice
