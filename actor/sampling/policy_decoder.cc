@@ -1,0 +1,69 @@
+#include "actor/sampling/policy_decoder.h"
+
+#include <atomic>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "actor/sampling/policy_snapshot.h"
+#include "common/model/policy.h"
+#include "common/status/status.h"
+
+namespace sluice::actor {
+
+PolicyDecoder::PolicyDecoder() = default;
+PolicyDecoder::~PolicyDecoder() = default;
+
+absl::Status PolicyDecoder::SetJob(const std::string& model_config_json, std::shared_ptr<const Trie> trie) {
+  EndJob();
+  SLUICE_ASSIGN_OR_RETURN(config_, PolicyConfig::FromJson(model_config_json));
+  // Made now, so that a configuration which cannot work is refused before any weights travel.
+  SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Policy> policy, Policy::Create(config_, trie, /*seed=*/0));
+  spare_ = std::make_shared<PolicySnapshot>(std::move(policy), trie);
+  trie_ = std::move(trie);
+  return absl::OkStatus();
+}
+
+absl::Status PolicyDecoder::LoadWeights(uint64_t version, absl::string_view payload) {
+  if (trie_ == nullptr) return absl::FailedPreconditionError("weights came before a job was set");
+  std::shared_ptr<PolicySnapshot> before;
+  {
+    MutexLock lock(&mutex_);
+    before = current_;
+  }
+  if (before != nullptr && version <= before->version()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("want a policy version above ", before->version(), ", got ", version));
+  }
+  // Current() hands out only the current snapshot, so the spare's count can only fall; at 1 it is ours alone, and the
+  // fence orders our writes after the last reader's release.
+  if (spare_ == nullptr || spare_.use_count() > 1) {
+    SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Policy> policy, Policy::Create(config_, trie_, /*seed=*/0));
+    spare_ = std::make_shared<PolicySnapshot>(std::move(policy), trie_);
+  }
+  std::atomic_thread_fence(std::memory_order_acquire);
+  SLUICE_RETURN_IF_ERROR(spare_->Overwrite(version, payload));
+  {
+    MutexLock lock(&mutex_);
+    current_ = std::move(spare_);
+  }
+  spare_ = std::move(before);
+  return absl::OkStatus();
+}
+
+void PolicyDecoder::EndJob() {
+  std::shared_ptr<PolicySnapshot> before;
+  {
+    MutexLock lock(&mutex_);
+    before = std::move(current_);
+    current_ = nullptr;
+  }
+  spare_ = nullptr;
+  trie_ = nullptr;
+}
+
+std::shared_ptr<Decoder::Snapshot> PolicyDecoder::Current() const {
+  MutexLock lock(&mutex_);
+  return current_;
+}
+
+}  // namespace sluice::actor

@@ -1,0 +1,55 @@
+// The actor's policy: weights of the latest version, a shadow copy for the next one, and decoding under the catalog's
+// trie.
+#ifndef SLUICE_ACTOR_SAMPLING_POLICY_DECODER_H_
+#define SLUICE_ACTOR_SAMPLING_POLICY_DECODER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "actor/rollout/decoder.h"
+#include "common/catalog/trie.h"
+#include "common/model/policy_config.h"
+#include "common/sync/mutex.h"
+
+namespace sluice::actor {
+
+class PolicySnapshot;
+
+// SetJob, LoadWeights and EndJob are called by one thread; Current by any. A snapshot is used by one thread at a time.
+class PolicyDecoder : public Decoder {
+ public:
+  PolicyDecoder();
+  ~PolicyDecoder() override;
+
+  // Prepares for a job: no snapshot until its first weights. InvalidArgument: a configuration that is not one, or
+  // not of this catalog; Unimplemented: an architecture or feature that Sluice does not know.
+  absl::Status SetJob(const std::string& model_config_json, std::shared_ptr<const Trie> trie);
+
+  // Makes `payload` (the parameter arena: float32, little-endian) the current weights. Its checksum is verified by
+  // the caller. Blocks that are being worked on keep the snapshot they began with. Memory: two copies of the
+  // weights, a third one while a snapshot before the last is still in use.
+  // FailedPrecondition: no job, or a version that is not above the current one; InvalidArgument: another size than
+  // the configuration's.
+  absl::Status LoadWeights(uint64_t version, absl::string_view payload);
+
+  // Forgets job and weights.
+  void EndJob();
+
+  std::shared_ptr<Snapshot> Current() const override;
+
+ private:
+  PolicyConfig config_;
+  std::shared_ptr<const Trie> trie_;       // null: no job
+  std::shared_ptr<PolicySnapshot> spare_;  // the arena that the next version is written to
+
+  mutable Mutex mutex_;
+  std::shared_ptr<PolicySnapshot> current_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace sluice::actor
+
+#endif  // SLUICE_ACTOR_SAMPLING_POLICY_DECODER_H_

@@ -1,0 +1,133 @@
+#include "actor/sampling/policy_snapshot.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status/status.h"
+
+namespace sluice::actor {
+namespace {
+
+absl::Status CheckItem(absl::string_view what, int32_t item, const Trie& trie) {
+  if (item >= 0 && item < trie.num_items()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(what, " ", item, " is not in the catalog, which holds items 0 to ", trie.num_items() - 1));
+}
+
+// The prompts whose record is good, and where they came from.
+struct GoodPrompts {
+  std::vector<DecodePrompt> prompts;
+  std::vector<size_t> index;
+};
+
+}  // namespace
+
+absl::Status PolicySnapshot::Overwrite(uint64_t version, absl::string_view payload) {
+  const at::Tensor arena = policy_->parameters();
+  const size_t bytes = static_cast<size_t>(arena.numel()) * sizeof(float);
+  if (payload.size() != bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("want ", bytes, " bytes of weights for version ", version, ", got ",
+                                                   payload.size(), ": the learner's model differs from the job's"));
+  }
+  // x86 and ARM are little-endian, as the payload is.
+  std::memcpy(arena.data_ptr<float>(), payload.data(), bytes);
+  version_ = version;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<PromptInput> PolicySnapshot::Encode(const LeasedPrompt& leased) const {
+  if (leased.tokens.empty()) return policy_->EncodePrompt(leased.prompt.history);
+  for (const int32_t token : leased.tokens) {
+    if (token < 0 || token >= policy_->config().vocab_size) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("prompt token ", token, " is outside the vocabulary of ", policy_->config().vocab_size));
+    }
+  }
+  return leased.tokens;
+}
+
+absl::StatusOr<DecodePrompt> PolicySnapshot::Prepare(const LeasedPrompt& leased, const DecodeSettings& settings) const {
+  for (const int32_t item : leased.prompt.history) SLUICE_RETURN_IF_ERROR(CheckItem("history item", item, *trie_));
+  DecodePrompt prompt;
+  SLUICE_ASSIGN_OR_RETURN(prompt.input, Encode(leased));
+  const int64_t positions = static_cast<int64_t>(prompt.input.size()) + trie_->levels() - 1;
+  if (positions > policy_->config().max_positions) {
+    return absl::InvalidArgumentError(absl::StrCat("prompt and completion need ", positions,
+                                                   " positions, the policy has ", policy_->config().max_positions));
+  }
+  if (settings.exclude_history) {
+    for (const int32_t item : leased.prompt.history) prompt.excluded_leaves.push_back(trie_->LeafOfItem(item));
+    std::sort(prompt.excluded_leaves.begin(), prompt.excluded_leaves.end());
+    prompt.excluded_leaves.erase(std::unique(prompt.excluded_leaves.begin(), prompt.excluded_leaves.end()),
+                                 prompt.excluded_leaves.end());
+  }
+  return prompt;
+}
+
+absl::StatusOr<std::vector<Decoder::Snapshot::Sampled>> PolicySnapshot::Sample(absl::Span<const LeasedPrompt> prompts,
+                                                                               const DecodeSettings& settings,
+                                                                               absl::Span<const uint64_t> seeds) {
+  SLUICE_CHECK(seeds.size() == prompts.size(), "one seed a prompt");
+  std::vector<Sampled> sampled(prompts.size());
+  GoodPrompts good;
+  for (size_t b = 0; b < prompts.size(); ++b) {
+    absl::StatusOr<DecodePrompt> prompt = Prepare(prompts[b], settings);
+    const int32_t target = prompts[b].prompt.target;
+    if (prompt.ok() && target != -1) {
+      if (const absl::Status status = CheckItem("target", target, *trie_); !status.ok()) prompt = status;
+    }
+    sampled[b].status = prompt.status();
+    if (!prompt.ok()) continue;
+    prompt->seed = seeds[b];
+    prompt->target_leaf = target == -1 ? -1 : trie_->LeafOfItem(target);
+    good.prompts.push_back(*std::move(prompt));
+    good.index.push_back(b);
+  }
+  if (good.prompts.empty()) return sampled;
+
+  DecodePlan plan;
+  const bool beams = settings.sampler == SamplerKind::kBeam;
+  (beams ? plan.beams : plan.samples) = settings.group_size;
+  plan.beam_space = settings.beam_space;
+  plan.temperature = settings.temperature;
+  SLUICE_ASSIGN_OR_RETURN(std::vector<DecodeResult> results, sluice::Decode(*policy_, *trie_, good.prompts, plan));
+  for (size_t i = 0; i < results.size(); ++i) {
+    Sampled& answer = sampled[good.index[i]];
+    answer.completions = std::move(beams ? results[i].beams : results[i].samples);
+    answer.target = std::move(results[i].target);
+  }
+  return sampled;
+}
+
+absl::StatusOr<std::vector<Decoder::Snapshot::Beams>> PolicySnapshot::Decode(absl::Span<const LeasedPrompt> prompts,
+                                                                             const DecodeSettings& settings,
+                                                                             int constrained_beams,
+                                                                             int unconstrained_beams) {
+  std::vector<Beams> beams(prompts.size());
+  GoodPrompts good;
+  for (size_t b = 0; b < prompts.size(); ++b) {
+    absl::StatusOr<DecodePrompt> prompt = Prepare(prompts[b], settings);
+    beams[b].status = prompt.status();
+    if (!prompt.ok()) continue;
+    good.prompts.push_back(*std::move(prompt));
+    good.index.push_back(b);
+  }
+  if (good.prompts.empty()) return beams;
+
+  DecodePlan plan;
+  plan.beams = constrained_beams;
+  plan.beam_space = settings.beam_space;
+  plan.unconstrained_beams = unconstrained_beams;
+  SLUICE_ASSIGN_OR_RETURN(std::vector<DecodeResult> results, sluice::Decode(*policy_, *trie_, good.prompts, plan));
+  for (size_t i = 0; i < results.size(); ++i) {
+    beams[good.index[i]].constrained = std::move(results[i].beams);
+    beams[good.index[i]].unconstrained = std::move(results[i].unconstrained);
+  }
+  return beams;
+}
+
+}  // namespace sluice::actor

@@ -1,0 +1,49 @@
+// One version of the policy, and decoding with it.
+#ifndef SLUICE_ACTOR_SAMPLING_POLICY_SNAPSHOT_H_
+#define SLUICE_ACTOR_SAMPLING_POLICY_SNAPSHOT_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "actor/rollout/decoder.h"
+#include "common/catalog/trie.h"
+#include "common/decode/decode.h"
+#include "common/model/policy.h"
+
+namespace sluice::actor {
+
+// Not thread-safe.
+class PolicySnapshot : public Decoder::Snapshot {
+ public:
+  PolicySnapshot(std::unique_ptr<Policy> policy, std::shared_ptr<const Trie> trie)
+      : policy_(std::move(policy)), trie_(std::move(trie)) {}
+
+  // Overwrites the weights. Only for a snapshot that nobody else holds. InvalidArgument: `payload` is not as long as
+  // the arena.
+  absl::Status Overwrite(uint64_t version, absl::string_view payload);
+
+  uint64_t version() const override { return version_; }
+  const Trie& trie() const override { return *trie_; }
+
+  absl::StatusOr<std::vector<Sampled>> Sample(absl::Span<const LeasedPrompt> prompts, const DecodeSettings& settings,
+                                              absl::Span<const uint64_t> seeds) override;
+  absl::StatusOr<std::vector<Beams>> Decode(absl::Span<const LeasedPrompt> prompts, const DecodeSettings& settings,
+                                            int constrained_beams, int unconstrained_beams) override;
+
+ private:
+  // InvalidArgument: the record is bad.
+  absl::StatusOr<DecodePrompt> Prepare(const LeasedPrompt& leased, const DecodeSettings& settings) const;
+  absl::StatusOr<PromptInput> Encode(const LeasedPrompt& leased) const;
+
+  std::unique_ptr<Policy> policy_;
+  std::shared_ptr<const Trie> trie_;
+  uint64_t version_ = 0;
+};
+
+}  // namespace sluice::actor
+
+#endif  // SLUICE_ACTOR_SAMPLING_POLICY_SNAPSHOT_H_
