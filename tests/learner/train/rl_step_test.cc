@@ -1,0 +1,357 @@
+// The policy update against the slow decoder, which computes every completion as a sequence of its own, in float64.
+#include "learner/train/rl_step.h"
+
+#include <torch/torch.h>
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/random/random.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/learner/train/train_testing.h"
+
+namespace sluice::learner {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr int kCodes = 4;
+constexpr int kGroupSize = 4;
+constexpr double kExact = 1e-10;
+
+class RlStepTest : public ::testing::Test {
+ protected:
+  RlStepTest() {
+    options_.group_size = kGroupSize;
+    options_.negative_weight = 1;
+    options_.objective = ObjectiveKind::kMixture;
+    context_ = {7, trie_->version(), trie_->levels()};
+  }
+
+  std::unique_ptr<Policy> MakePolicy() const {
+    return testing::RandomPolicy(testing::SmallMergedConfig(PolicyArchitecture::kQwen3, kCodes, *trie_), trie_, 3,
+                                 at::kDouble);
+  }
+
+  // Groups of ragged prompts with random completions of the catalog, scored at random; the last one is unsampled.
+  void MakeGroups(const Policy& policy, int count = 5) {
+    Random random(9);
+    groups_.clear();
+    scored_.assign(count, {});
+    for (int g = 0; g < count; ++g) {
+      std::vector<int32_t> history;
+      for (int i = 0; i <= g % 4; ++i) history.push_back(static_cast<int32_t>(random.Below(trie_->num_items())));
+      ScoredGroup& scored = scored_[g];
+      scored.catalog_version = trie_->version();
+      scored.behavior_version = 7;
+      scored.score_status = ScoreStatus::kOk;
+      scored.heads = {{"score", {}, static_cast<float>(random.Normal()), {}}};
+      for (int i = 0; i < kGroupSize; ++i) {
+        Completion completion;
+        completion.leaf = static_cast<int32_t>(random.Below(trie_->num_leaves()));
+        const absl::Span<const int32_t> tokens = trie_->TokensOfLeaf(completion.leaf);
+        completion.tokens.assign(tokens.begin(), tokens.end());
+        completion.log_probs_full.assign(tokens.size(), -1.0f);
+        completion.log_probs_trie.assign(tokens.size(), -1.0f);
+        scored.completions.push_back(completion);
+        scored.heads[0].completion_scores.push_back(static_cast<float>(random.Normal()));
+      }
+      scored.target_log_probs_full.assign(trie_->levels(), -1.0f);
+      scored.target_log_probs_trie.assign(trie_->levels(), -1.0f);
+      RlGroup group;
+      group.input = policy.EncodePrompt(history).value();
+      group.target_leaf = static_cast<int32_t>(random.Below(trie_->num_leaves()));
+      group.group = g == count - 1 ? nullptr : &scored;
+      groups_.push_back(group);
+    }
+    JudgeAll();
+  }
+
+  void JudgeAll() {
+    nll_groups_ = grpo_groups_ = 0;
+    for (size_t g = 0; g < groups_.size(); ++g) {
+      groups_[g].plan = Judge({g, groups_[g].group, groups_[g].target_leaf}, options_, context_).value();
+      ++nll_groups_;
+      ++grpo_groups_;
+    }
+  }
+
+  RlStepSettings Settings() const {
+    RlStepSettings settings;
+    settings.nll_groups = nll_groups_;
+    settings.grpo_groups = grpo_groups_;
+    settings.learning_rate = 1e-2;
+    settings.learner_version = 7;
+    return settings;
+  }
+
+  absl::Span<const int32_t> TokensOf(const RlGroup& group, const CompletionPlan& completion) const {
+    if (completion.source == CompletionPlan::kTarget) return trie_->TokensOfLeaf(group.target_leaf);
+    return group.group->completions[completion.source].tokens;
+  }
+
+  at::Tensor NaiveLogProbs(const Policy& policy, const std::map<std::string, at::Tensor>& parameters,
+                           const RlGroup& group, absl::Span<const int32_t> tokens, LogProbSpace space) const {
+    const at::Tensor logits = NaiveTokenLogits(policy.config(), trie_.get(), parameters, group.input, tokens);
+    return space == LogProbSpace::kFull ? NaiveFullLogProbs(logits, tokens) : NaiveTrieLogProbs(logits, tokens, *trie_);
+  }
+
+  // methods.md 1.3 as it is written, ratio pi / sg(pi) included: mean NLL of the targets, plus lambda times the mean
+  // over groups of -1/G sum_i 1/|o_i| sum_t ratio * A_i.
+  at::Tensor NaiveLoss(const Policy& policy, const std::map<std::string, at::Tensor>& parameters,
+                       const RlStepSettings& settings) const {
+    at::Tensor nll = torch::zeros({}, torch::kDouble);
+    at::Tensor grpo = torch::zeros({}, torch::kDouble);
+    for (const RlGroup& group : groups_) {
+      if (options_.objective != ObjectiveKind::kGrpoOnly) {
+        const absl::Span<const int32_t> target = trie_->TokensOfLeaf(group.target_leaf);
+        const at::Tensor log_probs = NaiveLogProbs(policy, parameters, group, target, settings.nll_space);
+        nll = nll - (options_.nll_reduction == NllReduction::kMean ? log_probs.mean() : log_probs.sum());
+      }
+      if (!group.plan.verdict.open) continue;
+      for (const CompletionPlan& completion : group.plan.completions) {
+        const absl::Span<const int32_t> tokens = TokensOf(group, completion);
+        const at::Tensor log_probs = NaiveLogProbs(policy, parameters, group, tokens, settings.grpo_space);
+        const at::Tensor ratio = (log_probs - log_probs.detach()).exp();
+        grpo = grpo - (ratio * completion.advantage).mean() / kGroupSize;
+      }
+    }
+    return nll / settings.nll_groups + options_.lambda * grpo / settings.grpo_groups;
+  }
+
+  void ExpectGradientsOfNaiveLoss(const RlStepSettings& settings) {
+    const std::unique_ptr<Policy> policy = MakePolicy();
+    const RlLoss loss = RlGroupLoss(*policy, *trie_, groups_, settings).value();
+    ASSERT_TRUE(loss.loss.defined());
+    loss.loss.backward();
+    const std::map<std::string, at::Tensor> parameters = testing::NamedParameters(*policy);
+    NaiveLoss(*policy, parameters, settings).backward();
+    ExpectGradients(*policy, parameters, kExact);
+  }
+
+  std::shared_ptr<const Trie> trie_ = testing::RandomTrie(15, kCodes, 1);
+  RlOptions options_;
+  JudgeContext context_;
+  std::vector<ScoredGroup> scored_;
+  std::vector<RlGroup> groups_;
+  double nll_groups_ = 0;
+  double grpo_groups_ = 0;
+};
+
+TEST_F(RlStepTest, TheGradientIsThatOfTheWrittenObjectiveInEitherSpace) {
+  MakeGroups(*MakePolicy());
+  for (const LogProbSpace nll_space : {LogProbSpace::kFull, LogProbSpace::kTrie}) {
+    for (const LogProbSpace grpo_space : {LogProbSpace::kFull, LogProbSpace::kTrie}) {
+      RlStepSettings settings = Settings();
+      settings.nll_space = nll_space;
+      settings.grpo_space = grpo_space;
+      ExpectGradientsOfNaiveLoss(settings);
+    }
+  }
+}
+
+TEST_F(RlStepTest, EveryObjectiveHasItsTerms) {
+  MakeGroups(*MakePolicy());
+  for (const ObjectiveKind objective : {ObjectiveKind::kNllOnly, ObjectiveKind::kGrpoOnly, ObjectiveKind::kMixture}) {
+    for (const NllReduction reduction : {NllReduction::kMean, NllReduction::kSum}) {
+      options_.objective = objective;
+      options_.nll_reduction = reduction;
+      JudgeAll();
+      ExpectGradientsOfNaiveLoss(Settings());
+    }
+  }
+}
+
+TEST_F(RlStepTest, TheGateDecidesWhichGroupsMoveThePolicy) {
+  options_.objective = ObjectiveKind::kGated;
+  options_.gate.use_suppression = false;
+  options_.gate.tau = 0.5;
+  MakeGroups(*MakePolicy(), 12);
+  int open = 0;
+  for (const RlGroup& group : groups_) open += group.plan.verdict.open;
+  ASSERT_GT(open, 0);
+  ASSERT_LT(open, 11);
+  grpo_groups_ = open;  // normalised by the admitted ones
+  ExpectGradientsOfNaiveLoss(Settings());
+}
+
+TEST_F(RlStepTest, AGroupOfOneCompletionHasNoAdvantageAndLeavesTheNll) {
+  const std::unique_ptr<Policy> policy = MakePolicy();
+  MakeGroups(*policy, 3);
+  for (ScoredGroup& scored : scored_) {
+    scored.completions.resize(1);
+    scored.heads[0].completion_scores.resize(1);
+  }
+  JudgeAll();
+  RlStepSettings settings = Settings();
+  const RlLoss loss = RlGroupLoss(*policy, *trie_, groups_, settings).value();
+  EXPECT_EQ(loss.grpo_sum, 0);
+  EXPECT_NEAR(loss.loss.item<double>(), loss.nll_sum / trie_->levels() / settings.nll_groups, kExact);
+}
+
+TEST_F(RlStepTest, WithoutAnyWeightNothingIsComputedAndNothingMoves) {
+  const std::unique_ptr<Policy> policy = MakePolicy();
+  MakeGroups(*policy);
+  options_.objective = ObjectiveKind::kGrpoOnly;
+  for (ScoredGroup& scored : scored_) scored.heads[0].completion_scores.assign(kGroupSize, 1.0f);
+  for (ScoredGroup& scored : scored_) scored.heads[0].target_score = 1;
+  JudgeAll();
+  const at::Tensor before = policy->parameters().detach().clone();
+  OptimizerOptions no_decay;
+  no_decay.weight_decay = 0;
+  AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), no_decay);
+  const auto single = MakeSingleCollective();
+  const RlStepResult result = RlStep(*policy, *trie_, optimizer, *single, groups_, Settings()).value();
+  EXPECT_EQ(result.rows, 0);
+  EXPECT_EQ(result.gradient_norm, 0);
+  EXPECT_TRUE(policy->parameters().equal(before));
+}
+
+TEST_F(RlStepTest, TheTermsAreReportedApart) {
+  const std::unique_ptr<Policy> policy = MakePolicy();
+  MakeGroups(*policy);
+  const std::map<std::string, at::Tensor> parameters = testing::NamedParameters(*policy);
+  double nll = 0;
+  for (const RlGroup& group : groups_) {
+    const absl::Span<const int32_t> target = trie_->TokensOfLeaf(group.target_leaf);
+    nll -= NaiveLogProbs(*policy, parameters, group, target, LogProbSpace::kFull).mean().item<double>();
+  }
+  AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
+  const auto single = MakeSingleCollective();
+  const RlStepSettings settings = Settings();
+  const double loss = RlGroupLoss(*policy, *trie_, groups_, settings).value().loss.item<double>();
+  const RlStepResult result = RlStep(*policy, *trie_, optimizer, *single, groups_, settings).value();
+  EXPECT_NEAR(result.nll, nll / static_cast<double>(groups_.size()), kExact);
+  EXPECT_NEAR(result.nll + result.grpo_loss, loss, kExact);
+  EXPECT_GT(result.rows, 0);
+}
+
+TEST_F(RlStepTest, NeitherPartsNorWorldSizeChangeTheUpdate) {
+  MakeGroups(*MakePolicy(), 7);
+  struct Outcome {
+    at::Tensor parameters;
+    RlStepResult result;
+  };
+  std::vector<Outcome> outcomes;
+  std::mutex mutex;
+  const auto run = [&](int world_size, int64_t max_rows) {
+    RunCollective(world_size, [&](Collective& collective) {
+      const std::unique_ptr<Policy> policy = MakePolicy();
+      AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
+      RlStepSettings settings = Settings();
+      settings.max_rows = max_rows;
+      std::vector<RlGroup> mine;
+      for (size_t g = 0; g < groups_.size(); ++g) {
+        if (static_cast<int>(g) % world_size == collective.rank()) mine.push_back(groups_[g]);
+      }
+      Outcome outcome;
+      for (int step = 0; step < 2; ++step) {
+        const auto result = RlStep(*policy, *trie_, optimizer, collective, mine, settings);
+        ASSERT_TRUE(result.ok()) << result.status();
+        outcome.result = *result;
+      }
+      outcome.parameters = policy->parameters().detach().clone();
+      std::lock_guard<std::mutex> lock(mutex);
+      outcomes.push_back(outcome);
+    });
+  };
+  run(1, 1 << 20);
+  run(1, 1);  // a part a group
+  run(1, 40);
+  run(2, 1 << 20);
+  run(3, 1);
+  ASSERT_EQ(outcomes.size(), 8u);
+  for (const Outcome& outcome : outcomes) {
+    EXPECT_LE((outcome.parameters - outcomes[0].parameters).abs().max().item<double>(), 1e-8);
+    EXPECT_NEAR(outcome.result.nll, outcomes[0].result.nll, 1e-8);
+    EXPECT_NEAR(outcome.result.grpo_loss, outcomes[0].result.grpo_loss, 1e-8);
+    EXPECT_EQ(outcome.result.compared, outcomes[0].result.compared);
+    EXPECT_EQ(outcome.result.rows, outcomes[0].result.rows);
+  }
+}
+
+TEST_F(RlStepTest, ARankWithoutGroupsTakesPart) {
+  MakeGroups(*MakePolicy(), 1);
+  std::vector<at::Tensor> results;
+  std::mutex mutex;
+  RunCollective(2, [&](Collective& collective) {
+    const std::unique_ptr<Policy> policy = MakePolicy();
+    AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
+    const absl::Span<const RlGroup> mine =
+        collective.rank() == 0 ? absl::Span<const RlGroup>(groups_) : absl::Span<const RlGroup>();
+    ASSERT_TRUE(RlStep(*policy, *trie_, optimizer, collective, mine, Settings()).ok());
+    std::lock_guard<std::mutex> lock(mutex);
+    results.push_back(policy->parameters().detach().clone());
+  });
+  ASSERT_EQ(results.size(), 2u);
+  EXPECT_TRUE(results[0].equal(results[1]));
+}
+
+TEST_F(RlStepTest, ComparesItsLogProbabilitiesWithTheActorsOfTheSameVersion) {
+  const std::unique_ptr<Policy> policy = MakePolicy();
+  MakeGroups(*policy);
+  const std::map<std::string, at::Tensor> parameters = testing::NamedParameters(*policy);
+  const auto record = [&](const RlGroup& group, absl::Span<const int32_t> tokens, LogProbSpace space) {
+    const at::Tensor log_probs = NaiveLogProbs(*policy, parameters, group, tokens, space).to(torch::kFloat);
+    return std::vector<float>(log_probs.data_ptr<float>(), log_probs.data_ptr<float>() + log_probs.numel());
+  };
+  for (size_t g = 0; g + 1 < groups_.size(); ++g) {
+    for (Completion& completion : scored_[g].completions) {
+      completion.log_probs_trie = record(groups_[g], completion.tokens, LogProbSpace::kTrie);
+    }
+    const absl::Span<const int32_t> target = trie_->TokensOfLeaf(groups_[g].target_leaf);
+    scored_[g].target_log_probs_trie = record(groups_[g], target, LogProbSpace::kTrie);
+  }
+  JudgeAll();
+  RlLoss loss = RlGroupLoss(*policy, *trie_, groups_, Settings()).value();
+  EXPECT_GT(loss.compared, 0);
+  EXPECT_LT(loss.mismatch_max, 1e-5);  // recorded in float32
+
+  scored_[0].completions[0].log_probs_trie[1] += 0.5f;
+  loss = RlGroupLoss(*policy, *trie_, groups_, Settings()).value();
+  EXPECT_NEAR(loss.mismatch_max, 0.5, 1e-5);
+  EXPECT_NEAR(loss.mismatch_sum, 0.5, 1e-3);
+
+  RlStepSettings later = Settings();
+  later.learner_version = 8;  // the actors' weights are other ones: nothing to compare
+  EXPECT_EQ(RlGroupLoss(*policy, *trie_, groups_, later).value().compared, 0);
+}
+
+TEST_F(RlStepTest, APositiveAdvantageMakesItsCompletionMoreProbable) {
+  const std::unique_ptr<Policy> policy = MakePolicy();
+  MakeGroups(*policy, 2);
+  groups_.resize(1);
+  options_.objective = ObjectiveKind::kGrpoOnly;
+  options_.target_in_group = false;
+  scored_[0].heads[0].completion_scores = {0, 5, 0, 0};
+  JudgeAll();
+  const auto log_prob = [&] {
+    return NaiveLogProbs(*policy, testing::NamedParameters(*policy), groups_[0], scored_[0].completions[1].tokens,
+                         LogProbSpace::kTrie)
+        .sum()
+        .item<double>();
+  };
+  const double before = log_prob();
+  AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
+  const auto single = MakeSingleCollective();
+  for (int step = 0; step < 5; ++step) {
+    ASSERT_TRUE(RlStep(*policy, *trie_, optimizer, *single, groups_, Settings()).ok());
+  }
+  EXPECT_GT(log_prob(), before + 0.1);
+}
+
+TEST_F(RlStepTest, ACompletionOutsideTheCatalogIsRefused) {
+  const std::unique_ptr<Policy> policy = MakePolicy();
+  MakeGroups(*policy);
+  scored_[0].completions[0].tokens[0] = 0;  // the pad token
+  const absl::Status status = RlGroupLoss(*policy, *trie_, groups_, Settings()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("catalog"));
+}
+
+}  // namespace
+}  // namespace sluice::learner

@@ -1,0 +1,170 @@
+// The supervised step against the slow decoder, which computes every target as a sequence of its own, in float64.
+#include "learner/train/sft_step.h"
+
+#include <torch/torch.h>
+
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "common/random/random.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/learner/train/train_testing.h"
+
+namespace sluice::learner {
+namespace {
+
+constexpr int kCodes = 4;
+constexpr double kExact = 1e-10;
+
+class SftStepTest : public ::testing::TestWithParam<PromptEncoderKind> {
+ protected:
+  std::unique_ptr<Policy> MakePolicy(uint64_t seed = 3) const {
+    const auto architecture = PolicyArchitecture::kQwen3;
+    return testing::RandomPolicy(GetParam() == PromptEncoderKind::kMerged
+                                     ? testing::SmallMergedConfig(architecture, kCodes, *trie_)
+                                     : testing::SmallConfig(architecture, kCodes),
+                                 trie_, seed, at::kDouble);
+  }
+
+  // Windows of ragged lengths, cut from random sequences, some reversed.
+  SftStepPlan MakePlan() const {
+    Random random(8);
+    SftStepPlan plan;
+    for (const int length : {2, 9, 5, 3, 7}) {
+      std::vector<int32_t> events;
+      for (int i = 0; i < length; ++i) events.push_back(static_cast<int32_t>(random.Below(trie_->num_items())));
+      for (SftWindow& window : CutIntoWindows(events, 4, length % 3 == 0)) {
+        plan.targets += window.targets();
+        plan.windows.push_back(std::move(window));
+      }
+    }
+    return plan;
+  }
+
+  // Sum of -log p over the tokens of all targets.
+  at::Tensor NaiveLossSum(const Policy& policy, const std::map<std::string, at::Tensor>& parameters,
+                          const SftStepPlan& plan) const {
+    at::Tensor sum = torch::zeros({}, torch::kDouble);
+    for (const SftWindow& window : plan.windows) {
+      for (size_t anchor = window.first_anchor; anchor < window.items.size(); ++anchor) {
+        const std::vector<int32_t> history(window.items.begin(), window.items.begin() + anchor + 1);
+        const PromptInput prompt = policy.EncodePrompt(history, window.reversed).value();
+        const absl::Span<const int32_t> tokens = trie_->TokensOfLeaf(trie_->LeafOfItem(window.TargetOf(anchor)));
+        const at::Tensor logits = NaiveTokenLogits(policy.config(), trie_.get(), parameters, prompt, tokens);
+        sum = sum - NaiveFullLogProbs(logits, tokens).sum();
+      }
+    }
+    return sum;
+  }
+
+  std::shared_ptr<const Trie> trie_ = testing::RandomTrie(15, kCodes, 1);
+};
+
+INSTANTIATE_TEST_SUITE_P(Encoders, SftStepTest,
+                         ::testing::Values(PromptEncoderKind::kMerged, PromptEncoderKind::kCodes));
+
+TEST_P(SftStepTest, LossAndGradientEqualOneSequenceATarget) {
+  const std::unique_ptr<Policy> policy = MakePolicy();
+  const SftStepPlan plan = MakePlan();
+  const SftBatch batch = MakeSftBatch(*policy, *trie_, plan.OfRank(0, 1)).value();
+  int64_t tokens = 0;
+  const at::Tensor loss = SftLossSum(*policy, batch, 0, 0, &tokens).value();
+  loss.backward();
+
+  const std::map<std::string, at::Tensor> parameters = testing::NamedParameters(*policy);
+  const at::Tensor naive = NaiveLossSum(*policy, parameters, plan);
+  naive.backward();
+  EXPECT_EQ(tokens, plan.targets * trie_->levels());
+  EXPECT_NEAR(loss.item<double>(), naive.item<double>(), kExact * 100);
+  ExpectGradients(*policy, parameters, kExact * 10);
+}
+
+TEST_P(SftStepTest, ReportsTheMeanLossBeforeTheUpdate) {
+  const std::unique_ptr<Policy> policy = MakePolicy();
+  const SftStepPlan plan = MakePlan();
+  const double want = NaiveLossSum(*policy, testing::NamedParameters(*policy), plan).item<double>() /
+                      static_cast<double>(plan.targets * trie_->levels());
+  AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
+  const auto single = MakeSingleCollective();
+  const SftStepResult result = SftStep(*policy, *trie_, optimizer, *single, plan, 1e-3, 0, 0).value();
+  EXPECT_NEAR(result.loss, want, kExact * 10);
+  EXPECT_GT(result.gradient_norm, 0);
+}
+
+TEST_P(SftStepTest, TheWorldSizeDoesNotChangeTheUpdate) {
+  const SftStepPlan plan = MakePlan();
+  std::vector<at::Tensor> results;  // of every rank of every world size
+  std::vector<double> losses;
+  std::mutex mutex;
+  for (const int world_size : {1, 2, 3}) {
+    RunCollective(world_size, [&](Collective& collective) {
+      const std::unique_ptr<Policy> policy = MakePolicy();
+      AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
+      double loss = 0;
+      for (int step = 0; step < 3; ++step) {
+        const auto result = SftStep(*policy, *trie_, optimizer, collective, plan, 1e-2, 0, 0);
+        ASSERT_TRUE(result.ok()) << result.status();
+        loss = result->loss;
+      }
+      std::lock_guard<std::mutex> lock(mutex);
+      results.push_back(policy->parameters().detach().clone());
+      losses.push_back(loss);
+    });
+  }
+  ASSERT_EQ(results.size(), 6u);
+  for (size_t i = 1; i < results.size(); ++i) {
+    EXPECT_LE((results[i] - results[0]).abs().max().item<double>(), 1e-9);
+    EXPECT_NEAR(losses[i], losses[0], 1e-9);
+  }
+  EXPECT_TRUE(results[1].equal(results[2]));  // two ranks agree to the bit
+}
+
+TEST_P(SftStepTest, ARankWithoutWindowsTakesPart) {
+  SftStepPlan plan;
+  plan.windows = CutIntoWindows({0, 1}, 4, false);
+  plan.targets = 1;
+  std::vector<at::Tensor> results;
+  std::mutex mutex;
+  RunCollective(2, [&](Collective& collective) {
+    const std::unique_ptr<Policy> policy = MakePolicy();
+    AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
+    ASSERT_TRUE(SftStep(*policy, *trie_, optimizer, collective, plan, 1e-2, 0, 0).ok());
+    std::lock_guard<std::mutex> lock(mutex);
+    results.push_back(policy->parameters().detach().clone());
+  });
+  ASSERT_EQ(results.size(), 2u);
+  EXPECT_TRUE(results[0].equal(results[1]));
+}
+
+TEST_P(SftStepTest, LearnsASmallSequenceByHeart) {
+  const std::unique_ptr<Policy> policy = MakePolicy();
+  SftStepPlan plan;
+  plan.windows = CutIntoWindows({0, 3, 5, 1}, 4, false);
+  plan.targets = 3;
+  AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
+  const auto single = MakeSingleCollective();
+  double loss = 0;
+  for (int step = 0; step < 120; ++step) {
+    loss = SftStep(*policy, *trie_, optimizer, *single, plan, 2e-2, 0, 0).value().loss;
+  }
+  EXPECT_LT(loss, 0.05);
+}
+
+TEST_P(SftStepTest, DropoutIsAFunctionOfItsSeed) {
+  const std::unique_ptr<Policy> policy = MakePolicy();
+  const SftStepPlan plan = MakePlan();
+  const SftBatch batch = MakeSftBatch(*policy, *trie_, plan.OfRank(0, 1)).value();
+  int64_t tokens = 0;
+  const auto loss = [&](double dropout, uint64_t seed) {
+    return SftLossSum(*policy, batch, dropout, seed, &tokens).value().item<double>();
+  };
+  EXPECT_EQ(loss(0.3, 5), loss(0.3, 5));
+  EXPECT_NE(loss(0.3, 5), loss(0.3, 6));
+  EXPECT_NE(loss(0.3, 5), loss(0, 5));
+}
+
+}  // namespace
+}  // namespace sluice::learner
