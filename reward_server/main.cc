@@ -36,8 +36,9 @@ struct Flags {
   int threads = 1;
 };
 
-// How long calls in progress may take once the process is to stop.
-constexpr absl::Duration kStopGrace = absl::Seconds(5);
+// How long calls in progress may take once the process is to stop. Idle clients do not notice the farewell at once, and
+// the server waits for them too, so this is about how long stopping takes.
+constexpr absl::Duration kStopGrace = absl::Seconds(1);
 
 // A ranker that cannot score the first item after itself is broken: better not ready than wrong.
 absl::Status Warm(const RankerSet& rankers) {

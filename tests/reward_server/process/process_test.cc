@@ -1,0 +1,170 @@
+// The binary itself: what a user sees of starting, serving and stopping it.
+#include <fcntl.h>
+#include <grpcpp/client_context.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/catalog/dataset.h"
+#include "common/file/file.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/server.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "sluice/v1/reward.grpc.pb.h"
+
+extern char** environ;
+
+namespace sluice::reward {
+namespace {
+
+using ::testing::HasSubstr;
+
+// A child whose standard error is read through a pipe; killed with the object if it still runs.
+class Process {
+ public:
+  explicit Process(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), std::string(SLUICE_BINARY_DIR) + "/bin/sluice-reward");
+    std::vector<char*> argv;
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    int ends[2] = {-1, -1};
+    if (pipe2(ends, O_CLOEXEC) != 0) return;
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, ends[1], 2);
+    if (posix_spawn(&pid_, argv[0], &actions, nullptr, argv.data(), environ) != 0) pid_ = -1;
+    posix_spawn_file_actions_destroy(&actions);
+    close(ends[1]);
+    output_ = ends[0];
+  }
+  ~Process() {
+    if (pid_ > 0) {
+      kill(pid_, SIGKILL);
+      Wait();
+    }
+    close(output_);
+  }
+  void Signal(int signal) const { kill(pid_, signal); }
+  // Reads what it says up to a line with `text`, which is returned; empty if it ended without one.
+  std::string ReadLineWith(const std::string& text) {
+    size_t begin = 0;
+    while (true) {
+      for (size_t end; (end = said_.find('\n', begin)) != std::string::npos; begin = end + 1) {
+        const std::string line = said_.substr(begin, end - begin);
+        if (line.find(text) != std::string::npos) return line;
+      }
+      if (!Read()) return "";
+    }
+  }
+  // Waits for its end and returns its exit code; -1 if a signal ended it.
+  int Wait() {
+    while (Read()) {
+    }
+    int status = 0;
+    waitpid(pid_, &status, 0);
+    pid_ = -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+  const std::string& said() const { return said_; }
+
+ private:
+  bool Read() {
+    char buffer[4096];
+    const ssize_t count = read(output_, buffer, sizeof(buffer));
+    if (count <= 0) return false;
+    said_.append(buffer, static_cast<size_t>(count));
+    return true;
+  }
+
+  pid_t pid_ = -1;
+  int output_ = -1;
+  std::string said_;
+};
+
+class ProcessTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    folder_ = JoinPath(::testing::TempDir(), "reward_process_" + name);
+    ASSERT_TRUE(RemoveAll(folder_).ok());
+    ASSERT_TRUE(MakeDirectories(folder_).ok());
+    Dataset::Contents contents;
+    contents.name = "tiny";
+    contents.first_event = {0, 4};
+    contents.event_item = {0, 1, 2, 3};
+    contents.event_split = {SplitLabel::kTrain, SplitLabel::kTrain, SplitLabel::kValidation, SplitLabel::kTest};
+    contents.user_names = {"a"};
+    for (int item = 0; item < 4; ++item) {
+      contents.item_names.push_back(absl::StrCat(item));
+      contents.item_codes.push_back(item);
+    }
+    contents.levels = 1;
+    contents.codes = 4;
+    const absl::Status written = Dataset::Write(data(), contents);
+    ASSERT_TRUE(written.ok()) << written;
+  }
+  void TearDown() override { RemoveAll(folder_).IgnoreError(); }
+
+  std::string data() const { return JoinPath(folder_, "data"); }
+  std::string folder_;
+};
+
+TEST_F(ProcessTest, ServesScoresAndStopsCleanlyOnSigterm) {
+  Process process({"--data", data(), "--address", "127.0.0.1:0", "--log-format", "json"});
+  const std::string line = process.ReadLineWith("serving");
+  const std::string key = "\"address\":\"";
+  ASSERT_NE(line.find(key), std::string::npos) << process.said();
+  const size_t begin = line.find(key) + key.size();
+  const std::string address = line.substr(begin, line.find('"', begin) - begin);
+  const auto stub = v1::RewardService::NewStub(MakeChannel(address));
+  grpc::ClientContext describe_context, score_context;
+  SetDeadline(&describe_context, absl::Seconds(30));
+  SetDeadline(&score_context, absl::Seconds(30));
+  v1::DescribeRankersResponse described;
+  const grpc::Status status = stub->Describe(&describe_context, {}, &described);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  ASSERT_EQ(described.rankers_size(), 1);
+  EXPECT_EQ(described.rankers(0).name(), "cooccurrence");
+
+  v1::ScoreRequest request;
+  request.set_ranker("cooccurrence");
+  request.set_catalog_version(described.catalog_version());
+  v1::GroupToScore* group = request.add_groups();
+  group->set_user(-1);
+  group->add_history(0);
+  group->set_target(1);
+  group->add_candidates()->add_items(2);
+  v1::ScoreResponse response;
+  ASSERT_TRUE(stub->Score(&score_context, request, &response).ok());
+  ASSERT_EQ(response.groups(0).status(), v1::GROUP_SCORE_STATUS_OK);
+  EXPECT_GT(response.groups(0).heads(0).target(), response.groups(0).heads(0).scores(0));  // 0 was followed by 1
+
+  process.Signal(SIGTERM);
+  EXPECT_EQ(process.Wait(), 0) << process.said();
+}
+
+TEST_F(ProcessTest, PortInUseIsAPlainErrorWithARemedy) {
+  const auto other = RpcServer::Start("127.0.0.1:0", {}).value();
+  Process process({"--data", data(), "--address", other->address()});
+  EXPECT_EQ(process.Wait(), 11);
+  EXPECT_THAT(process.said(), HasSubstr("cannot listen at " + other->address()));
+}
+
+TEST_F(ProcessTest, MissingDataAndBadFlagsHaveTheirExitCodes) {
+  Process missing({"--data", JoinPath(folder_, "nothing")});
+  EXPECT_EQ(missing.Wait(), 3);
+  EXPECT_THAT(missing.said(), HasSubstr("nothing"));
+  EXPECT_EQ(Process({}).Wait(), 2);
+  Process bad_flag({"--data", data(), "--max-queue", "0"});
+  EXPECT_EQ(bad_flag.Wait(), 2);
+  EXPECT_THAT(bad_flag.said(), HasSubstr("max_queued_groups"));
+}
+
+}  // namespace
+}  // namespace sluice::reward
