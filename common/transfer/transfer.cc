@@ -63,6 +63,11 @@ absl::Status Assembler::Add(const ChunkView& chunk) {
   return absl::OkStatus();
 }
 
+void Assembler::Restart() {
+  payload_.clear();
+  total_known_ = false;
+}
+
 absl::StatusOr<std::string> Assembler::Finish() {
   if (!complete()) {
     return absl::DataLossError(absl::StrCat("the payload ends at ", payload_.size(), " of ",

@@ -52,6 +52,9 @@ class Assembler {
   // InvalidArgument: larger than allowed, or not the length that was announced.
   absl::Status Add(const ChunkView& chunk);
 
+  // Forgets what came so far.
+  void Restart();
+
   uint64_t next_offset() const { return payload_.size(); }
   bool complete() const { return total_known_ && payload_.size() == total_bytes_; }
 

@@ -1,0 +1,519 @@
+#include "actor/rpc/actor_client.h"
+
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "actor/rpc/rollout_convert.h"
+#include "common/log/log.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/status.h"
+#include "common/status/status.h"
+#include "common/sync/thread.h"
+#include "sluice/v1/member.grpc.pb.h"
+
+namespace sluice::actor {
+namespace {
+
+// Trying the same again cannot help.
+bool IsFinal(const absl::Status& status) {
+  return absl::IsFailedPrecondition(status) || absl::IsInvalidArgument(status) || absl::IsUnimplemented(status) ||
+         absl::IsPermissionDenied(status) || absl::IsUnauthenticated(status);
+}
+
+uint64_t SeedOf(const std::string& actor_id) { return std::hash<std::string>()(actor_id); }
+
+const char* Name(ScoreStatus status) {
+  switch (status) {
+    case ScoreStatus::kOk:
+      return "ok";
+    case ScoreStatus::kUnavailable:
+      return "unavailable";
+    case ScoreStatus::kInvalid:
+      return "invalid";
+    case ScoreStatus::kRejected:
+      return "rejected";
+    case ScoreStatus::kNotAsked:
+      return "not_asked";
+  }
+  return "invalid";
+}
+
+std::vector<double> TimeBuckets() { return {0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100}; }
+
+}  // namespace
+
+struct ActorClient::Series {
+  explicit Series(Metrics* metrics) {
+    if (metrics == nullptr) return;
+    attached = metrics->AddGauge("sluice_actor_attached", "1 while attached to a learner rank.");
+    version = metrics->AddGauge("sluice_policy_version", "The policy version that blocks are sampled with.");
+    sessions = metrics->AddCounter("sluice_actor_sessions_total", "Streams opened to learner ranks.");
+    groups = metrics->AddCounter("sluice_groups_sampled_total", "Groups sampled.");
+    tokens = metrics->AddCounter("sluice_sample_tokens_total", "Tokens of sampled completions.");
+    decoded = metrics->AddCounter("sluice_prompts_decoded_total", "Prompts decoded for evaluation.");
+    busy = metrics->AddCounter("sluice_actor_busy_seconds_total", "Time spent executing leases.");
+    block = metrics->AddHistogram("sluice_lease_block_seconds", "Time to execute one lease block.", TimeBuckets());
+    transfer = metrics->AddHistogram("sluice_weight_phase_seconds", "Time of one phase of a weight update.",
+                                     TimeBuckets(), {{"phase", "transfer"}});
+    commit = metrics->AddHistogram("sluice_weight_phase_seconds", "Time of one phase of a weight update.",
+                                   TimeBuckets(), {{"phase", "commit"}});
+    for (const char* outcome : {"done", "failed", "returned", "void"}) {
+      leases[outcome] =
+          metrics->AddCounter("sluice_leases_total", "Leases by what became of them.", {{"outcome", outcome}});
+    }
+    for (const char* status : {"ok", "unavailable", "invalid", "rejected", "not_asked"}) {
+      scores[status] = metrics->AddCounter("sluice_reward_status_total", "Groups by the status of their scores.",
+                                           {{"status", status}});
+    }
+    refused = metrics->AddCounter("sluice_results_refused_total", "Results that the learner did not take.");
+  }
+
+  void Lease(const char* outcome) {
+    if (auto found = leases.find(outcome); found != leases.end()) found->second->Increment();
+  }
+
+  void Outcomes(const std::vector<PromptOutcome>& outcomes, double seconds) {
+    if (groups == nullptr) return;
+    busy->Increment(seconds);
+    block->Observe(seconds);
+    for (const PromptOutcome& outcome : outcomes) {
+      if (std::holds_alternative<DecodedPrompt>(outcome.result)) decoded->Increment();
+      const auto* group = std::get_if<ScoredGroup>(&outcome.result);
+      if (group == nullptr) continue;
+      groups->Increment();
+      for (const Completion& completion : group->completions) {
+        tokens->Increment(static_cast<double>(completion.tokens.size()));
+      }
+      scores[Name(group->score_status)]->Increment();
+    }
+  }
+
+  Gauge* attached = nullptr;
+  Gauge* version = nullptr;
+  Counter* sessions = nullptr;
+  Counter* groups = nullptr;
+  Counter* tokens = nullptr;
+  Counter* decoded = nullptr;
+  Counter* busy = nullptr;
+  Histogram* block = nullptr;
+  Histogram* transfer = nullptr;
+  Histogram* commit = nullptr;
+  Counter* refused = nullptr;
+  std::map<std::string, Counter*> leases;
+  std::map<std::string, Counter*> scores;
+};
+
+ActorClient::ActorClient(ActorClientOptions options, PolicyLoader* loader, Execute execute)
+    : options_(std::move(options)),
+      loader_(loader),
+      execute_(std::move(execute)),
+      series_(std::make_unique<Series>(options_.metrics)),
+      random_(SeedOf(options_.actor_id)),
+      fetcher_([this] {
+        PolicyFetcher::Options fetch;
+        fetch.now = options_.now;
+        fetch.wait = [this](absl::Duration delay) { return !stopping_.WaitFor(delay); };
+        fetch.metrics = options_.metrics;
+        fetch.seed = DeriveSeed(SeedOf(options_.actor_id), {1});
+        return fetch;
+      }()) {}
+
+ActorClient::~ActorClient() = default;
+
+// ------------------------------------------------------------------------------------------------- attaching
+
+absl::Status ActorClient::Run() {
+  Thread fetch = StartThread("actor-fetch", [this] { FetchLoop(); });
+  Thread work = StartThread("actor-work", [this] { WorkLoop(); });
+  absl::Status final_status;
+  int failures = 0;
+  while (!stopping_.HasBeenNotified()) {
+    const absl::StatusOr<std::string> address = FindRank();
+    absl::Status status = address.status();
+    if (address.ok()) {
+      status = Attend(*address);
+      // A session that this actor cancelled itself, as its weights did not come, is a failure too.
+      if (attached_ && !absl::IsCancelled(status)) failures = 0;
+      avoid_ = attached_ ? "" : *address;
+    }
+    if (stopping_.HasBeenNotified()) break;
+    if (IsFinal(status)) {
+      final_status = status;
+      break;
+    }
+    const absl::Duration delay = BackoffDelay(options_.reconnect, ++failures, random_.Uniform());
+    LogWarning("not attached to a learner rank",
+               {{"error", status.ok() ? "the rank ended the stream" : status.message()},
+                {"retry_in_s", absl::ToDoubleSeconds(delay)}});
+    stopping_.WaitFor(delay);
+  }
+  if (!final_status.ok()) give_up_.Notify();
+  stopping_.Notify();
+  work_.Close();
+  {
+    MutexLock lock(&mutex_);
+    fetch_changed_.NotifyAll();
+  }
+  work.Join();
+  fetch.Join();
+  return final_status;
+}
+
+absl::StatusOr<std::string> ActorClient::FindRank() {
+  if (!options_.learner.empty()) return options_.learner;
+  const auto stub = v1::MemberService::NewStub(MakeChannel(options_.coordinator));
+  grpc::ClientContext context;
+  SetDeadline(&context, options_.reconnect.attempt_timeout);
+  v1::AttachActorRequest request;
+  request.set_actor_id(options_.actor_id);
+  if (!avoid_.empty()) request.add_avoid(avoid_);
+  avoid_.clear();  // not for ever: it may be the only one
+  v1::AttachActorResponse response;
+  const absl::Status status = FromGrpc(stub->AttachActor(&context, request, &response));
+  if (!status.ok()) return Annotate(status, absl::StrCat("the coordinator at ", options_.coordinator));
+  SLUICE_RETURN_IF_ERROR(CheckAddress("the rank's address", response.address()));
+  return response.address();
+}
+
+absl::Status ActorClient::Attend(const std::string& address) {
+  const std::shared_ptr<grpc::Channel> channel = MakeChannel(address);
+  const auto session = std::make_shared<WorkSession>(
+      channel, WorkSession::Options{options_.actor_id, options_.software_version, options_.heartbeat});
+  {
+    MutexLock lock(&mutex_);
+    if (draining_) return absl::OkStatus();
+    assignment_ = Assignment{session, channel, nullptr, std::nullopt};
+    ++generation_;
+  }
+  attached_ = false;
+  if (series_->sessions != nullptr) series_->sessions->Increment();
+  absl::Status status = session->Run([this, &session, &address] { return Beat(session, address); },
+                                     [this, &session, &address](const v1::RankMessage& message) {
+                                       MarkAttached(address);
+                                       return Receive(session, message);
+                                     });
+  {
+    MutexLock lock(&mutex_);
+    assignment_ = Assignment();
+    ++generation_;
+    credited_ = false;
+    fetch_changed_.NotifyAll();
+  }
+  if (attached_ && options_.on_attached) options_.on_attached(false);
+  if (series_->attached != nullptr) series_->attached->Set(0);
+  return status.ok() ? status : Annotate(status, absl::StrCat("the rank at ", address));
+}
+
+void ActorClient::MarkAttached(const std::string& address) {
+  if (attached_.exchange(true)) return;
+  LogInfo("attached to a learner rank", {{"address", address}, {"actor", options_.actor_id}});
+  if (series_->attached != nullptr) series_->attached->Set(1);
+  if (options_.on_attached) options_.on_attached(true);
+}
+
+v1::Heartbeat ActorClient::Beat(const std::shared_ptr<WorkSession>& session, const std::string& address) {
+  MarkAttached(address);
+  v1::Heartbeat beat;
+  bool give_up = false;
+  {
+    MutexLock lock(&mutex_);
+    if (in_hand_ > 0) beat.set_open_groups(in_hand_);
+    beat.set_policy_version(ready_version_);
+    give_up = draining_ && options_.now() >= drain_deadline_;
+  }
+  if (give_up) {
+    LogWarning("the lease in hand is given back: no time left to finish it");
+    give_up_.Notify();
+    session->FinishSending();  // the rank takes back what is open when the stream ends
+  }
+  return beat;
+}
+
+void ActorClient::Drain(const std::string& reason) {
+  std::shared_ptr<WorkSession> session;
+  {
+    MutexLock lock(&mutex_);
+    if (draining_) return;
+    draining_ = true;
+    drain_deadline_ = options_.now() + options_.drain_timeout;
+    session = assignment_.session;
+    fetch_changed_.NotifyAll();
+  }
+  LogInfo("draining", {{"reason", reason}});
+  if (session != nullptr) {
+    v1::ActorMessage message;
+    message.mutable_draining()->set_reason(reason);
+    session->Send(std::move(message));
+  }
+  stopping_.Notify();
+  work_.Close();
+  MutexLock lock(&mutex_);
+  fetch_changed_.NotifyAll();
+}
+
+// ------------------------------------------------------------------------------------------------- receiving
+
+absl::Status ActorClient::Receive(const std::shared_ptr<WorkSession>& session, const v1::RankMessage& message) {
+  switch (message.message_case()) {
+    case v1::RankMessage::kWelcome:
+      return OnWelcome(message.welcome());
+    case v1::RankMessage::kPolicyOffer: {
+      MutexLock lock(&mutex_);
+      if (assignment_.job != nullptr && assignment_.job->job_id == message.policy_offer().job_id()) {
+        assignment_.offer = message.policy_offer();
+        fetch_changed_.NotifyAll();
+      }
+      return absl::OkStatus();
+    }
+    case v1::RankMessage::kLease:
+      return OnLease(session, message.lease());
+    case v1::RankMessage::kAck:
+      if (!message.ack().accepted()) {
+        if (series_->refused != nullptr) series_->refused->Increment();
+        Log(LogLevel::kDebug, "a result was refused",
+            {{"ordinal", static_cast<uint64_t>(message.ack().ordinal())}, {"reason", message.ack().reason()}});
+      }
+      return absl::OkStatus();
+    case v1::RankMessage::kJobEnded: {
+      MutexLock lock(&mutex_);
+      assignment_.job = nullptr;
+      assignment_.offer.reset();
+      ++generation_;
+      credited_ = false;
+      fetch_changed_.NotifyAll();
+      return absl::OkStatus();
+    }
+    default:
+      return absl::OkStatus();  // of a later minor version
+  }
+}
+
+absl::Status ActorClient::OnWelcome(const v1::Welcome& proto) {
+  SLUICE_ASSIGN_OR_RETURN(JobContext job, FromProto(proto));
+  LogInfo("working for a job", {{"job", job.job_id}, {"epoch", static_cast<uint64_t>(job.epoch)}});
+  MutexLock lock(&mutex_);
+  assignment_.job = std::make_shared<const JobContext>(std::move(job));
+  assignment_.offer.reset();
+  ++generation_;
+  credited_ = false;
+  fetch_changed_.NotifyAll();
+  return absl::OkStatus();
+}
+
+absl::Status ActorClient::OnLease(const std::shared_ptr<WorkSession>& session, const v1::Lease& proto) {
+  SLUICE_ASSIGN_OR_RETURN(LeaseBlock block, FromProto(proto, options_.now()));
+  Work work;
+  work.session = session;
+  work.block = std::move(block);
+  {
+    MutexLock lock(&mutex_);
+    if (assignment_.job == nullptr || assignment_.job->job_id != work.block.job_id ||
+        assignment_.job->epoch != work.block.epoch) {
+      return absl::OkStatus();  // of a job that has just ended
+    }
+    work.generation = generation_;
+    work.job = assignment_.job;
+  }
+  Work unwanted = work;
+  if (work_.TryPush(std::move(work))) return absl::OkStatus();
+  // Draining, or more leases than were asked for.
+  GiveBackAll(unwanted, "the actor takes no more leases");
+  return absl::OkStatus();
+}
+
+bool ActorClient::Stale(uint64_t generation) const {
+  MutexLock lock(&mutex_);
+  return generation != generation_;
+}
+
+// -------------------------------------------------------------------------------------------------- fetching
+
+bool ActorClient::AwaitFetch(Assignment* assignment, uint64_t* generation) {
+  MutexLock lock(&mutex_);
+  while (!stopping_.HasBeenNotified()) {
+    if (generation_ != followed_generation_ ||
+        (assignment_.offer.has_value() && assignment_.offer->policy_version() != followed_version_)) {
+      *assignment = assignment_;
+      *generation = generation_;
+      return true;
+    }
+    fetch_changed_.Wait(&mutex_);
+  }
+  return false;
+}
+
+void ActorClient::FetchLoop() {
+  Assignment assignment;
+  uint64_t generation = 0;
+  while (AwaitFetch(&assignment, &generation)) {
+    const absl::Status status = Follow(assignment, generation);
+    {
+      MutexLock lock(&mutex_);
+      followed_generation_ = generation;
+      followed_version_ = assignment.offer.has_value() ? assignment.offer->policy_version() : 0;
+      if (generation != generation_) continue;  // whatever went wrong, it no longer matters
+    }
+    // NotFound: a newer version was published meanwhile, and its offer is under way.
+    if (status.ok() || absl::IsNotFound(status) || absl::IsCancelled(status)) continue;
+    const std::string job = assignment.job == nullptr ? "" : assignment.job->job_id;
+    if (IsFinal(status)) {
+      // Not this actor's to solve, but the next job may be another.
+      LogError("this actor cannot work on the job", {{"job", job}, {"error", status.message()}});
+    } else {
+      LogWarning("weights or catalog could not be fetched", {{"job", job}, {"error", status.message()}});
+      assignment.session->Cancel();  // start over, perhaps with another rank
+    }
+  }
+}
+
+absl::Status ActorClient::Prepare(const Assignment& assignment, uint64_t generation) {
+  const JobContext& job = *assignment.job;
+  if (job.reward.enabled && !options_.has_rewards) {
+    return absl::FailedPreconditionError(absl::StrCat("job ", job.job_id, " asks ranker ", job.reward.ranker,
+                                                      " for scores; start the actor with --reward HOST:PORT"));
+  }
+  if (loaded_.job.has_value() && loaded_.job->job_id == job.job_id &&
+      loaded_.job->model_config_json == job.model_config_json && loaded_.job->catalog_version == job.catalog_version) {
+    loaded_.job = job;
+    return absl::OkStatus();
+  }
+  loaded_.job.reset();
+  loaded_.version = 0;
+  if (loaded_.trie == nullptr || loaded_.trie->version() != job.catalog_version) {
+    const auto stub = v1::PolicyService::NewStub(assignment.channel);
+    SLUICE_ASSIGN_OR_RETURN(loaded_.trie,
+                            fetcher_.FetchCatalog(stub.get(), job.job_id, job.catalog_version, [this, generation] {
+                              return !stopping_.HasBeenNotified() && !Stale(generation);
+                            }));
+  }
+  SLUICE_RETURN_IF_ERROR(loader_->SetJob(job.model_config_json, loaded_.trie));
+  loaded_.job = job;
+  return absl::OkStatus();
+}
+
+absl::Status ActorClient::Follow(const Assignment& assignment, uint64_t generation) {
+  if (assignment.job == nullptr) {
+    // Between sessions the policy stays: the next rank may well run the same job.
+    if (assignment.session != nullptr && loaded_.job.has_value()) {
+      loader_->EndJob();
+      loaded_.job.reset();
+      loaded_.version = 0;
+    }
+    return absl::OkStatus();
+  }
+  SLUICE_RETURN_IF_ERROR(Prepare(assignment, generation));
+  if (!assignment.offer.has_value()) return absl::OkStatus();
+  const v1::PolicyOffer& offer = *assignment.offer;
+  if (loaded_.version != offer.policy_version() || loaded_.checksum != offer.checksum()) {
+    if (loaded_.version >= offer.policy_version()) {
+      // Another rank that is behind: the loader takes rising versions only, so it starts afresh.
+      loaded_.version = 0;
+      SLUICE_RETURN_IF_ERROR(loader_->SetJob(assignment.job->model_config_json, loaded_.trie));
+    }
+    const auto stub = v1::PolicyService::NewStub(assignment.channel);
+    const absl::Time begin = options_.now();
+    SLUICE_ASSIGN_OR_RETURN(const std::string payload, fetcher_.FetchPolicy(stub.get(), offer, [this, generation] {
+      return !stopping_.HasBeenNotified() && !Stale(generation);
+    }));
+    const absl::Time fetched = options_.now();
+    SLUICE_RETURN_IF_ERROR(loader_->LoadWeights(offer.policy_version(), payload));
+    loaded_.version = offer.policy_version();
+    loaded_.checksum = offer.checksum();
+    const absl::Time committed = options_.now();
+    if (series_->version != nullptr) {
+      series_->version->Set(static_cast<double>(loaded_.version));
+      series_->transfer->Observe(absl::ToDoubleSeconds(fetched - begin));
+      series_->commit->Observe(absl::ToDoubleSeconds(committed - fetched));
+    }
+    Log(LogLevel::kDebug, "policy verified", {{"version", loaded_.version}, {"bytes", offer.payload_bytes()}});
+  }
+  bool first = false;
+  {
+    MutexLock lock(&mutex_);
+    if (generation != generation_) return absl::OkStatus();
+    first = !std::exchange(credited_, true);
+    ready_version_ = loaded_.version;
+  }
+  v1::ActorMessage message;
+  message.mutable_ready()->set_job_id(assignment.job->job_id);
+  message.mutable_ready()->set_policy_version(loaded_.version);
+  assignment.session->Send(message);
+  if (first) {
+    message.mutable_credit()->set_leases(options_.leases);
+    assignment.session->Send(message);
+  }
+  return absl::OkStatus();
+}
+
+// --------------------------------------------------------------------------------------------------- working
+
+void ActorClient::GiveBackAll(const Work& work, const std::string& reason) {
+  series_->Lease("returned");
+  for (size_t i = 0; i < work.block.prompts.size(); ++i) {
+    if (!work.session->Send(GiveBack(work.block, i, reason))) return;
+  }
+}
+
+void ActorClient::WorkLoop() {
+  Random random(DeriveSeed(SeedOf(options_.actor_id), {2}));
+  int failures = 0;
+  while (std::optional<Work> work = work_.Pop()) {
+    if (Stale(work->generation)) {
+      series_->Lease("void");
+      continue;
+    }
+    bool draining = false;
+    {
+      MutexLock lock(&mutex_);
+      draining = draining_;
+      in_hand_ = draining ? 0 : static_cast<uint32_t>(work->block.prompts.size());
+    }
+    if (draining) {
+      GiveBackAll(*work, "the actor drains");
+      continue;
+    }
+    const absl::Status status = DoWork(*work);
+    {
+      MutexLock lock(&mutex_);
+      in_hand_ = 0;
+      draining = draining_;
+    }
+    failures = status.ok() ? 0 : failures + 1;
+    if (failures > 0) {
+      LogWarning("a lease failed",
+                 {{"lease", static_cast<uint64_t>(work->block.lease_id)}, {"error", status.message()}});
+      GiveBackAll(*work, std::string(status.message()));
+      // A broken actor must not burn every group's attempts.
+      stopping_.WaitFor(BackoffDelay(options_.reconnect, failures, random.Uniform()));
+    }
+    v1::ActorMessage credit;
+    credit.mutable_credit()->set_leases(1);
+    if (!draining && !Stale(work->generation)) work->session->Send(std::move(credit));
+  }
+  // The queue closes when the actor leaves: everything is said.
+  std::shared_ptr<WorkSession> session;
+  {
+    MutexLock lock(&mutex_);
+    session = assignment_.session;
+  }
+  if (session != nullptr) session->FinishSending();
+}
+
+absl::Status ActorClient::DoWork(const Work& work) {
+  const absl::Time begin = options_.now();
+  absl::StatusOr<std::vector<PromptOutcome>> outcomes = execute_(*work.job, work.block);
+  const double seconds = absl::ToDoubleSeconds(options_.now() - begin);
+  if (!outcomes.ok()) {
+    series_->Lease("failed");
+    return outcomes.status();
+  }
+  series_->Lease("done");
+  series_->Outcomes(*outcomes, seconds);
+  for (const PromptOutcome& outcome : *outcomes) {
+    if (!work.session->Send(ToProto(work.block, outcome))) break;  // the rank has leased them anew by now
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace sluice::actor

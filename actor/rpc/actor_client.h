@@ -1,0 +1,147 @@
+// The actor's life: find a rank, attach, keep the policy current, work on leases, come back when the rank goes away,
+// and leave cleanly when told to.
+//
+// Three threads: Run reads the stream; "actor-fetch" pulls weights and catalogs while sampling goes on; "actor-work"
+// executes leases one after the other, and is the only one to touch the policy's tensors.
+#ifndef SLUICE_ACTOR_RPC_ACTOR_CLIENT_H_
+#define SLUICE_ACTOR_RPC_ACTOR_CLIENT_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "actor/rollout/lease_block.h"
+#include "actor/rpc/policy_fetcher.h"
+#include "actor/rpc/policy_loader.h"
+#include "actor/rpc/work_session.h"
+#include "common/metrics/metrics.h"
+#include "common/rpc/retry.h"
+#include "common/sync/bounded_queue.h"
+#include "common/sync/mutex.h"
+#include "common/sync/notification.h"
+#include "common/time/clock.h"
+
+namespace sluice::actor {
+
+struct ActorClientOptions {
+  std::string actor_id;  // unique among living actors
+  std::string software_version;
+  // One of the two: whom to ask for a rank, or the rank itself ("host:port").
+  std::string coordinator;
+  std::string learner;
+  // False: jobs that ask for scores are not worked on.
+  bool has_rewards = true;
+  // Leases wanted at once: one in work, the others on their way meanwhile.
+  uint32_t leases = 2;
+  absl::Duration heartbeat = absl::Seconds(1);
+  // After Drain: time for the lease in hand; then it is given back.
+  absl::Duration drain_timeout = absl::Seconds(25);
+  // Backoff between attempts to attach. They go on until Drain; the totals are not used.
+  RetryOptions reconnect;
+  NowFunction now;
+  Metrics* metrics = nullptr;  // optional; must outlive the client
+  // Called when the actor attaches to a rank and when it loses it. May be empty.
+  std::function<void(bool)> on_attached;
+};
+
+class ActorClient {
+ public:
+  // Executes a block; RolloutWorker::Execute.
+  using Execute = std::function<absl::StatusOr<std::vector<PromptOutcome>>(const JobContext&, const LeaseBlock&)>;
+
+  // `loader` must outlive the client.
+  ActorClient(ActorClientOptions options, PolicyLoader* loader, Execute execute);
+  ~ActorClient();
+
+  // Works until Drain; then OK. Returns earlier only for what trying again cannot help: FailedPrecondition (another
+  // protocol), InvalidArgument, Unimplemented, PermissionDenied, Unauthenticated.
+  absl::Status Run();
+
+  // Leave: no new leases, the one in hand is finished or given back. Returns at once. Thread-safe, idempotent.
+  void Drain(const std::string& reason);
+
+  // For whoever waits inside Execute: false if `delay` was cut short because the lease in hand is given up.
+  bool WaitUnlessGivenUp(absl::Duration delay) { return !give_up_.WaitFor(delay); }
+
+ private:
+  // What the present session has told.
+  struct Assignment {
+    std::shared_ptr<WorkSession> session;
+    std::shared_ptr<grpc::Channel> channel;
+    std::shared_ptr<const JobContext> job;  // null: none open
+    std::optional<v1::PolicyOffer> offer;   // the latest
+  };
+  struct Work {
+    std::shared_ptr<WorkSession> session;
+    uint64_t generation = 0;
+    std::shared_ptr<const JobContext> job;
+    LeaseBlock block;
+  };
+  // What the loader holds, known to the fetching thread alone.
+  struct Loaded {
+    std::optional<JobContext> job;
+    std::shared_ptr<const Trie> trie;
+    uint64_t version = 0;
+    std::string checksum;
+  };
+  struct Series;  // metrics
+
+  absl::StatusOr<std::string> FindRank();
+  absl::Status Attend(const std::string& address);
+  absl::Status Receive(const std::shared_ptr<WorkSession>& session, const v1::RankMessage& message);
+  absl::Status OnWelcome(const v1::Welcome& proto);
+  absl::Status OnLease(const std::shared_ptr<WorkSession>& session, const v1::Lease& proto);
+  v1::Heartbeat Beat(const std::shared_ptr<WorkSession>& session, const std::string& address);
+  void MarkAttached(const std::string& address);
+  bool Stale(uint64_t generation) const;
+
+  void FetchLoop();
+  // The next thing to fetch, or nothing. Blocks until there is one or the client stops.
+  bool AwaitFetch(Assignment* assignment, uint64_t* generation);
+  // Brings the loader to what `assignment` asks for and reports Ready. Statuses are those of the fetch and the loader.
+  absl::Status Follow(const Assignment& assignment, uint64_t generation);
+  absl::Status Prepare(const Assignment& assignment, uint64_t generation);
+
+  void WorkLoop();
+  absl::Status DoWork(const Work& work);
+  void GiveBackAll(const Work& work, const std::string& reason);
+
+  const ActorClientOptions options_;
+  PolicyLoader* const loader_;
+  const Execute execute_;
+  std::unique_ptr<Series> series_;
+  Random random_;
+  PolicyFetcher fetcher_;
+  Loaded loaded_;
+  std::string avoid_;                  // the rank that failed last; of Run's thread
+  std::atomic<bool> attached_{false};  // in this session
+
+  Notification stopping_;  // no more attaching, fetching or waiting
+  Notification give_up_;   // the lease in hand is given back
+  BoundedQueue<Work> work_{64};
+
+  mutable Mutex mutex_;
+  CondVar fetch_changed_;
+  Assignment assignment_ ABSL_GUARDED_BY(mutex_);
+  // Rises with every session, job and end of a job: what belongs to an older one is void.
+  uint64_t generation_ ABSL_GUARDED_BY(mutex_) = 0;
+  // What the fetching thread has dealt with.
+  uint64_t followed_generation_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t followed_version_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool credited_ ABSL_GUARDED_BY(mutex_) = false;  // in this generation
+  uint64_t ready_version_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint32_t in_hand_ ABSL_GUARDED_BY(mutex_) = 0;  // prompts of the block in work
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Time drain_deadline_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
+};
+
+}  // namespace sluice::actor
+
+#endif  // SLUICE_ACTOR_RPC_ACTOR_CLIENT_H_

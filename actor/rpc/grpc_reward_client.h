@@ -1,0 +1,30 @@
+// RewardClient over RewardService of reward.proto.
+#ifndef SLUICE_ACTOR_RPC_GRPC_REWARD_CLIENT_H_
+#define SLUICE_ACTOR_RPC_GRPC_REWARD_CLIENT_H_
+
+#include <memory>
+#include <string>
+
+#include "actor/rollout/reward_client.h"
+#include "common/time/clock.h"
+#include "sluice/v1/reward.grpc.pb.h"
+
+namespace sluice::actor {
+
+// Thread-safe.
+class GrpcRewardClient : public RewardClient {
+ public:
+  // `now` is the clock of the deadlines given to Score.
+  GrpcRewardClient(const std::string& address, NowFunction now);
+
+  // Statuses are the server's; a refusal that names a time to wait carries it (RetryAfter).
+  absl::StatusOr<RewardResponse> Score(const RewardRequest& request, absl::Time deadline) override;
+
+ private:
+  const std::unique_ptr<v1::RewardService::Stub> stub_;
+  const NowFunction now_;
+};
+
+}  // namespace sluice::actor
+
+#endif  // SLUICE_ACTOR_RPC_GRPC_REWARD_CLIENT_H_

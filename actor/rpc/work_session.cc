@@ -1,0 +1,57 @@
+#include "actor/rpc/work_session.h"
+
+#include <optional>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "common/rpc/status.h"
+#include "common/sync/thread.h"
+
+namespace sluice::actor {
+
+WorkSession::WorkSession(std::shared_ptr<grpc::Channel> channel, Options options)
+    : options_(std::move(options)), stub_(v1::RolloutService::NewStub(std::move(channel))) {}
+
+void WorkSession::Write(Stream* stream, const std::function<v1::Heartbeat()>& beat) {
+  v1::ActorMessage message;
+  message.mutable_hello()->set_actor_id(options_.actor_id);
+  message.mutable_hello()->set_protocol("1");
+  message.mutable_hello()->set_software_version(options_.software_version);
+  bool open = stream->Write(message);
+  absl::Time next_beat = absl::Now() + options_.heartbeat;
+  while (open) {
+    if (absl::Now() >= next_beat) {
+      message.Clear();
+      *message.mutable_heartbeat() = beat();
+      open = stream->Write(message);
+      next_beat = absl::Now() + options_.heartbeat;
+      continue;
+    }
+    std::optional<v1::ActorMessage> next = outgoing_.PopFor(next_beat - absl::Now());
+    if (next.has_value()) {
+      open = stream->Write(*next);
+    } else if (outgoing_.closed() && outgoing_.size() == 0) {
+      break;
+    }
+  }
+  outgoing_.Close();  // whoever still wants to send learns that it is over
+  if (open) stream->WritesDone();
+  if (!ended_.WaitFor(options_.goodbye)) context_.TryCancel();
+}
+
+absl::Status WorkSession::Run(const std::function<v1::Heartbeat()>& beat,
+                              const std::function<absl::Status(const v1::RankMessage&)>& receive) {
+  const std::unique_ptr<Stream> stream = stub_->Work(&context_);
+  Thread writer = StartThread("session-write", [&] { Write(stream.get(), beat); });
+  absl::Status error;
+  v1::RankMessage message;
+  while (error.ok() && stream->Read(&message)) error = receive(message);
+  if (!error.ok()) context_.TryCancel();
+  outgoing_.Close();
+  ended_.Notify();
+  writer.Join();
+  const absl::Status end = FromGrpc(stream->Finish());
+  return error.ok() ? end : error;
+}
+
+}  // namespace sluice::actor

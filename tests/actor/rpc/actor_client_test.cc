@@ -1,0 +1,461 @@
+#include "actor/rpc/actor_client.h"
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/rpc/server.h"
+#include "common/rpc/status.h"
+#include "common/rpc/stream_sender.h"
+#include "common/sync/thread.h"
+#include "common/transfer/catalog_document.h"
+#include "sluice/v1/member.grpc.pb.h"
+#include "tests/actor/rpc/fake_policy_service.h"
+
+namespace sluice::actor {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr absl::Duration kGenerous = absl::Seconds(60);
+
+// One stream of the fake rank, seen from the test.
+class FakeStream {
+ public:
+  // The next message that is not a heartbeat; empty if the actor has said everything.
+  std::optional<v1::ActorMessage> Next() {
+    while (std::optional<v1::ActorMessage> message = incoming_.PopFor(kGenerous)) {
+      if (!message->has_heartbeat()) return message;
+    }
+    EXPECT_TRUE(incoming_.closed()) << "nothing came in time";
+    return std::nullopt;
+  }
+  v1::ActorMessage Expect(v1::ActorMessage::MessageCase kind) {
+    std::optional<v1::ActorMessage> message = Next();
+    EXPECT_TRUE(message.has_value() && message->message_case() == kind)
+        << "want message " << kind << ", got " << (message ? message->ShortDebugString() : "the end");
+    return message.value_or(v1::ActorMessage());
+  }
+  v1::Heartbeat ExpectHeartbeat() {
+    while (std::optional<v1::ActorMessage> message = incoming_.PopFor(kGenerous)) {
+      if (message->has_heartbeat()) return message->heartbeat();
+    }
+    ADD_FAILURE() << "no heartbeat";
+    return {};
+  }
+  void Send(const v1::RankMessage& message) { sender_->Send(message); }
+  void End(const absl::Status& status) { sender_->Close(status); }
+
+ private:
+  friend class FakeRank;
+  BoundedQueue<v1::ActorMessage> incoming_{10'000};
+  std::optional<StreamSender<v1::RankMessage>> sender_;
+};
+
+// Useful for: playing the rank by hand.
+class FakeRank : public v1::RolloutService::CallbackService {
+ public:
+  grpc::ServerBidiReactor<v1::ActorMessage, v1::RankMessage>* Work(grpc::CallbackServerContext*) override {
+    auto stream = std::make_shared<FakeStream>();
+    auto* reactor = new Reactor(stream);
+    streams_.Push(stream);
+    return reactor;
+  }
+  std::shared_ptr<FakeStream> NextStream() {
+    auto stream = streams_.PopFor(kGenerous);
+    EXPECT_TRUE(stream.has_value()) << "no actor came";
+    return stream.value_or(nullptr);
+  }
+
+ private:
+  class Reactor : public grpc::ServerBidiReactor<v1::ActorMessage, v1::RankMessage> {
+   public:
+    explicit Reactor(std::shared_ptr<FakeStream> stream) : stream_(std::move(stream)) {
+      stream_->sender_.emplace(
+          StreamSender<v1::RankMessage>::Limits(), [this](const v1::RankMessage* message) { StartWrite(message); },
+          [this](const absl::Status& status) { Finish(ToGrpc(status)); });
+      StartRead(&message_);
+    }
+    void OnReadDone(bool ok) override {
+      if (!ok) {
+        stream_->incoming_.Close();
+        stream_->sender_->Close(absl::OkStatus());
+        return;
+      }
+      stream_->incoming_.TryPush(message_);
+      StartRead(&message_);
+    }
+    void OnWriteDone(bool ok) override { stream_->sender_->OnWriteDone(ok); }
+    void OnCancel() override { stream_->sender_->Abort(absl::CancelledError("cancelled")); }
+    void OnDone() override { delete this; }
+
+   private:
+    const std::shared_ptr<FakeStream> stream_;
+    v1::ActorMessage message_;
+  };
+
+  BoundedQueue<std::shared_ptr<FakeStream>> streams_{100};
+};
+
+// Useful for: a coordinator that knows one rank and remembers what was to be avoided.
+class FakeCoordinator : public v1::MemberService::Service {
+ public:
+  grpc::Status AttachActor(grpc::ServerContext*, const v1::AttachActorRequest* request,
+                           v1::AttachActorResponse* response) override {
+    MutexLock lock(&mutex_);
+    avoided_.insert(avoided_.end(), request->avoid().begin(), request->avoid().end());
+    if (answers_.empty()) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "no rank yet");
+    response->set_address(answers_.front());
+    if (answers_.size() > 1) answers_.erase(answers_.begin());
+    return grpc::Status::OK;
+  }
+  void Answer(std::vector<std::string> addresses) {
+    MutexLock lock(&mutex_);
+    answers_ = std::move(addresses);
+  }
+  std::vector<std::string> avoided() const {
+    MutexLock lock(&mutex_);
+    return avoided_;
+  }
+
+ private:
+  mutable Mutex mutex_;
+  std::vector<std::string> answers_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::string> avoided_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Useful for: remembering what was loaded.
+class RecordingLoader : public PolicyLoader {
+ public:
+  absl::Status SetJob(const std::string& config, std::shared_ptr<const Trie> trie) override {
+    Note("job " + config + " with " + std::to_string(trie->num_items()) + " items");
+    return absl::OkStatus();
+  }
+  absl::Status LoadWeights(uint64_t version, absl::string_view payload) override {
+    Note("weights " + std::to_string(version) + " " + std::string(payload));
+    return absl::OkStatus();
+  }
+  void EndJob() override { Note("end"); }
+
+  std::vector<std::string> notes() const {
+    MutexLock lock(&mutex_);
+    return notes_;
+  }
+
+ private:
+  void Note(std::string note) {
+    MutexLock lock(&mutex_);
+    notes_.push_back(std::move(note));
+  }
+  mutable Mutex mutex_;
+  std::vector<std::string> notes_ ABSL_GUARDED_BY(mutex_);
+};
+
+class ActorClientTest : public testing::Test {
+ protected:
+  ActorClientTest() : trie_(Trie::Build(2, {3, 5, 4, 5}).value()) {}
+
+  void SetUp() override {
+    policies_.PutCatalog(CatalogToJson(trie_));
+    policies_.Put(1, "first weights");
+    policies_.Put(2, "second weights");
+    auto server = RpcServer::Start("127.0.0.1:0", {&rank_, &policies_, &coordinator_});
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    options_.actor_id = "a";
+    options_.learner = server_->address();
+    options_.has_rewards = false;
+    options_.heartbeat = absl::Milliseconds(20);
+    options_.reconnect.initial_backoff = absl::Milliseconds(5);
+    options_.reconnect.max_backoff = absl::Milliseconds(50);
+    options_.now = MonotonicClock();
+    options_.metrics = &metrics_;
+  }
+
+  void TearDown() override {
+    if (client_ != nullptr) client_->Drain("the test is over");
+    release_.Notify();
+    runner_.Join();
+    server_->Shutdown(absl::ZeroDuration());
+  }
+
+  void Start() {
+    client_ = std::make_unique<ActorClient>(
+        options_, &loader_, [this](const JobContext& job, const LeaseBlock& block) { return Execute(job, block); });
+    runner_ = StartThread("run", [this] { result_ = client_->Run(); });
+  }
+
+  absl::StatusOr<std::vector<PromptOutcome>> Execute(const JobContext& job, const LeaseBlock& block) {
+    ++executions_;
+    EXPECT_EQ(job.job_id, "job-1");
+    if (block.seed == 666) return absl::InternalError("the model caught fire");
+    if (block.seed == 999) {
+      started_.Notify();
+      release_.Wait();
+    }
+    std::vector<PromptOutcome> outcomes;
+    for (const LeasedPrompt& leased : block.prompts) {
+      ScoredGroup group;
+      group.ordinal = leased.prompt.ordinal;
+      group.attempt = leased.prompt.attempt;
+      group.lease_id = block.lease_id;
+      outcomes.push_back(PromptOutcome{group.ordinal, group.attempt, block.lease_id, group});
+    }
+    return outcomes;
+  }
+
+  v1::RankMessage Welcome(bool scored = false) const {
+    v1::RankMessage message;
+    v1::Welcome* welcome = message.mutable_welcome();
+    welcome->set_job_id("job-1");
+    welcome->set_epoch(4);
+    welcome->set_model_config_json("tiny");
+    welcome->set_catalog_version(trie_.version());
+    welcome->mutable_decode()->set_sampler(v1::SAMPLER_BEAM);
+    welcome->mutable_decode()->set_group_size(2);
+    welcome->mutable_decode()->set_temperature(1);
+    welcome->mutable_decode()->set_beam_space(v1::LOG_PROB_SPACE_FULL);
+    welcome->mutable_reward()->set_enabled(scored);
+    welcome->mutable_reward()->set_ranker("blend");
+    welcome->mutable_reward()->set_deadline_s(1);
+    return message;
+  }
+  v1::RankMessage Offer(uint64_t version) const {
+    v1::RankMessage message;
+    *message.mutable_policy_offer() = policies_.Offer("job-1", version);
+    return message;
+  }
+  v1::RankMessage Lease(uint64_t id, uint64_t seed = 1, int prompts = 2) const {
+    v1::RankMessage message;
+    v1::Lease* lease = message.mutable_lease();
+    lease->set_job_id("job-1");
+    lease->set_epoch(4);
+    lease->set_lease_id(id);
+    lease->set_kind(v1::LEASE_KIND_ROLLOUT);
+    lease->set_policy_version(1);
+    lease->set_deadline_s(60);
+    lease->set_seed(seed);
+    for (int i = 0; i < prompts; ++i) {
+      lease->add_prompts()->set_ordinal(10 * id + i);
+      lease->mutable_prompts(i)->set_attempt(1);
+    }
+    return message;
+  }
+
+  // Until the first credit.
+  std::shared_ptr<FakeStream> Attach() {
+    std::shared_ptr<FakeStream> stream = rank_.NextStream();
+    const v1::Hello hello = stream->Expect(v1::ActorMessage::kHello).hello();
+    EXPECT_EQ(hello.actor_id(), "a");
+    EXPECT_EQ(hello.protocol(), "1");
+    stream->Send(Welcome());
+    stream->Send(Offer(1));
+    EXPECT_EQ(stream->Expect(v1::ActorMessage::kReady).ready().policy_version(), 1u);
+    EXPECT_EQ(stream->Expect(v1::ActorMessage::kCredit).credit().leases(), 2u);
+    return stream;
+  }
+
+  absl::Status Finished() {
+    runner_.Join();
+    return result_;
+  }
+
+  Trie trie_;
+  FakeRank rank_;
+  FakePolicyService policies_{5};
+  FakeCoordinator coordinator_;
+  std::unique_ptr<RpcServer> server_;
+  RecordingLoader loader_;
+  Metrics metrics_;
+  ActorClientOptions options_;
+  std::unique_ptr<ActorClient> client_;
+  std::atomic<int> executions_{0};
+  Notification started_;
+  Notification release_;
+  absl::Status result_;
+  Thread runner_;
+};
+
+TEST_F(ActorClientTest, WorksOnLeasesOnceItsPolicyIsVerified) {
+  Start();
+  const auto stream = Attach();
+  EXPECT_THAT(loader_.notes(), ElementsAre("job tiny with 2 items", "weights 1 first weights"));
+  stream->Send(Lease(7));
+  for (uint64_t ordinal : {70u, 71u}) {
+    const v1::Result result = stream->Expect(v1::ActorMessage::kResult).result();
+    EXPECT_EQ(result.group().ordinal(), ordinal);
+    EXPECT_EQ(result.group().lease_id(), 7u);
+    EXPECT_EQ(result.job_id(), "job-1");
+    EXPECT_EQ(result.epoch(), 4u);
+  }
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kCredit).credit().leases(), 1u);
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_groups_sampled_total 2"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_leases_total{outcome=\"done\"} 1"));
+}
+
+TEST_F(ActorClientTest, DamagedWeightsAreNeverLoaded) {
+  policies_.DamageNext(1);
+  Start();
+  // The damaged chunk may be one of the catalog's; whichever it is, only whole things arrive.
+  Attach();
+  EXPECT_THAT(loader_.notes(), ElementsAre("job tiny with 2 items", "weights 1 first weights"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_weight_checksum_mismatch_total 1"));
+}
+
+TEST_F(ActorClientTest, NewWeightsComeWhileABlockIsSampled) {
+  Start();
+  const auto stream = Attach();
+  stream->Send(Lease(1, /*seed=*/999));
+  ASSERT_TRUE(started_.WaitFor(kGenerous));
+  stream->Send(Offer(2));
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kReady).ready().policy_version(), 2u);  // the block is still in work
+  EXPECT_EQ(stream->ExpectHeartbeat().open_groups(), 2u);
+  release_.Notify();
+  stream->Expect(v1::ActorMessage::kResult);
+}
+
+TEST_F(ActorClientTest, AFailedBlockIsGivenBackPromptByPrompt) {
+  Start();
+  const auto stream = Attach();
+  stream->Send(Lease(3, /*seed=*/666));
+  for (uint64_t ordinal : {30u, 31u}) {
+    const v1::Abandoned abandoned = stream->Expect(v1::ActorMessage::kResult).result().abandoned();
+    EXPECT_EQ(abandoned.ordinal(), ordinal);
+    EXPECT_THAT(abandoned.reason(), HasSubstr("caught fire"));
+    EXPECT_FALSE(abandoned.bad_data());
+  }
+  stream->Expect(v1::ActorMessage::kCredit);
+}
+
+TEST_F(ActorClientTest, ComesBackWhenTheRankGoesAwayAndKeepsItsPolicy) {
+  Start();
+  Attach()->End(absl::UnavailableError("the rank drains"));
+  const auto again = rank_.NextStream();
+  again->Expect(v1::ActorMessage::kHello);
+  again->Send(Welcome());
+  again->Send(Offer(1));
+  EXPECT_EQ(again->Expect(v1::ActorMessage::kReady).ready().policy_version(), 1u);
+  again->Expect(v1::ActorMessage::kCredit);
+  EXPECT_THAT(loader_.notes(), ElementsAre("job tiny with 2 items", "weights 1 first weights"));  // nothing twice
+}
+
+TEST_F(ActorClientTest, ARankThatIsBehindGetsTheVersionItAsksFor) {
+  Start();
+  const auto stream = Attach();
+  stream->Send(Offer(2));
+  stream->Expect(v1::ActorMessage::kReady);
+  stream->End(absl::AbortedError("a new epoch"));
+  Attach();
+  EXPECT_THAT(loader_.notes(),
+              ElementsAre("job tiny with 2 items", "weights 1 first weights", "weights 2 second weights",
+                          "job tiny with 2 items", "weights 1 first weights"));
+}
+
+TEST_F(ActorClientTest, JobsFollowEachOther) {
+  Start();
+  const auto stream = Attach();
+  v1::RankMessage ended;
+  ended.mutable_job_ended()->set_job_id("job-1");
+  stream->Send(ended);
+  stream->Send(Lease(5));  // void: its job is over
+  stream->Send(Welcome());
+  stream->Send(Offer(2));
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kReady).ready().policy_version(), 2u);
+  stream->Expect(v1::ActorMessage::kCredit);
+  EXPECT_EQ(executions_, 0);
+  EXPECT_EQ(policies_.catalog_fetches(), 1);  // the same catalog
+}
+
+TEST_F(ActorClientTest, DrainFinishesTheLeaseInHandAndGivesTheOthersBack) {
+  Start();
+  const auto stream = Attach();
+  stream->Send(Lease(1, /*seed=*/999));
+  ASSERT_TRUE(started_.WaitFor(kGenerous));
+  stream->Send(Lease(2));
+  stream->Send(Offer(2));
+  stream->Expect(v1::ActorMessage::kReady);  // messages are received in order, so the lease is there
+  client_->Drain("SIGTERM");
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kDraining).draining().reason(), "SIGTERM");
+  release_.Notify();
+  int finished = 0;
+  int returned = 0;
+  while (std::optional<v1::ActorMessage> message = stream->Next()) {
+    finished += message->result().has_group() ? 1 : 0;
+    returned += message->result().has_abandoned() ? 1 : 0;
+    EXPECT_FALSE(message->has_credit());
+  }
+  EXPECT_EQ(finished, 2);
+  EXPECT_EQ(returned, 2);
+  EXPECT_EQ(executions_, 1);
+  EXPECT_TRUE(Finished().ok()) << result_;
+}
+
+TEST_F(ActorClientTest, DrainDoesNotWaitForEverForALease) {
+  options_.drain_timeout = absl::ZeroDuration();
+  Start();
+  const auto stream = Attach();
+  stream->Send(Lease(1, /*seed=*/999));
+  ASSERT_TRUE(started_.WaitFor(kGenerous));
+  client_->Drain("SIGTERM");
+  stream->Expect(v1::ActorMessage::kDraining);
+  EXPECT_FALSE(stream->Next().has_value());  // the stream ends, which gives the lease back
+  EXPECT_FALSE(client_->WaitUnlessGivenUp(absl::ZeroDuration()));
+  release_.Notify();
+  EXPECT_TRUE(Finished().ok()) << result_;
+}
+
+TEST_F(ActorClientTest, DrainWithoutARankEndsAtOnce) {
+  options_.learner.clear();
+  options_.coordinator = server_->address();  // which knows no rank
+  options_.reconnect.initial_backoff = absl::Hours(1);
+  options_.reconnect.max_backoff = absl::Hours(1);
+  Start();
+  client_->Drain("SIGTERM");
+  EXPECT_TRUE(Finished().ok()) << result_;
+}
+
+TEST_F(ActorClientTest, TheCoordinatorSaysWhereToGoAndWhatFailedIsAvoided) {
+  std::string nobody;
+  {
+    auto gone = RpcServer::Start("127.0.0.1:0", {});
+    ASSERT_TRUE(gone.ok());
+    nobody = (*gone)->address();
+  }
+  coordinator_.Answer({nobody, server_->address()});
+  options_.learner.clear();
+  options_.coordinator = server_->address();
+  Start();
+  Attach();
+  EXPECT_THAT(coordinator_.avoided(), ElementsAre(nobody));
+}
+
+TEST_F(ActorClientTest, ARefusedProtocolIsFinal) {
+  Start();
+  const auto stream = rank_.NextStream();
+  stream->Expect(v1::ActorMessage::kHello);
+  stream->End(absl::FailedPreconditionError("this rank speaks protocol 2"));
+  const absl::Status status = Finished();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("protocol 2"));
+}
+
+TEST_F(ActorClientTest, AJobThatAsksForScoresNeedsARewardServer) {
+  Start();
+  const auto stream = rank_.NextStream();
+  stream->Expect(v1::ActorMessage::kHello);
+  stream->Send(Welcome(/*scored=*/true));
+  stream->Send(Offer(1));
+  stream->Send(Welcome());  // another job, which does not
+  stream->Send(Offer(2));
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kReady).ready().policy_version(), 2u);
+}
+
+}  // namespace
+}  // namespace sluice::actor
