@@ -1,5 +1,7 @@
 #include "learner/train/checkpoint.h"
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -69,6 +71,13 @@ absl::Status VerifyManifest(const std::string& folder) {
                                                       manifest.value("format", 0), ", this version reads ", kFormat,
                                                       "; resume with the version that wrote it"));
   }
+  // A manifest that forgot a file would leave it unverified.
+  for (const char* required : {"model/config.json", "model/model.safetensors", "optimizer.safetensors", "state.json"}) {
+    if (!manifest["files"].contains(required)) {
+      return absl::DataLossError(
+          absl::StrCat("'", JoinPath(folder, kManifest), "' does not list '", required, "'", remedy));
+    }
+  }
   for (const auto& [file, entry] : manifest["files"].items()) {
     const std::string path = JoinPath(folder, file);
     absl::StatusOr<std::string> digest = FileSha256(path);
@@ -110,6 +119,18 @@ std::string StateJson(const CheckpointState& state) {
   return document.dump(2) + "\n";
 }
 
+// Renames `aside` to `path`. If `path` exists (the last step of a job is written twice, or a run that resumed from an
+// older checkpoint repeats a step), the two change names in one operation, so that a kill cannot leave neither.
+absl::Status MoveIntoPlace(const std::string& aside, const std::string& path) {
+  if (!PathExists(path)) return RenamePath(aside, path);
+  if (renameat2(AT_FDCWD, aside.c_str(), AT_FDCWD, path.c_str(), RENAME_EXCHANGE) == 0) {
+    return SyncDirectory(std::filesystem::path(path).parent_path().string());
+  }
+  // A file system that cannot exchange.
+  SLUICE_RETURN_IF_ERROR(RemoveAll(path));
+  return RenamePath(aside, path);
+}
+
 }  // namespace
 
 std::string CheckpointName(uint64_t step) { return absl::StrFormat("step-%08d", step); }
@@ -131,10 +152,8 @@ absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const Che
   SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(aside, "state.json"), StateJson(state)));
   SLUICE_RETURN_IF_ERROR(WriteManifest(aside, state.step));
   SLUICE_RETURN_IF_ERROR(SyncDirectory(aside));
-  // Only a run that repeats a step (resumed from an older checkpoint) finds one of this name.
-  SLUICE_RETURN_IF_ERROR(RemoveAll(path));
-  SLUICE_RETURN_IF_ERROR(RenamePath(aside, path));
-  std::move(remove).Cancel();
+  // What `aside` holds after this is the one that was replaced, if any; the cleanup removes it.
+  SLUICE_RETURN_IF_ERROR(MoveIntoPlace(aside, path));
   return path;
 }
 
