@@ -143,9 +143,13 @@ absl::Status ActorClient::Run() {
       break;
     }
     const absl::Duration delay = BackoffDelay(options_.reconnect, ++failures, random_.Uniform());
-    LogWarning("not attached to a learner rank",
-               {{"error", status.ok() ? "the rank ended the stream" : status.message()},
-                {"retry_in_s", absl::ToDoubleSeconds(delay)}});
+    // At tries 1, 2, 4, 8, ...: an actor may wait for a long time.
+    if ((failures & (failures - 1)) == 0) {
+      LogWarning("not attached to a learner rank",
+                 {{"error", status.ok() ? "the rank ended the stream" : status.message()},
+                  {"tries", failures},
+                  {"retry_in_s", absl::ToDoubleSeconds(delay)}});
+    }
     stopping_.WaitFor(delay);
   }
   if (!final_status.ok()) give_up_.Notify();

@@ -1,0 +1,180 @@
+// sluice-actor: samples groups for a learner rank and has them scored. Wiring only.
+#include <ATen/Parallel.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <ctime>
+#include <memory>
+#include <random>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "actor/rollout/rollout_worker.h"
+#include "actor/rpc/actor_client.h"
+#include "actor/rpc/grpc_reward_client.h"
+#include "actor/sampling/policy_decoder.h"
+#include "common/log/log.h"
+#include "common/metrics/metrics.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/server.h"
+#include "common/status/exit_code.h"
+#include "common/status/status.h"
+#include "common/sync/thread.h"
+
+namespace sluice::actor {
+namespace {
+
+constexpr char kVersion[] = "0.1.0";
+
+struct Flags {
+  std::string coordinator;
+  std::string learner;
+  std::string reward;
+  std::string actor_id;
+  std::string address = "127.0.0.1:0";
+  std::string metrics_address;
+  std::string log_format = "text";
+  int threads = 1;
+  double drain_timeout_s = 25;
+};
+
+// host-pid-random: unique among living actors, also where every container has the same process id.
+std::string DefaultActorId() {
+  char host[256] = {};
+  gethostname(host, sizeof(host) - 1);
+  return absl::StrCat(host, "-", getpid(), "-", absl::Hex(std::random_device()(), absl::kZeroPad8));
+}
+
+absl::Status Validate(const Flags& flags) {
+  if (flags.coordinator.empty() == flags.learner.empty()) {
+    return absl::InvalidArgumentError("want one of --coordinator HOST:PORT and --learner HOST:PORT");
+  }
+  if (!flags.coordinator.empty()) SLUICE_RETURN_IF_ERROR(CheckAddress("--coordinator", flags.coordinator));
+  if (!flags.learner.empty()) SLUICE_RETURN_IF_ERROR(CheckAddress("--learner", flags.learner));
+  if (!flags.reward.empty()) SLUICE_RETURN_IF_ERROR(CheckAddress("--reward", flags.reward));
+  return absl::OkStatus();
+}
+
+// Joins the client to the policy that samples.
+class DecoderLoader : public PolicyLoader {
+ public:
+  explicit DecoderLoader(PolicyDecoder* decoder) : decoder_(decoder) {}
+  absl::Status SetJob(const std::string& model_config_json, std::shared_ptr<const Trie> trie) override {
+    return decoder_->SetJob(model_config_json, std::move(trie));
+  }
+  absl::Status LoadWeights(uint64_t version, absl::string_view payload) override {
+    return decoder_->LoadWeights(version, payload);
+  }
+  void EndJob() override { decoder_->EndJob(); }
+
+ private:
+  PolicyDecoder* const decoder_;
+};
+
+// Until SIGTERM or SIGINT, which the caller has blocked, or a final error.
+absl::Status Work(const Flags& flags, const sigset_t& stop_signals) {
+  SLUICE_RETURN_IF_ERROR(Validate(flags));
+  Metrics metrics;
+  if (!flags.metrics_address.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(const int port, metrics.Serve(flags.metrics_address));
+    LogInfo("metrics served", {{"address", flags.metrics_address}, {"port", port}});
+  }
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server, RpcServer::Start(flags.address, {}));
+  server->SetServing(false);
+
+  const NowFunction now = MonotonicClock();
+  PolicyDecoder decoder;
+  DecoderLoader loader(&decoder);
+  std::unique_ptr<GrpcRewardClient> rewards;
+  if (!flags.reward.empty()) rewards = std::make_unique<GrpcRewardClient>(flags.reward, now);
+
+  ActorClientOptions options;
+  options.actor_id = flags.actor_id.empty() ? DefaultActorId() : flags.actor_id;
+  options.software_version = kVersion;
+  options.coordinator = flags.coordinator;
+  options.learner = flags.learner;
+  options.has_rewards = rewards != nullptr;
+  options.drain_timeout = absl::Seconds(flags.drain_timeout_s);
+  options.now = now;
+  options.metrics = &metrics;
+  options.on_attached = [&server](bool attached) { server->SetServing(attached); };
+
+  ActorClient* waiter = nullptr;  // set before any block is executed
+  RolloutWorker::Options worker_options;
+  worker_options.now = now;
+  worker_options.wait = [&waiter](absl::Duration delay) { return waiter->WaitUnlessGivenUp(delay); };
+  RolloutWorker worker(&decoder, rewards.get(), worker_options);
+  ActorClient client(options, &loader,
+                     [&worker](const JobContext& job, const LeaseBlock& block) { return worker.Execute(job, block); });
+  waiter = &client;
+  LogInfo("starting", {{"actor", options.actor_id}, {"address", server->address()}, {"threads", flags.threads}});
+
+  absl::Status result;
+  Notification done;
+  Thread runner = StartThread("actor-read", [&] {
+    result = client.Run();
+    done.Notify();
+  });
+  const timespec nap = {0, 200'000'000};
+  while (!done.HasBeenNotified()) {
+    const int signal = sigtimedwait(&stop_signals, nullptr, &nap);
+    if (signal > 0) client.Drain(signal == SIGTERM ? "SIGTERM" : "SIGINT");
+  }
+  runner.Join();
+  server->Shutdown(absl::ZeroDuration());
+  LogInfo("stopped");
+  return result;
+}
+
+}  // namespace
+}  // namespace sluice::actor
+
+int main(int argc, char** argv) {
+  sluice::actor::Flags flags;
+  CLI::App app(
+      "An actor of Sluice: samples groups for a learner rank under the latest published policy, and has them scored.");
+  app.add_option("--coordinator", flags.coordinator, "host:port of the coordinator, which says which rank to work for");
+  app.add_option("--learner", flags.learner, "host:port of one learner rank, instead of --coordinator");
+  app.add_option("--reward", flags.reward, "host:port of the reward server; without it only jobs without scores");
+  app.add_option("--actor-id", flags.actor_id, "Name, unique among living actors; default: host, process and chance");
+  app.add_option("--threads", flags.threads, "Threads that compute; in synchronous jobs all actors need the same")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--address", flags.address, "host:port of health checks and reflection; port 0 picks one")
+      ->capture_default_str();
+  app.add_option("--metrics-address", flags.metrics_address, "host:port of /metrics; default: none");
+  app.add_option("--drain-timeout", flags.drain_timeout_s,
+                 "Seconds after SIGTERM in which the lease in hand is finished; then it is given back")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 86400.0));
+  app.add_option("--log-format", flags.log_format, "text or json")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"text", "json"}));
+  app.set_version_flag("--version", sluice::actor::kVersion);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? 0 : static_cast<int>(sluice::ExitCode::kUsage);
+  }
+  sluice::InitLogging("actor", flags.log_format == "json" ? sluice::LogFormat::kJson : sluice::LogFormat::kText,
+                      sluice::LogLevel::kInfo);
+
+  // Blocked before any thread starts, so that all inherit it and the main thread alone takes them.
+  sigset_t stop_signals;
+  sigemptyset(&stop_signals);
+  sigaddset(&stop_signals, SIGTERM);
+  sigaddset(&stop_signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &stop_signals, nullptr);
+  at::set_num_threads(flags.threads);
+
+  const absl::Status status = sluice::actor::Work(flags, stop_signals);
+  if (!status.ok()) {
+    const absl::string_view message = status.message();
+    std::fprintf(stderr, "sluice-actor: %.*s\n", static_cast<int>(message.size()), message.data());
+  }
+  return static_cast<int>(sluice::ExitCodeFor(status));
+}
