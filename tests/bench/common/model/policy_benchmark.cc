@@ -83,6 +83,37 @@ void BM_PolicySharedPrefixStep(benchmark::State& state) {
 }
 BENCHMARK(BM_PolicySharedPrefixStep)->ArgName("G")->Arg(16)->Arg(64)->Unit(benchmark::kMillisecond);
 
+// Forward and backward of one sft step: every next item of each user is a branch on its prefix, so trunks of 21
+// positions carry 20 branches of 4 tokens. Items a second are rows (trunk and branch rows).
+void BM_PolicyNextItemStep(benchmark::State& state) {
+  torch::set_num_threads(1);
+  const std::shared_ptr<const Trie> trie = MakeTrie();
+  const std::unique_ptr<Policy> policy = MakePolicy(trie);
+  const int prompts = static_cast<int>(state.range(0));
+  TreeBatch batch;
+  batch.prompts = MakePrompts(*policy, prompts);
+  Random random(3);
+  std::vector<int64_t> targets;
+  for (int b = 0; b < prompts; ++b) {
+    for (int anchor = 1; anchor <= kHistory; ++anchor) {
+      const absl::Span<const int32_t> leaf = trie->TokensOfLeaf(static_cast<int32_t>(random.Below(trie->num_leaves())));
+      batch.branches.push_back({b, anchor, {leaf.begin(), leaf.end()}});
+      targets.insert(targets.end(), leaf.begin(), leaf.end());
+    }
+  }
+  const at::Tensor labels = torch::tensor(targets);
+  int64_t rows = 0;
+  for (auto _ : state) {
+    const TreeOutput output = policy->ForwardTree(batch).value();
+    policy->gradients().zero_();
+    const at::Tensor hidden = output.hidden.index_select(0, torch::tensor(output.prediction_rows));
+    torch::nn::functional::cross_entropy(policy->Logits(hidden), labels).backward();
+    rows += output.hidden.size(0);
+  }
+  state.SetItemsProcessed(rows);
+}
+BENCHMARK(BM_PolicyNextItemStep)->ArgName("B")->Arg(16)->Arg(64)->Unit(benchmark::kMillisecond);
+
 void BM_PolicyPrefill(benchmark::State& state) {
   torch::set_num_threads(1);
   const c10::InferenceMode inference;
