@@ -64,7 +64,7 @@ absl::Status Coordinator::Restore() {
     member.address = stored.address;
     member.host = stored.host;
     member.last_heard = now_();
-    member.lease_until = now_() + options_.lease;
+    member.lease_until = now_() + 2 * options_.lease;  // they must find the way back first
     member.phase = "not heard of since the coordinator started";
     members_.push_back(member);
     group_.push_back(stored.id);

@@ -4,7 +4,7 @@
 // A member lives as long as its heartbeats renew its lease. The group keeps its epoch as long as every rank of it
 // lives; otherwise the next one forms from who is there, under the next epoch, and takes the running job up from its
 // checkpoint. The coordinator's own restart is no reason for a new epoch: the latest group is in the job store, and
-// its members get one lease's time to be heard again while a job runs.
+// its members get twice a lease's time to be heard again while a job runs.
 //
 // Thread-safe. One lock, held over job store writes on purpose: no answer may tell of an epoch, an assignment or an
 // outcome that is not on the disk yet.
@@ -43,11 +43,10 @@ struct CoordinatorOptions {
 
 struct Heartbeat {
   std::string member_id;
-  uint64_t epoch = 0;
   std::string phase;
   uint32_t actors = 0;
   uint64_t step = 0;
-  JobBalance balance;
+  LedgerBalance balance;
 };
 
 // What a member is told.

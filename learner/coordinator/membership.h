@@ -20,7 +20,7 @@ struct Member {
   std::string phase;
   uint32_t actors = 0;
   uint64_t step = 0;
-  JobBalance balance;                // of this rank's share
+  LedgerBalance balance;             // of this rank's share
   std::vector<absl::Time> attached;  // actors sent here that its heartbeats may not count yet
 };
 

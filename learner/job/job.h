@@ -11,6 +11,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "learner/ledger/group_source.h"
 
 namespace sluice::learner {
 
@@ -49,17 +50,6 @@ struct JobTransition {
 // be retried.
 JobTransition Decide(JobState state, bool cancel_requested, JobInput input);
 
-// Counts of a job's ordinals (design.md 4.8).
-struct JobBalance {
-  uint64_t issued = 0;
-  uint64_t trained = 0;
-  uint64_t dropped = 0;
-  uint64_t failed = 0;
-  uint64_t cancelled = 0;
-  uint64_t open = 0;
-  uint64_t frontier = 0;
-};
-
 struct JobRecord {
   std::string id;
   std::string request_id;
@@ -83,7 +73,7 @@ struct JobRecord {
   uint64_t ordinals = 0;        // every ordinal below is issued
   uint64_t epoch = 0;           // the latest that it was assigned in
   int lost_groups = 0;          // assignments since the last step forward
-  JobBalance balance;
+  LedgerBalance balance;
 };
 
 struct StateChanged {

@@ -62,14 +62,14 @@ absl::StatusOr<JobState> ReadState(const std::string& text) {
 int64_t Micros(absl::Time time) { return time == absl::InfinitePast() ? 0 : absl::ToUnixMicros(time); }
 absl::Time FromMicros(int64_t micros) { return micros == 0 ? absl::InfinitePast() : absl::FromUnixMicros(micros); }
 
-std::string BalanceText(const JobBalance& balance) {
+std::string BalanceText(const LedgerBalance& balance) {
   return nlohmann::json::array({balance.issued, balance.trained, balance.dropped, balance.failed, balance.cancelled,
                                 balance.open, balance.frontier})
       .dump();
 }
 
-JobBalance ReadBalance(const std::string& text) {
-  JobBalance balance;
+LedgerBalance ReadBalance(const std::string& text) {
+  LedgerBalance balance;
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
   if (!json.is_array() || json.size() != 7) return balance;  // "" until a rank reports one
   uint64_t* const fields[] = {&balance.issued,    &balance.trained, &balance.dropped, &balance.failed,

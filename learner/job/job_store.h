@@ -52,7 +52,7 @@ struct JobReport {
   std::string last_checkpoint;  // empty: unchanged
   uint64_t policy_version = 0;  // 0: unchanged
   bool has_balance = false;
-  JobBalance balance;
+  LedgerBalance balance;
 };
 
 struct StoredMember {

@@ -194,7 +194,7 @@ TEST_F(CoordinatorTest, ARunningJobGoesOnWithOtherRanksAfterARestartOfEverything
   Restart();
   Join("c"), Join("d");
   EXPECT_EQ(View("c").epoch, 0u);  // the old ranks may still come back
-  Pass(absl::Seconds(6), {"c", "d"});
+  Pass(absl::Seconds(11), {"c", "d"});
   EXPECT_EQ(View("c").epoch, 2u);
   EXPECT_EQ(View("c").job->id, job);
   EXPECT_EQ(store_->Get(job)->epoch, 2u);

@@ -1,0 +1,96 @@
+#include "learner/rpc/coordinator_server.h"
+
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "common/file/file.h"
+#include "common/log/log.h"
+#include "common/status/status.h"
+#include "common/time/clock.h"
+
+namespace sluice::learner {
+namespace {
+
+// Folder part of a path, "" if there is none.
+std::string FolderOf(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos || slash == 0 ? "" : path.substr(0, slash);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(const CoordinatorServerOptions& options) {
+  SLUICE_RETURN_IF_ERROR(options.coordinator.Validate());
+  std::unique_ptr<CoordinatorServer> server(new CoordinatorServer);
+  const std::string folder = FolderOf(options.store_path);
+  if (!folder.empty()) SLUICE_RETURN_IF_ERROR(MakeDirectories(folder));
+  SLUICE_ASSIGN_OR_RETURN(server->store_, JobStore::Open(options.store_path, options.store));
+  SLUICE_ASSIGN_OR_RETURN(server->coordinator_, Coordinator::Create(options.coordinator, server->store_.get(),
+                                                                    MonotonicClock(), WallClock()));
+  server->jobs_ = std::make_unique<JobService>(server->coordinator_.get());
+  server->members_ = std::make_unique<MemberService>(server->coordinator_.get());
+  SLUICE_ASSIGN_OR_RETURN(server->server_,
+                          RpcServer::Start(options.address, {server->jobs_.get(), server->members_.get()}));
+  server->AddMetrics();
+  if (!options.metrics_address.empty()) {
+    SLUICE_RETURN_IF_ERROR(server->metrics_.Serve(options.metrics_address).status());
+  }
+  CoordinatorServer* const raw = server.get();
+  const absl::Duration tick = options.coordinator.heartbeat_interval / 2;
+  server->ticker_ = StartThread("coordinator", [raw, tick] {
+    while (!raw->stop_.WaitFor(tick)) raw->coordinator_->Tick();
+  });
+  LogInfo("coordinator ready", {{"address", server->address()},
+                                {"ranks", options.coordinator.ranks},
+                                {"store", options.store_path},
+                                {"runs", options.store.runs_folder}});
+  return server;
+}
+
+CoordinatorServer::~CoordinatorServer() {
+  if (!stop_.HasBeenNotified()) stop_.Notify();
+  ticker_.Join();
+  // Whoever waits is woken before the server waits for them.
+  if (jobs_ != nullptr) jobs_->Stop();
+  if (coordinator_ != nullptr) coordinator_->kv()->Close();
+  if (server_ != nullptr) server_->Shutdown(absl::Seconds(1));
+}
+
+void CoordinatorServer::AddMetrics() {
+  Gauge* epoch = metrics_.AddGauge("sluice_coordinator_epoch", "Epoch of the learner group; 0: there is none.");
+  Gauge* members = metrics_.AddGauge("sluice_coordinator_members", "Ranks that keep their lease, standbys included.");
+  Gauge* draining = metrics_.AddGauge("sluice_coordinator_draining", "1 while no job is assigned any more.");
+  std::map<JobState, Gauge*> jobs;
+  for (const JobState state : {JobState::kQueued, JobState::kRunning}) {
+    jobs[state] = metrics_.AddGauge("sluice_coordinator_jobs", "Jobs that have not ended, by state.",
+                                    {{"state", std::string(JobStateName(state))}});
+  }
+  metrics_.OnScrape([this, epoch, members, draining, jobs] {
+    const CoordinatorSnapshot snapshot = coordinator_->Snapshot();
+    epoch->Set(static_cast<double>(snapshot.epoch));
+    members->Set(static_cast<double>(snapshot.members.size()));
+    draining->Set(snapshot.drain ? 1 : 0);
+    const absl::StatusOr<std::vector<JobRecord>> unfinished = store_->Unfinished();
+    if (!unfinished.ok()) return;
+    std::map<JobState, int> counts;
+    for (const JobRecord& job : *unfinished) ++counts[job.state];
+    for (const auto& [state, gauge] : jobs) gauge->Set(counts[state]);
+  });
+}
+
+absl::Status CoordinatorServer::Drain(absl::Duration timeout) {
+  coordinator_->Drain();
+  const absl::Time until = absl::Now() + timeout;
+  while (!coordinator_->Drained()) {
+    if (absl::Now() >= until) {
+      return absl::DeadlineExceededError(
+          "the running job has not stopped in time; it is taken up again at the next start");
+    }
+    stop_.WaitFor(absl::Milliseconds(50));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace sluice::learner

@@ -1,0 +1,56 @@
+// The coordinator as a process runs it: job store, coordinator, its two services, the clock that ends leases, metrics.
+#ifndef SLUICE_LEARNER_RPC_COORDINATOR_SERVER_H_
+#define SLUICE_LEARNER_RPC_COORDINATOR_SERVER_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/metrics/metrics.h"
+#include "common/rpc/server.h"
+#include "common/sync/notification.h"
+#include "common/sync/thread.h"
+#include "learner/coordinator/coordinator.h"
+#include "learner/job/job_store.h"
+#include "learner/rpc/job_service.h"
+#include "learner/rpc/member_service.h"
+
+namespace sluice::learner {
+
+struct CoordinatorServerOptions {
+  std::string address = "127.0.0.1:7070";  // port 0 picks one
+  std::string metrics_address;             // empty: none
+  std::string store_path = "jobs.db";
+  JobStoreOptions store;
+  CoordinatorOptions coordinator;
+};
+
+class CoordinatorServer {
+ public:
+  static absl::StatusOr<std::unique_ptr<CoordinatorServer>> Start(const CoordinatorServerOptions& options);
+  // Stops at once: streams end with Unavailable, ranks go on and find the next coordinator.
+  ~CoordinatorServer();
+
+  const std::string& address() const { return server_->address(); }
+  Coordinator* coordinator() { return coordinator_.get(); }
+  // Asks the group to stop after a checkpoint and waits for it. DeadlineExceeded if it does not in time.
+  absl::Status Drain(absl::Duration timeout);
+
+ private:
+  CoordinatorServer() = default;
+  void AddMetrics();
+
+  std::unique_ptr<JobStore> store_;
+  std::unique_ptr<Coordinator> coordinator_;
+  std::unique_ptr<JobService> jobs_;
+  std::unique_ptr<MemberService> members_;
+  std::unique_ptr<RpcServer> server_;
+  Notification stop_;
+  Thread ticker_;
+  Metrics metrics_;  // last: its page reads the others, so it closes first
+};
+
+}  // namespace sluice::learner
+
+#endif  // SLUICE_LEARNER_RPC_COORDINATOR_SERVER_H_

@@ -1,0 +1,69 @@
+// The job API over gRPC: submit, list, describe, cancel from the coordinator, watch from the job store.
+//
+// Watch streams are fed by one thread of this service: it reads the store, and a stream takes a few dozen events at
+// a time, so a slow reader costs neither memory nor anybody else's time. A reader that takes nothing for a while is
+// sent away and resumes with its last sequence.
+#ifndef SLUICE_LEARNER_RPC_JOB_SERVICE_H_
+#define SLUICE_LEARNER_RPC_JOB_SERVICE_H_
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/sync/mutex.h"
+#include "common/sync/thread.h"
+#include "learner/coordinator/coordinator.h"
+#include "sluice/v1/job.grpc.pb.h"
+
+namespace sluice::learner {
+
+struct JobServiceOptions {
+  int max_watchers = 256;
+  // A stream that accepts no event for this long ends with Unavailable.
+  absl::Duration watcher_patience = absl::Minutes(1);
+};
+
+// Thread-safe. The coordinator outlives it; it must be stopped before its server shuts down.
+class JobService final : public v1::JobService::WithCallbackMethod_Watch<v1::JobService::Service> {
+ public:
+  explicit JobService(Coordinator* coordinator, JobServiceOptions options = {});
+  ~JobService() override;
+
+  grpc::Status Submit(grpc::ServerContext* context, const v1::SubmitRequest* request,
+                      v1::SubmitResponse* response) override;
+  grpc::Status List(grpc::ServerContext* context, const v1::ListRequest* request, v1::ListResponse* response) override;
+  grpc::Status Describe(grpc::ServerContext* context, const v1::DescribeRequest* request,
+                        v1::DescribeResponse* response) override;
+  grpc::Status Cancel(grpc::ServerContext* context, const v1::CancelRequest* request,
+                      v1::CancelResponse* response) override;
+  grpc::ServerWriteReactor<v1::JobEvent>* Watch(grpc::CallbackServerContext* context,
+                                                const v1::WatchRequest* request) override;
+
+  // Feeds the watchers of this job soon. From any thread.
+  void Wake(const std::string& job_id);
+  // Ends every stream with Unavailable (resume elsewhere, or later) and the feeding thread. Idempotent.
+  void Stop();
+
+ private:
+  class Watcher;
+
+  void FeedLoop();
+  // Sends what there is for one watcher, up to its queue's bound.
+  void Feed(Watcher* watcher);
+  void Forget(const Watcher* watcher);
+
+  Coordinator* const coordinator_;
+  const JobServiceOptions options_;
+  Mutex mutex_;
+  CondVar changed_;
+  std::map<const Watcher*, std::shared_ptr<Watcher>> watchers_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> dirty_ ABSL_GUARDED_BY(mutex_);  // jobs with something new, or with a stream that has room
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  Thread feeder_;
+};
+
+}  // namespace sluice::learner
+
+#endif  // SLUICE_LEARNER_RPC_JOB_SERVICE_H_
