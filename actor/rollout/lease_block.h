@@ -19,8 +19,6 @@ struct DecodeSettings {
   int group_size = 16;                            // G
   double temperature = 1;                         // of sampling; beams ignore it
   bool exclude_history = true;                    // leaves of history items are never produced
-  bool target_in_group = true;                    // the target takes the place of the last
-                                                  // completion if the sampler missed it
   LogProbSpace beam_space = LogProbSpace::kFull;  // what beams are ordered by
 };
 

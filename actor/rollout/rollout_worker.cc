@@ -41,19 +41,6 @@ std::vector<int32_t> ItemsOf(const Trie& trie, int32_t leaf) {
   return {items.begin(), items.end()};
 }
 
-// Puts the target into a group that the sampler left it out of, in place of the
-// last completion if the group is full.
-void EnsureTarget(const Completion& target, int group_size, std::vector<Completion>* completions) {
-  for (const Completion& completion : *completions) {
-    if (completion.leaf == target.leaf) return;
-  }
-  if (static_cast<int>(completions->size()) < group_size) {
-    completions->push_back(target);
-  } else {
-    completions->back() = target;
-  }
-}
-
 absl::Status CheckPolicy(const JobContext& job, const LeaseBlock& block, const Decoder::Snapshot* policy,
                          const RewardClient* rewards) {
   if (block.prompts.empty()) return absl::InvalidArgumentError("the lease has no prompts");
@@ -125,7 +112,6 @@ absl::StatusOr<std::vector<PromptOutcome>> RolloutWorker::Rollout(const JobConte
   SLUICE_CHECK(sampled.size() == size, "the decoder answers every prompt");
   const double sample_seconds = absl::ToDoubleSeconds(options_.now() - started) / static_cast<double>(size);
 
-  // Negatives come from what was generated, so before targets take any place.
   std::vector<std::vector<int32_t>> generated(size);
   for (size_t b = 0; b < size; ++b) generated[b] = LeavesOf(sampled[b].completions);
 
@@ -140,9 +126,6 @@ absl::StatusOr<std::vector<PromptOutcome>> RolloutWorker::Rollout(const JobConte
     }
     const Completion& target = sampled[b].target;
     const bool has_target = !target.tokens.empty();
-    if (job.decode.target_in_group && has_target) {
-      EnsureTarget(target, job.decode.group_size, &sampled[b].completions);
-    }
     ScoredGroup group;
     group.ordinal = prompt.ordinal;
     group.attempt = prompt.attempt;

@@ -1,4 +1,4 @@
-// Executes one lease block: decode, add the target, draw negatives, ask for
+// Executes one lease block: decode, draw negatives, ask for
 // scores, check the answers.
 //
 // A failed score is a status in the group, never a number and never the end of

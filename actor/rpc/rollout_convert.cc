@@ -52,7 +52,6 @@ absl::StatusOr<JobContext> FromProto(const v1::Welcome& proto) {
   SLUICE_RETURN_IF_ERROR(CheckPositive("temperature", proto.decode().temperature()));
   job.decode.temperature = proto.decode().temperature();
   job.decode.exclude_history = proto.decode().exclude_history();
-  job.decode.target_in_group = proto.decode().target_in_group();
   SLUICE_ASSIGN_OR_RETURN(job.decode.beam_space, sluice::FromProto(proto.decode().beam_space()));
   job.reward.enabled = proto.reward().enabled();
   job.reward.ranker = proto.reward().ranker();

@@ -12,9 +12,7 @@ namespace {
 
 // ceil(fraction * size) as people compute it: .07 * 100 is 7, although the
 // product in doubles is a little more.
-int CeilOfShare(double fraction, int size) {
-  return static_cast<int>(std::ceil(fraction * size - 1e-9));
-}
+int CeilOfShare(double fraction, int size) { return static_cast<int>(std::ceil(fraction * size - 1e-9)); }
 
 // Where a score stands in the pool: how many are above it, how many others
 // equal it.
@@ -33,8 +31,7 @@ Standing StandingOf(double score, const std::vector<double>& pool) {
 }
 
 double RankOf(const Standing& standing, GateTies ties, bool behind_equals) {
-  if (ties == GateTies::kAverage)
-    return 1 + standing.above + standing.equal / 2.0;
+  if (ties == GateTies::kAverage) return 1 + standing.above + standing.equal / 2.0;
   return 1 + standing.above + (behind_equals ? standing.equal : 0);
 }
 
@@ -67,23 +64,16 @@ absl::string_view GateReasonName(GateReason reason) {
 }
 
 bool IsOperational(GateReason reason) {
-  return reason == GateReason::kStale ||
-         reason == GateReason::kRewardUnavailable ||
-         reason == GateReason::kUnsampled ||
+  return reason == GateReason::kStale || reason == GateReason::kRewardUnavailable || reason == GateReason::kUnsampled ||
          reason == GateReason::kCatalogChanged;
 }
 
 GateVerdict Decide(const GateInput& input, const GateOptions& options) {
   const size_t group_size = input.completion_leaves.size();
-  SLUICE_CHECK(input.completion_scores.size() == group_size,
-               "one score a completion");
-  SLUICE_CHECK(input.negative_scores.size() == input.negative_leaves.size(),
-               "one score a negative");
-  const bool teacher_forced =
-      options.difficulty == DifficultyMode::kTeacherForced;
-  SLUICE_CHECK(
-      !teacher_forced || input.completion_log_probs.size() == group_size,
-      "one log-probability a completion");
+  SLUICE_CHECK(input.completion_scores.size() == group_size, "one score a completion");
+  SLUICE_CHECK(input.negative_scores.size() == input.negative_leaves.size(), "one score a negative");
+  const bool teacher_forced = options.difficulty == DifficultyMode::kTeacherForced;
+  SLUICE_CHECK(!teacher_forced || input.completion_log_probs.size() == group_size, "one log-probability a completion");
 
   GateVerdict verdict;
   GateDiagnostics& found = verdict.diagnostics;
@@ -99,26 +89,21 @@ GateVerdict Decide(const GateInput& input, const GateOptions& options) {
     const int32_t leaf = input.completion_leaves[i];
     if (!listed.insert(leaf).second) continue;
     if (leaf == input.target_leaf) {
-      if (!teacher_forced)
-        found.rank_policy = static_cast<double>(listed.size());
+      if (!teacher_forced) found.rank_policy = static_cast<double>(listed.size());
       continue;
     }
     seen.insert(leaf);
     pool.push_back(input.completion_scores[i]);
-    if (teacher_forced && input.completion_log_probs[i] > input.target_log_prob)
-      ++found.rank_policy;
+    if (teacher_forced && input.completion_log_probs[i] > input.target_log_prob) ++found.rank_policy;
   }
   std::vector<double> negatives;
   for (size_t i = 0; i < input.negative_leaves.size(); ++i) {
-    if (seen.insert(input.negative_leaves[i]).second)
-      negatives.push_back(input.negative_scores[i]);
+    if (seen.insert(input.negative_leaves[i]).second) negatives.push_back(input.negative_scores[i]);
   }
   pool.insert(pool.end(), negatives.begin(), negatives.end());
   found.negatives = static_cast<int>(negatives.size());
   found.pool_size = static_cast<int>(pool.size());
-  found.zone_size = CeilOfShare(options.rho, options.zone == GateZone::kGroup
-                                                 ? found.group_size
-                                                 : found.pool_size);
+  found.zone_size = CeilOfShare(options.rho, options.zone == GateZone::kGroup ? found.group_size : found.pool_size);
 
   found.difficult = found.rank_policy > found.head_size;
   found.rank_ranker = RankOf(StandingOf(input.target_score, pool), options.ties,
@@ -126,18 +111,15 @@ GateVerdict Decide(const GateInput& input, const GateOptions& options) {
   found.in_head = found.rank_ranker <= found.head_size;
   found.suppressed = true;
   for (const double score : negatives) {
-    const double rank =
-        RankOf(StandingOf(score, pool), options.ties, /*behind_equals=*/false);
+    const double rank = RankOf(StandingOf(score, pool), options.ties, /*behind_equals=*/false);
     if (rank <= found.pool_size - found.zone_size) found.suppressed = false;
   }
 
   if (options.use_difficulty && !found.difficult) {
     verdict.reason = GateReason::kDifficulty;
-  } else if (options.use_suppression &&
-             (found.negatives == 0 || found.negatives < options.negatives)) {
+  } else if (options.use_suppression && (found.negatives == 0 || found.negatives < options.negatives)) {
     verdict.reason = GateReason::kNegatives;
-  } else if ((options.use_head && !found.in_head) ||
-             (options.use_suppression && !found.suppressed)) {
+  } else if ((options.use_head && !found.in_head) || (options.use_suppression && !found.suppressed)) {
     verdict.reason = GateReason::kDiscriminability;
   } else {
     verdict.open = true;
@@ -148,30 +130,23 @@ GateVerdict Decide(const GateInput& input, const GateOptions& options) {
 
 absl::Status ValidateGate(const GateOptions& options, int group_size) {
   if (!(options.tau >= 0 && options.tau <= 1)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "rl.gate.tau: want a fraction in [0, 1], got ", options.tau));
+    return absl::InvalidArgumentError(absl::StrCat("rl.gate.tau: want a fraction in [0, 1], got ", options.tau));
   }
   if (!(options.rho >= 0 && options.rho <= 1)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "rl.gate.rho: want a fraction in [0, 1], got ", options.rho));
+    return absl::InvalidArgumentError(absl::StrCat("rl.gate.rho: want a fraction in [0, 1], got ", options.rho));
   }
   if (!options.use_suppression) return absl::OkStatus();
   if (options.negatives < 1) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "rl.gate.negatives: the suppression test needs at least 1, got ",
-        options.negatives, ". Or set rl.gate.use_suppression to false."));
+    return absl::InvalidArgumentError(absl::StrCat("rl.gate.negatives: the suppression test needs at least 1, got ",
+                                                   options.negatives, ". Or set rl.gate.use_suppression to false."));
   }
-  const int zone =
-      options.zone == GateZone::kGroup
-          ? CeilOfShare(options.rho, group_size)
-          : CeilOfShare(options.rho, group_size + 1 + options.negatives);
+  const int zone = options.zone == GateZone::kGroup ? CeilOfShare(options.rho, group_size)
+                                                    : CeilOfShare(options.rho, group_size + 1 + options.negatives);
   if (options.negatives > zone) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "rl.gate: ", options.negatives,
-        " negatives cannot all rank in a bottom zone of ", zone,
-        " places (rho ", options.rho, ", group size ", group_size,
-        "), so no group would ever be admitted. Raise rho or ask for at most ",
-        zone, " negatives."));
+    return absl::InvalidArgumentError(
+        absl::StrCat("rl.gate: ", options.negatives, " negatives cannot all rank in a bottom zone of ", zone,
+                     " places (rho ", options.rho, ", group size ", group_size,
+                     "), so no group would ever be admitted. Raise rho or ask for at most ", zone, " negatives."));
   }
   return absl::OkStatus();
 }

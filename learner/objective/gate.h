@@ -1,11 +1,9 @@
-// The admission gate of AdaGRPO: may this group's scores move the policy? A
-// pure function of rollout diagnostics; logged truth (the NLL term) trains
-// whatever it says.
+// The admission gate of AdaGRPO: may this group's scores move the policy? A pure function of rollout diagnostics;
+// logged truth (the NLL term) trains whatever it says.
 //
-// Source: AdaGRPO, arXiv 2606.08480 (abstract), in the reading of
-// methods.md 1.3. The paper's letters: D is `difficult`, H `in_head`, B
-// `suppressed`, C = H and B. K is the group size here called G; tau and rho
-// keep theirs. Thread-safe.
+// Source: AdaGRPO, arXiv 2606.08480. Its abstract names the two diagnostics; the definition below is our reading. The
+// paper's letters: D is `difficult`, H `in_head`, B `suppressed`, C = H and B. K is the group size, here called G; tau
+// and rho keep theirs. Thread-safe.
 #ifndef SLUICE_LEARNER_OBJECTIVE_GATE_H_
 #define SLUICE_LEARNER_OBJECTIVE_GATE_H_
 
@@ -19,12 +17,11 @@
 namespace sluice::learner {
 
 enum class GateReason : int {
-  kOpen = 0,    // every test that is asked passed
-  kFixedOpen,   // the objective has no gate and uses the scores of every group
-  kObjective,   // the objective uses no scores
-  kDifficulty,  // the policy already ranks the target in its head
-  kDiscriminability,   // the ranker does not: target outside its head, or a
-                       // cross-sample negative not at the bottom
+  kOpen = 0,           // every test that is asked passed
+  kFixedOpen,          // the objective has no gate and uses the scores of every group
+  kObjective,          // the objective uses no scores
+  kDifficulty,         // the policy already ranks the target in its head
+  kDiscriminability,   // the ranker does not: target outside its head, or a cross-sample negative not at the bottom
   kNegatives,          // too few cross-sample negatives left to ask
   kStale,              // sampled more than S versions ago
   kRewardUnavailable,  // no score, or an unusable one
@@ -33,43 +30,34 @@ enum class GateReason : int {
 };
 inline constexpr int kNumGateReasons = 10;
 
-// "open", "fixed_open", "objective", "difficulty", "discriminability",
-// "negatives", "stale", "reward_unavailable", "unsampled", "catalog_changed":
-// the reason codes of metrics, ledger and reports.
+// "open", "fixed_open", "objective", "difficulty", "discriminability", "negatives", "stale", "reward_unavailable",
+// "unsampled", "catalog_changed": the reason codes of metrics, ledger and reports.
 absl::string_view GateReasonName(GateReason reason);
 
-// Closed because something did not work (stale, unscored, unsampled, other
-// catalog), not because the gate said so. Such groups are counted against the
-// budget of design.md 4 ("failure has an exit").
+// Closed because something did not work (stale, unscored, unsampled, other catalog), not because the gate said so.
+// Such groups are counted against the job's budget for operational closures.
 bool IsOperational(GateReason reason);
 
-// One group as the gate sees it. Leaves identify semantic IDs; all numbers
-// finite.
+// One group as the gate sees it. Leaves identify semantic IDs; all numbers finite.
 struct GateInput {
-  std::vector<int32_t> completion_leaves;    // [G], by the policy's preference,
-                                             // most probable first; may repeat
-  std::vector<double> completion_log_probs;  // [G] sequence log-probabilities;
-                                             // teacher-forced difficulty only
+  std::vector<int32_t> completion_leaves;    // [G], by the policy's preference, most probable first; may repeat
+  std::vector<double> completion_log_probs;  // [G] sequence log-probabilities; teacher-forced difficulty only
   std::vector<double> completion_scores;     // [G]
   int32_t target_leaf = -1;
   double target_log_prob = 0;  // teacher-forced difficulty only
   double target_score = 0;
-  std::vector<int32_t> negative_leaves;  // [M or fewer] drawn from other
-                                         // prompts of the lease block
+  std::vector<int32_t> negative_leaves;  // [M or fewer] drawn from other prompts of the lease block
   std::vector<double> negative_scores;   // same length
 };
 
 struct GateDiagnostics {
-  int group_size = 0;  // G
-  int head_size =
-      0;  // ceil(tau G): places that count as the head, on both sides
-  int zone_size = 0;  // places of the bottom zone
-  int pool_size = 0;  // |completions U target U negatives|, without repeats
-  int negatives =
-      0;  // usable ones: neither the target, nor a completion, nor repeated
+  int group_size = 0;      // G
+  int head_size = 0;       // ceil(tau G): places that count as the head, on both sides
+  int zone_size = 0;       // places of the bottom zone
+  int pool_size = 0;       // |completions U target U negatives|, without repeats
+  int negatives = 0;       // usable ones: neither the target, nor a completion, nor repeated
   double rank_policy = 0;  // of the target; G + 1 if the list lacks it
-  double rank_ranker =
-      0;  // of the target in the pool; half-integral under average ties
+  double rank_ranker = 0;  // of the target in the pool; half-integral under average ties
   bool difficult = false;
   bool in_head = false;
   bool suppressed = false;
@@ -81,25 +69,21 @@ struct GateVerdict {
   GateDiagnostics diagnostics;
 };
 
-// Decides one group (methods.md 1.3):
-//   difficult   rank_policy > ceil(tau G). rank_policy: list mode, the target's
-//   place among the distinct completions,
-//               G + 1 if absent; teacher-forced, 1 + #{o != y*: log p(o) > log
-//               p(y*)}.
-//   in_head     rank_ranker(y*) <= ceil(tau G), ranks over the pool S = O U
-//   {y*} U N. suppressed  rank_ranker(n) > |S| - zone for all n in N; zone =
-//   ceil(rho G) (group) or ceil(rho |S|) (pool).
-// The target scores as target_score also where a completion is the same
-// semantic ID. Ties: pessimistic puts the target behind its equals and each
-// negative before its own; average takes the mean of the tied places. Tests
-// whose switch is off pass. Closed for kDifficulty before kNegatives (fewer
-// than options.negatives usable, or none, while suppression is asked) before
-// kDiscriminability. All diagnostics are filled whatever the verdict.
+// Decides one group:
+//   difficult   rank_policy > ceil(tau G). rank_policy in list mode: the target's place among the distinct completions,
+//               G + 1 if absent; teacher-forced: 1 + #{o != y*: log p(o) > log p(y*)}
+//   in_head     rank_ranker(y*) <= ceil(tau G), ranks over the pool S = O U {y*} U N
+//   suppressed  rank_ranker(n) > |S| - zone for all n in N; zone = ceil(rho G) (group) or ceil(rho |S|) (pool)
+// The target scores as target_score also where a completion is the same semantic ID. Ties: pessimistic puts the target
+// behind its equals and each negative before its own; average takes the mean of the tied places.
+//
+// Tests whose switch is off pass. Reasons in this order: kDifficulty, kNegatives (fewer usable ones than
+// options.negatives, or none, while suppression is asked), kDiscriminability. All diagnostics are filled whatever the
+// verdict.
 GateVerdict Decide(const GateInput& input, const GateOptions& options);
 
-// Options that can never admit: with the zone by group, rho must leave room for
-// all negatives, M <= ceil(rho G). InvalidArgument names the field and the
-// values that would do.
+// Refuses options that can never admit: the bottom zone must have room for all negatives (zone by group:
+// M <= ceil(rho G)). InvalidArgument names the field and the values that would do.
 absl::Status ValidateGate(const GateOptions& options, int group_size);
 
 }  // namespace sluice::learner

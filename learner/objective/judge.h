@@ -1,16 +1,12 @@
-// Judges groups: reward, gate, advantages, and the weights that make the loss
-// of a step a plain weighted sum.
+// Judges groups: reward, gate, advantages, and the weights that make the loss of a step a plain weighted sum.
 //
-//   loss = sum_g [ n_g * -sum_t log p_space(y*_gt)  -  sum_i w_gi * sum_t log
-//   p_space(o_git) ]
+//   loss = sum_g [ n_g * -sum_t log p_space(y*_gt)  -  sum_i w_gi * sum_t log p_space(o_git) ]
 //
-// with n_g and w_gi from here, divided by the global counts that the training
-// step knows. Because the policy is updated once on each group, AdaGRPO's and
-// ReRe's ratio pi / sg(pi) is 1 and its gradient is REINFORCE with a token mean
-// a sequence (methods.md 0, 1.3): w_gi = lambda * alpha_g * A_gi / (G *
-// |o_gi|).
+// with n_g and w_gi from here, divided by the global counts that the training step knows. Because the policy is
+// updated once on each group, AdaGRPO's and ReRe's ratio pi / sg(pi) is 1 and its gradient is REINFORCE with a token
+// mean a sequence: w_gi = lambda * alpha_g * A_gi / (G * |o_gi|).
 //
-// Pure functions on plain data; thread-safe.
+// Source: AdaGRPO, arXiv 2606.08480 (additive form of NLL and gated GRPO). Pure functions on plain data; thread-safe.
 #ifndef SLUICE_LEARNER_OBJECTIVE_JUDGE_H_
 #define SLUICE_LEARNER_OBJECTIVE_JUDGE_H_
 
@@ -42,28 +38,24 @@ struct JudgeContext {
 // One member of the group in the GRPO term.
 struct CompletionPlan {
   static constexpr int kTarget = -1;
-  int source = kTarget;  // index into the group's completions, or kTarget: the
-                         // logged target put into the group
+  int source = kTarget;  // index into the group's completions, or kTarget: the logged target put into the group
   double reward = 0;
-  double advantage = 0;  // after negative_weight
-  double token_weight =
-      0;  // w_gi, of each of its tokens; 0 under a closed gate
+  double advantage = 0;     // after negative_weight
+  double token_weight = 0;  // w_gi, of each of its tokens; 0 under a closed gate
 };
 
 struct GroupPlan {
   uint64_t ordinal = 0;
   GateVerdict verdict;
-  std::string error;  // why scores could not be used; empty otherwise
-  uint64_t staleness =
-      0;  // learner version minus behaviour version; 0 if unsampled
-  double nll_token_weight = 0;  // n_g, of each of the target's tokens: 1 / L
-                                // (mean) or 1 (sum); 0 under GRPO alone
+  std::string error;            // why scores could not be used; empty otherwise
+  uint64_t staleness = 0;       // learner version minus behaviour version; 0 if unsampled
+  double nll_token_weight = 0;  // n_g, of each of the target's tokens: 1 / L (mean) or 1 (sum); 0 under GRPO alone
   bool has_rewards = false;
   double reward_mean = 0;  // over the completions as sampled
   double target_reward = 0;
-  bool zero_advantage = false;  // rewards there, and all equal
-  bool target_sampled = false;  // the policy found the target by itself
-  int distinct = 0;             // different semantic IDs among the completions
+  bool zero_advantage = false;              // rewards there, and all equal
+  bool target_sampled = false;              // the policy found the target by itself
+  int distinct = 0;                         // different semantic IDs among the completions
   std::vector<CompletionPlan> completions;  // [G] if has_rewards, else empty
 };
 
@@ -72,17 +64,15 @@ struct GroupPlan {
 //   nll_only   kObjective: no scores wanted, so neither age nor outage matters
 //   grpo_only  kFixedOpen; no NLL
 //   mixture    kFixedOpen; NLL on every group
-// Before any of the three that use scores, in this order: kUnsampled,
-// kCatalogChanged, kStale (also a behaviour version above the learner's:
-// another timeline), kRewardUnavailable. target_in_group: a group that lacks
-// the target gets it in place of its last completion, with the target's score
-// as reward; gate and diversity see the group as sampled. Independent samples
-// are ordered by sequence log-probability (full vocabulary) for the gate's
-// list, beams come in order. InvalidArgument: no target, an empty group, or
-// lengths that contradict each other (intake should have refused it).
-absl::StatusOr<GroupPlan> Judge(const JudgeInput& input,
-                                const RlOptions& options,
-                                const JudgeContext& context);
+// Before any of the three that use scores, in this order: kUnsampled, kCatalogChanged, kStale (also a behaviour
+// version above the learner's: another timeline), kRewardUnavailable.
+//
+// target_in_group: a group that lacks the target gets it in place of its last completion (beside it, if the group has
+// fewer than group_size), with the target's score as reward; gate and diversity see the group as sampled. Independent
+// samples are ordered by sequence log-probability (full vocabulary) for the gate's list, beams come in order.
+//
+// InvalidArgument: no target, an empty group, or lengths that contradict each other (intake should have refused it).
+absl::StatusOr<GroupPlan> Judge(const JudgeInput& input, const RlOptions& options, const JudgeContext& context);
 
 // Sums over judged groups; sums of several ranks add up.
 struct JudgeStatistics {
@@ -96,11 +86,9 @@ struct JudgeStatistics {
   double target_reward_sum = 0;
   double sampled = 0;  // groups with completions
   double target_sampled = 0;
-  double distinct_share_sum =
-      0;  // per sampled group: different semantic IDs / G (ReRe's Div)
-  double staleness_sum = 0;  // over sampled groups
-  // The 2 x 2 of difficulty and discriminability, over groups that the gate
-  // judged: [difficult][discriminable].
+  double distinct_share_sum = 0;  // per sampled group: different semantic IDs / G (ReRe's Div)
+  double staleness_sum = 0;       // over sampled groups
+  // The 2 x 2 of difficulty and discriminability, over groups that the gate judged: [difficult][discriminable].
   std::array<std::array<double, 2>, 2> difficulty_by_discriminability{};
 
   void Add(const GroupPlan& plan, const ScoredGroup* group);
@@ -111,22 +99,16 @@ struct JudgeStatistics {
 
   double admission_rate() const { return Share(admitted, groups); }
   double degraded_share() const { return Share(degraded, groups); }
-  double zero_advantage_share() const {
-    return Share(zero_advantage, with_rewards);
-  }
+  double zero_advantage_share() const { return Share(zero_advantage, with_rewards); }
   double reward_mean() const { return Share(reward_sum, with_rewards); }
-  double target_reward_mean() const {
-    return Share(target_reward_sum, with_rewards);
-  }
+  double target_reward_mean() const { return Share(target_reward_sum, with_rewards); }
   double target_sampled_share() const { return Share(target_sampled, sampled); }
   double diversity() const { return Share(distinct_share_sum, sampled); }
   double mean_staleness() const { return Share(staleness_sum, sampled); }
 
  private:
   // 0 of nothing is 0 here: a share is read beside its count.
-  static double Share(double part, double whole) {
-    return whole > 0 ? part / whole : 0;
-  }
+  static double Share(double part, double whole) { return whole > 0 ? part / whole : 0; }
 };
 
 }  // namespace sluice::learner

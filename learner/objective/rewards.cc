@@ -29,19 +29,16 @@ absl::string_view ScoreStatusName(ScoreStatus status) {
   return "unknown";
 }
 
-absl::StatusOr<std::vector<double>> FiniteScores(
-    const std::vector<float>& scores, size_t want, absl::string_view what,
-    const std::string& head) {
+absl::StatusOr<std::vector<double>> FiniteScores(const std::vector<float>& scores, size_t want, absl::string_view what,
+                                                 const std::string& head) {
   if (scores.size() != want) {
     return absl::InvalidArgumentError(
-        absl::StrCat("head '", head, "': want ", want, " ", what,
-                     " scores, got ", scores.size()));
+        absl::StrCat("head '", head, "': want ", want, " ", what, " scores, got ", scores.size()));
   }
   for (size_t i = 0; i < scores.size(); ++i) {
     if (!std::isfinite(scores[i])) {
       return absl::InvalidArgumentError(
-          absl::StrCat("head '", head, "': score of ", what, " ", i, " is ",
-                       scores[i], ", not a finite number"));
+          absl::StrCat("head '", head, "': score of ", what, " ", i, " is ", scores[i], ", not a finite number"));
     }
   }
   return std::vector<double>(scores.begin(), scores.end());
@@ -49,58 +46,42 @@ absl::StatusOr<std::vector<double>> FiniteScores(
 
 }  // namespace
 
-absl::StatusOr<GroupRewards> RewardsOf(const ScoredGroup& group,
-                                       const RewardOptions& options) {
+absl::StatusOr<GroupRewards> RewardsOf(const ScoredGroup& group, const RewardOptions& options) {
   if (group.score_status != ScoreStatus::kOk) {
-    return absl::UnavailableError(
-        absl::StrCat("no scores (", ScoreStatusName(group.score_status), ")",
-                     group.score_error.empty() ? "" : ": ", group.score_error));
+    return absl::UnavailableError(absl::StrCat("no scores (", ScoreStatusName(group.score_status), ")",
+                                               group.score_error.empty() ? "" : ": ", group.score_error));
   }
   const auto head = std::find_if(group.heads.begin(), group.heads.end(),
-                                 [&](const ScoreHead& candidate) {
-                                   return candidate.name == options.head;
-                                 });
+                                 [&](const ScoreHead& candidate) { return candidate.name == options.head; });
   if (head == group.heads.end()) {
     return absl::NotFoundError(absl::StrCat(
-        "ranker '", options.ranker, "' answered without the head '",
-        options.head, "'; it has: ",
-        absl::StrJoin(
-            group.heads, ", ",
-            [](std::string* out, const ScoreHead& h) { out->append(h.name); }),
+        "ranker '", options.ranker, "' answered without the head '", options.head, "'; it has: ",
+        absl::StrJoin(group.heads, ", ", [](std::string* out, const ScoreHead& h) { out->append(h.name); }),
         ". Set rl.reward.head to one of them."));
   }
   GroupRewards rewards;
-  SLUICE_ASSIGN_OR_RETURN(
-      rewards.completions,
-      FiniteScores(head->completion_scores, group.completions.size(),
-                   "completion", head->name));
-  SLUICE_ASSIGN_OR_RETURN(
-      rewards.negatives,
-      FiniteScores(head->negative_scores, group.negative_leaves.size(),
-                   "negative", head->name));
-  SLUICE_ASSIGN_OR_RETURN(
-      const std::vector<double> target,
-      FiniteScores({head->target_score}, 1, "target", head->name));
+  SLUICE_ASSIGN_OR_RETURN(rewards.completions,
+                          FiniteScores(head->completion_scores, group.completions.size(), "completion", head->name));
+  SLUICE_ASSIGN_OR_RETURN(rewards.negatives,
+                          FiniteScores(head->negative_scores, group.negative_leaves.size(), "negative", head->name));
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<double> target,
+                          FiniteScores({head->target_score}, 1, "target", head->name));
   rewards.target = target[0];
   return rewards;
 }
 
-std::vector<double> RuleRewards(absl::Span<const int32_t> completion_leaves,
-                                int32_t target_leaf) {
+std::vector<double> RuleRewards(absl::Span<const int32_t> completion_leaves, int32_t target_leaf) {
   std::vector<double> rewards;
   rewards.reserve(completion_leaves.size());
-  for (const int32_t leaf : completion_leaves)
-    rewards.push_back(leaf == target_leaf ? 1.0 : 0.0);
+  for (const int32_t leaf : completion_leaves) rewards.push_back(leaf == target_leaf ? 1.0 : 0.0);
   return rewards;
 }
 
-std::vector<double> RankingRewards(absl::Span<const int32_t> completion_leaves,
-                                   int32_t target_leaf,
-                                   RankingDenominator denominator,
-                                   RankingNoHit no_hit) {
+std::vector<double> RankingRewards(absl::Span<const int32_t> completion_leaves, int32_t target_leaf,
+                                   RankingDenominator denominator, RankingNoHit no_hit) {
   std::vector<double> rewards(completion_leaves.size(), 0.0);
-  const bool hit = std::find(completion_leaves.begin(), completion_leaves.end(),
-                             target_leaf) != completion_leaves.end();
+  const bool hit =
+      std::find(completion_leaves.begin(), completion_leaves.end(), target_leaf) != completion_leaves.end();
   if (!hit && no_hit == RankingNoHit::kZero) return rewards;
   double sum = 0;
   for (size_t k = 0; k < completion_leaves.size(); ++k) {

@@ -1,8 +1,6 @@
-// What the learner makes of a group's scores: one reward a completion. Pure
-// functions on plain arrays; thread-safe.
+// What the learner makes of a group's scores: one reward a completion. Pure functions on plain arrays; thread-safe.
 //
-// A score that is missing or not finite is a status, never a number
-// (design.md 4.4).
+// A score that is missing or not finite is a status, never a number.
 #ifndef SLUICE_LEARNER_OBJECTIVE_REWARDS_H_
 #define SLUICE_LEARNER_OBJECTIVE_REWARDS_H_
 
@@ -16,8 +14,7 @@
 
 namespace sluice::learner {
 
-// Rewards of one group under one head. G completions, M negatives; raw units of
-// the ranker, all finite.
+// Rewards of one group under one head. G completions, M negatives; raw units of the ranker, all finite.
 struct GroupRewards {
   std::vector<double> completions;  // [G], in generation order
   double target = 0;
@@ -25,48 +22,38 @@ struct GroupRewards {
 };
 
 // Picks the head named in `options` out of a scored group.
-// Unavailable: the group has no scores (the message carries its status and
-// error). NotFound: the ranker answered without that head; the message lists
-// those that came. InvalidArgument: want G completion scores or M negative
-// scores and another number came, or a score is not finite.
-absl::StatusOr<GroupRewards> RewardsOf(const ScoredGroup& group,
-                                       const RewardOptions& options);
+// Unavailable: the group has no scores (the message carries its status and error).
+// NotFound: the ranker answered without that head; the message lists those that came.
+// InvalidArgument: want G completion scores or M negative scores and another number came, or a score is not finite.
+absl::StatusOr<GroupRewards> RewardsOf(const ScoredGroup& group, const RewardOptions& options);
 
-// R_rule(e, y*) = 1[e == y*], by trie leaf. Source: ReRe, arXiv 2510.12211,
-// section "reward".
-std::vector<double> RuleRewards(absl::Span<const int32_t> completion_leaves,
-                                int32_t target_leaf);
+// R_rule(e, y*) = 1[e == y*], by trie leaf. Source: ReRe, arXiv 2510.12211.
+std::vector<double> RuleRewards(absl::Span<const int32_t> completion_leaves, int32_t target_leaf);
 
 // The denominator of the ranking reward.
 enum class RankingDenominator {
-  kAllSlots,  // all G places, the target's own included: what ReRe's released
-              // code does
+  kAllSlots,       // all G places, the target's own included: what ReRe's released code does
   kNegativesOnly,  // the places of the negatives: the equation as printed
 };
 
 // The ranking reward of a group without the target.
 enum class RankingNoHit {
   kZero,      // 0 everywhere, so the group moves nothing: the released code
-  kPenalize,  // negatives are penalised as in any other group: the equation as
-              // printed
+  kPenalize,  // negatives are penalised as in any other group: the equation as printed
 };
 
-// Penalises negatives by their place in the generation order, so that hard
-// negatives cost most.
+// Penalises negatives by their place in the generation order, so that hard negatives cost most.
 //
-// Source: ReRe eq. 7-9, restated in MiniOneRec (arXiv 2510.24431). With rho_k =
-// 1, 2, ... the place of completion k:
-//   Rt(e_k) = 0 if e_k == y*, else -1 / log(rho_k + 1);   R_rank(e_k) =
-//   -Rt(e_k) / sum_j Rt(e_j)
-// both signs are negative, so R_rank <= 0, summing to -1 over the negatives
-// under kNegativesOnly; the base of the logarithm cancels. Paper and code
-// differ in two ways, see the enums; the defaults follow the code.
-//   completion_leaves: [G], most probable first.    returns: [G], 0 for every
-//   copy of the target.
-std::vector<double> RankingRewards(
-    absl::Span<const int32_t> completion_leaves, int32_t target_leaf,
-    RankingDenominator denominator = RankingDenominator::kAllSlots,
-    RankingNoHit no_hit = RankingNoHit::kZero);
+// Source: ReRe eq. 7-9, restated in MiniOneRec (arXiv 2510.24431). With rho_k = 1, 2, ... the place of completion k:
+//   Rt(e_k) = 0 if e_k == y*, else -1 / log(rho_k + 1)
+//   R_rank(e_k) = -Rt(e_k) / sum_j Rt(e_j)
+// Both signs are negative, so R_rank <= 0, summing to -1 over the negatives under kNegativesOnly; the base of the
+// logarithm cancels. Paper and code differ in two ways, see the enums; the defaults follow the code.
+//   completion_leaves: [G], most probable first.
+//   returns:           [G], 0 for every copy of the target.
+std::vector<double> RankingRewards(absl::Span<const int32_t> completion_leaves, int32_t target_leaf,
+                                   RankingDenominator denominator = RankingDenominator::kAllSlots,
+                                   RankingNoHit no_hit = RankingNoHit::kZero);
 
 }  // namespace sluice::learner
 

@@ -20,7 +20,6 @@ void Fill(const WelcomeMessage& message, v1::RankMessage* proto) {
   decode->set_group_size(static_cast<uint32_t>(job.options.group_size));
   decode->set_temperature(job.options.temperature);
   decode->set_exclude_history(job.options.exclude_history);
-  decode->set_target_in_group(job.options.target_in_group);
   decode->set_beam_space(sluice::ToProto(job.beam_space));
   v1::RewardSettings* reward = welcome->mutable_reward();
   reward->set_enabled(job.scored());

@@ -184,12 +184,13 @@ TEST_F(RolloutWorkerTest, ACandidateIsAllItemsOfItsLeaf) {
   EXPECT_THAT(request.groups[2].candidates[1], ElementsAre(5));
 }
 
-TEST_F(RolloutWorkerTest, AMissedTargetTakesTheLastPlaceWithItsOwnLogProbabilities) {
+// The learner puts a missed target into the group: it must see the group as the policy sampled it.
+TEST_F(RolloutWorkerTest, AMissedTargetIsScoredBesideTheGroup) {
   block_.prompts[0].prompt.target = 4;  // not generated
   block_.prompts[1].prompt.target = 2;  // generated first
   const std::vector<ScoredGroup> groups = ExecuteGroups();
-  EXPECT_THAT(Leaves(groups[0]), ElementsAre(0, 4));
-  EXPECT_THAT(groups[0].completions[1].log_probs_full, ElementsAre(-7, -7));
+  EXPECT_THAT(Leaves(groups[0]), ElementsAre(0, 1));
+  EXPECT_THAT(groups[0].target_log_probs_full, ElementsAre(-7, -7));
   EXPECT_THAT(groups[0].target_log_probs_trie, ElementsAre(-6, -6));
   EXPECT_THAT(Leaves(groups[1]), ElementsAre(2, 3));
   EXPECT_THAT(groups[1].completions[0].log_probs_full, ElementsAre(-2, -2));
@@ -198,26 +199,11 @@ TEST_F(RolloutWorkerTest, AMissedTargetTakesTheLastPlaceWithItsOwnLogProbabiliti
   EXPECT_EQ(groups[0].heads[0].target_score, 4);
 }
 
-TEST_F(RolloutWorkerTest, AShortGroupGainsTheTargetWithoutLosingACompletion) {
-  decoder_.policy->leaves[0] = {0};
-  block_.prompts[0].prompt.target = 4;
-  EXPECT_THAT(Leaves(ExecuteGroups()[0]), ElementsAre(0, 4));
-}
-
-TEST_F(RolloutWorkerTest, ATargetStaysOutsideTheGroupWhenTheJobSaysSo) {
-  job_.decode.target_in_group = false;
-  block_.prompts[0].prompt.target = 4;
-  const ScoredGroup group = ExecuteGroups()[0];
-  EXPECT_THAT(Leaves(group), ElementsAre(0, 1));
-  EXPECT_THAT(group.target_log_probs_full, ElementsAre(-7, -7));
-}
-
 TEST_F(RolloutWorkerTest, NegativesAreOtherPromptsCompletions) {
   job_.reward.negatives = 10;
   block_.prompts[0].prompt.target = 5;  // generated for prompt 2
   const std::vector<ScoredGroup> groups = ExecuteGroups();
   EXPECT_THAT(groups[0].negative_leaves, testing::UnorderedElementsAre(2, 3, 7));
-  // Prompt 0's last completion gave way to its target, but was generated all the same.
   EXPECT_THAT(groups[1].negative_leaves, testing::UnorderedElementsAre(0, 1, 5, 7));
   EXPECT_THAT(groups[0].heads[0].negative_scores, SizeIs(3));
 }

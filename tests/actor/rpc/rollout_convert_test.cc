@@ -59,7 +59,6 @@ TEST(WelcomeTest, CarriesTheJob) {
   EXPECT_EQ(job->decode.group_size, 8);
   EXPECT_EQ(job->decode.temperature, 0.5);
   EXPECT_TRUE(job->decode.exclude_history);
-  EXPECT_FALSE(job->decode.target_in_group);
   EXPECT_EQ(job->decode.beam_space, LogProbSpace::kTrie);
   EXPECT_EQ(job->reward.ranker, "blend");
   EXPECT_EQ(job->reward.negatives, 4);

@@ -36,15 +36,11 @@ TEST(ZScoreAdvantagesTest, SumsToZeroAndIgnoresShiftsOfTheReward) {
   for (int trial = 0; trial < 50; ++trial) {
     std::vector<double> rewards(2 + random.Below(15));
     std::vector<double> shifted;
-    for (double& reward : rewards)
-      shifted.push_back((reward = random.Normal()) + 7.5);
+    for (double& reward : rewards) shifted.push_back((reward = random.Normal()) + 7.5);
     const GroupAdvantages result = ZScoreAdvantages(rewards);
     const GroupAdvantages moved = ZScoreAdvantages(shifted);
-    EXPECT_NEAR(
-        std::accumulate(result.values.begin(), result.values.end(), 0.0), 0.0,
-        1e-10);
-    for (size_t i = 0; i < rewards.size(); ++i)
-      EXPECT_NEAR(result.values[i], moved.values[i], 1e-10);
+    EXPECT_NEAR(std::accumulate(result.values.begin(), result.values.end(), 0.0), 0.0, 1e-10);
+    for (size_t i = 0; i < rewards.size(); ++i) EXPECT_NEAR(result.values[i], moved.values[i], 1e-10);
   }
 }
 

@@ -79,8 +79,7 @@ TEST(GateTest, TeacherForcedRankCountsCompletionsThatThePolicyLikesBetter) {
   input.target_log_prob = -3;  // only two are strictly above
   EXPECT_EQ(Decide(input, options).diagnostics.rank_policy, 3);
   EXPECT_EQ(Decide(input, options).reason, GateReason::kDifficulty);
-  input.completion_leaves[0] =
-      100;  // the target itself does not count against itself
+  input.completion_leaves[0] = 100;  // the target itself does not count against itself
   EXPECT_EQ(Decide(input, options).diagnostics.rank_policy, 2);
 }
 
@@ -95,11 +94,9 @@ TEST(GateTest, ClosesWhenTheRankerPutsTheTargetOutsideItsHead) {
 
 TEST(GateTest, ClosesWhenOneNegativeIsAboveTheBottomZone) {
   GateInput input = Admissible();
-  input.negative_scores = {
-      -1, 0.955};  // ranks 13 and 7 of 13; the zone is the ranks from 9
+  input.negative_scores = {-1, 0.955};  // ranks 13 and 7 of 13; the zone is the ranks from 9
   EXPECT_EQ(Decide(input, Options()).reason, GateReason::kDiscriminability);
-  input.negative_scores = {
-      -1, 0.925};  // behind the target and eight completions: rank 10
+  input.negative_scores = {-1, 0.925};  // behind the target and eight completions: rank 10
   EXPECT_TRUE(Decide(input, Options()).open);
 }
 
@@ -115,8 +112,7 @@ TEST(GateTest, TiesCountAgainstAdmissionUnlessAveraged) {
   // All scores equal: the ranker separates nothing, and neither convention
   // admits.
   input.target_score = 1;
-  std::fill(input.completion_scores.begin(), input.completion_scores.end(),
-            1.0);
+  std::fill(input.completion_scores.begin(), input.completion_scores.end(), 1.0);
   std::fill(input.negative_scores.begin(), input.negative_scores.end(), 1.0);
   EXPECT_FALSE(Decide(input, Options()).open);
   EXPECT_FALSE(Decide(input, Options()).diagnostics.suppressed);
@@ -174,8 +170,7 @@ TEST(GateTest, TheVerdictDependsOnScoresOnlyThroughTheirOrder) {
     for (double& score : warped.completion_scores) score = warp(score);
     for (double& score : warped.negative_scores) score = warp(score);
     warped.target_score = warp(input.target_score);
-    EXPECT_EQ(Decide(input, Options()).reason,
-              Decide(warped, Options()).reason);
+    EXPECT_EQ(Decide(input, Options()).reason, Decide(warped, Options()).reason);
   }
 }
 
@@ -191,8 +186,7 @@ TEST(GateTest, AgreesWithSortingThePool) {
     options.tau = 0.2 + 0.3 * random.Uniform();
     options.rho = 0.5 + 0.5 * random.Uniform();
     options.negatives = 2;
-    std::set<double>
-        used;  // scores without ties, so that sorting needs no convention
+    std::set<double> used;  // scores without ties, so that sorting needs no convention
     const auto draw = [&] {
       double score = random.Normal();
       while (!used.insert(score).second) score = random.Normal();
@@ -202,32 +196,25 @@ TEST(GateTest, AgreesWithSortingThePool) {
       input.completion_leaves.push_back(i);
       input.completion_scores.push_back(draw());
     }
-    input.target_leaf = random.Uniform() < 0.5
-                            ? static_cast<int32_t>(random.Below(group_size))
-                            : 50;
+    input.target_leaf = random.Uniform() < 0.5 ? static_cast<int32_t>(random.Below(group_size)) : 50;
     input.target_score = draw() + 1;
     input.negative_leaves = {60, 61};
     input.negative_scores = {draw() - 1, draw() - 1};
 
-    std::vector<std::pair<double, int32_t>> pool = {
-        {-input.target_score, input.target_leaf}};
+    std::vector<std::pair<double, int32_t>> pool = {{-input.target_score, input.target_leaf}};
     for (int i = 0; i < group_size; ++i) {
-      if (i != input.target_leaf)
-        pool.push_back({-input.completion_scores[i], i});
+      if (i != input.target_leaf) pool.push_back({-input.completion_scores[i], i});
     }
     pool.push_back({-input.negative_scores[0], 60});
     pool.push_back({-input.negative_scores[1], 61});
     std::sort(pool.begin(), pool.end());
     const auto place = [&](int32_t leaf) {
-      return 1 + std::distance(
-                     pool.begin(),
-                     std::find_if(pool.begin(), pool.end(),
-                                  [&](auto& p) { return p.second == leaf; }));
+      return 1 + std::distance(pool.begin(),
+                               std::find_if(pool.begin(), pool.end(), [&](auto& p) { return p.second == leaf; }));
     };
     const int head = static_cast<int>(std::ceil(options.tau * group_size));
     const int zone = static_cast<int>(std::ceil(options.rho * group_size));
-    const bool difficult = input.target_leaf >=
-                           head;  // places from 1, leaves from 0; 50 is absent
+    const bool difficult = input.target_leaf >= head;  // places from 1, leaves from 0; 50 is absent
     const bool want = difficult && place(input.target_leaf) <= head &&
                       place(60) > static_cast<int>(pool.size()) - zone &&
                       place(61) > static_cast<int>(pool.size()) - zone;
@@ -264,8 +251,7 @@ TEST(ValidateGateTest, RefusesAZoneTooSmallForTheNegatives) {
 
 TEST(GateReasonTest, EveryReasonHasItsOwnName) {
   std::set<std::string> names;
-  for (int i = 0; i < kNumGateReasons; ++i)
-    names.insert(std::string(GateReasonName(static_cast<GateReason>(i))));
+  for (int i = 0; i < kNumGateReasons; ++i) names.insert(std::string(GateReasonName(static_cast<GateReason>(i))));
   EXPECT_EQ(names.size(), static_cast<size_t>(kNumGateReasons));
   EXPECT_EQ(names.count("unknown"), 0u);
 }

@@ -47,14 +47,12 @@ RlOptions Options() {
 
 const JudgeContext kContext{8, "catalog-a", 2};
 
-GroupPlan MustJudge(const ScoredGroup* group, const RlOptions& options,
-                    const JudgeContext& context = kContext,
+GroupPlan MustJudge(const ScoredGroup* group, const RlOptions& options, const JudgeContext& context = kContext,
                     int32_t target = 9) {
   return Judge({5, group, target}, options, context).value();
 }
 
-TEST(JudgeTest,
-     AnOpenGroupWeighsEachTokenByLambdaAdvantageOverGroupSizeAndLength) {
+TEST(JudgeTest, AnOpenGroupWeighsEachTokenByLambdaAdvantageOverGroupSizeAndLength) {
   const ScoredGroup group = Group();
   const GroupPlan plan = MustJudge(&group, Options());
   ASSERT_EQ(plan.verdict.reason, GateReason::kOpen);
@@ -64,8 +62,7 @@ TEST(JudgeTest,
   const double advantage = 0.75 / (0.5 + 1e-4);
   EXPECT_NEAR(plan.completions[0].advantage, advantage, 1e-12);
   EXPECT_NEAR(plan.completions[0].token_weight, 2 * advantage / (4 * 2), 1e-12);
-  EXPECT_NEAR(plan.completions[1].token_weight, -2 * advantage / 3 / (4 * 2),
-              1e-12);
+  EXPECT_NEAR(plan.completions[1].token_weight, -2 * advantage / 3 / (4 * 2), 1e-12);
   EXPECT_EQ(plan.completions[3].source, 3);
 }
 
@@ -75,8 +72,7 @@ TEST(JudgeTest, AClosedGroupKeepsItsNllAndLosesItsWeights) {
                                    /*target=*/0);  // first in the list
   EXPECT_EQ(plan.verdict.reason, GateReason::kDifficulty);
   EXPECT_DOUBLE_EQ(plan.nll_token_weight, 0.5);
-  for (const CompletionPlan& completion : plan.completions)
-    EXPECT_EQ(completion.token_weight, 0);
+  for (const CompletionPlan& completion : plan.completions) EXPECT_EQ(completion.token_weight, 0);
   EXPECT_TRUE(plan.target_sampled);
 }
 
@@ -92,19 +88,28 @@ TEST(JudgeTest, TheTargetReplacesTheLastCompletionOfAGroupThatLacksIt) {
   EXPECT_DOUBLE_EQ(plan.reward_mean, 0.25);
   EXPECT_DOUBLE_EQ(plan.target_reward, 3);
   // Rewards 1, 0, 0, 3: mean 1, deviation sqrt(6 / 3).
-  EXPECT_NEAR(plan.completions[3].advantage, 2 / (std::sqrt(2.0) + 1e-4),
-              1e-12);
+  EXPECT_NEAR(plan.completions[3].advantage, 2 / (std::sqrt(2.0) + 1e-4), 1e-12);
 
   const GroupPlan found = MustJudge(&group, options, kContext, /*target=*/2);
   EXPECT_EQ(found.completions[3].source, 3);
 }
 
+TEST(JudgeTest, AShortGroupGainsTheTargetWithoutLosingACompletion) {
+  const ScoredGroup group = Group();
+  RlOptions options = Options();
+  options.target_in_group = true;
+  options.group_size = 16;  // the catalog had four legal leaves
+  const GroupPlan plan = MustJudge(&group, options);
+  ASSERT_EQ(plan.completions.size(), 5u);
+  EXPECT_EQ(plan.completions[3].source, 3);
+  EXPECT_EQ(plan.completions[4].source, CompletionPlan::kTarget);
+  EXPECT_NEAR(plan.completions[4].token_weight, 2 * plan.completions[4].advantage / (5 * 2), 1e-12);
+}
+
 TEST(JudgeTest, EachOperationalReasonClosesTheGateButNotTheNll) {
   ScoredGroup group = Group();
-  const auto reason = [&](const ScoredGroup* judged,
-                          uint64_t learner_version = 8) {
-    const GroupPlan plan =
-        MustJudge(judged, Options(), {learner_version, "catalog-a", 2});
+  const auto reason = [&](const ScoredGroup* judged, uint64_t learner_version = 8) {
+    const GroupPlan plan = MustJudge(judged, Options(), {learner_version, "catalog-a", 2});
     EXPECT_FALSE(plan.verdict.open);
     EXPECT_TRUE(IsOperational(plan.verdict.reason));
     EXPECT_TRUE(plan.completions.empty());
@@ -165,38 +170,28 @@ TEST(JudgeTest, ObjectivesSwitchTermsOnAndOff) {
 
 TEST(JudgeTest, IndependentSamplesAreListedByLogProbability) {
   ScoredGroup group = Group();
-  std::swap(
-      group.completions[0],
-      group.completions[3]);  // leaf 3, the least probable, was drawn first
+  std::swap(group.completions[0],
+            group.completions[3]);  // leaf 3, the least probable, was drawn first
   RlOptions options = Options();
-  EXPECT_EQ(
-      MustJudge(&group, options, kContext, 3).verdict.diagnostics.rank_policy,
-      1);
+  EXPECT_EQ(MustJudge(&group, options, kContext, 3).verdict.diagnostics.rank_policy, 1);
   options.sampler = SamplerKind::kSample;
-  EXPECT_EQ(
-      MustJudge(&group, options, kContext, 3).verdict.diagnostics.rank_policy,
-      4);
+  EXPECT_EQ(MustJudge(&group, options, kContext, 3).verdict.diagnostics.rank_policy, 4);
 }
 
 TEST(JudgeTest, ContradictoryLengthsAreInvalid) {
   ScoredGroup group = Group();
   group.completions[2].tokens.pop_back();
-  EXPECT_EQ(Judge({5, &group, 9}, Options(), kContext).status().code(),
-            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Judge({5, &group, 9}, Options(), kContext).status().code(), absl::StatusCode::kInvalidArgument);
   group = Group();
   group.completions.clear();
-  EXPECT_EQ(Judge({5, &group, 9}, Options(), kContext).status().code(),
-            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Judge({5, &group, 9}, Options(), kContext).status().code(), absl::StatusCode::kInvalidArgument);
   group = Group();
-  EXPECT_EQ(Judge({5, &group, -1}, Options(), kContext).status().code(),
-            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Judge({5, &group, -1}, Options(), kContext).status().code(), absl::StatusCode::kInvalidArgument);
   group.target_log_probs_full.clear();
   RlOptions options = Options();
-  EXPECT_TRUE(Judge({5, &group, 9}, options, kContext)
-                  .ok());  // list mode does not need them
+  EXPECT_TRUE(Judge({5, &group, 9}, options, kContext).ok());  // list mode does not need them
   options.gate.difficulty = DifficultyMode::kTeacherForced;
-  EXPECT_EQ(Judge({5, &group, 9}, options, kContext).status().code(),
-            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Judge({5, &group, 9}, options, kContext).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST(JudgeStatisticsTest, CountsReasonsSharesAndTheTwoByTwo) {
@@ -208,7 +203,7 @@ TEST(JudgeStatisticsTest, CountsReasonsSharesAndTheTwoByTwo) {
   statistics.Add(MustJudge(&group, Options(), kContext, 0),
                  &group);  // difficulty: not difficult, discriminable
   statistics.Add(MustJudge(&flat, Options()),
-                 &flat);  // open, but nothing to learn
+                 &flat);                                   // open, but nothing to learn
   statistics.Add(MustJudge(nullptr, Options()), nullptr);  // unsampled
   EXPECT_DOUBLE_EQ(statistics.admission_rate(), 0.5);
   EXPECT_DOUBLE_EQ(statistics.degraded_share(), 0.25);

@@ -19,8 +19,7 @@ ScoredGroup TwoCompletions() {
   group.completions.resize(2);
   group.negative_leaves = {7};
   group.score_status = ScoreStatus::kOk;
-  group.heads = {{"click", {0.5f, -1.0f}, 2.0f, {0.25f}},
-                 {"order", {9, 9}, 9, {9}}};
+  group.heads = {{"click", {0.5f, -1.0f}, 2.0f, {0.25f}}, {"order", {9, 9}, 9, {9}}};
   return group;
 }
 
@@ -37,16 +36,14 @@ std::vector<int32_t> SixteenLeaves() {
 }
 
 TEST(RewardsOfTest, TakesTheHeadThatTheSpecNames) {
-  const GroupRewards rewards =
-      RewardsOf(TwoCompletions(), Head("click")).value();
+  const GroupRewards rewards = RewardsOf(TwoCompletions(), Head("click")).value();
   EXPECT_THAT(rewards.completions, ElementsAre(0.5, -1.0));
   EXPECT_EQ(rewards.target, 2.0);
   EXPECT_THAT(rewards.negatives, ElementsAre(0.25));
 }
 
 TEST(RewardsOfTest, AMissingHeadIsNotFoundAndTheMessageListsTheOthers) {
-  const absl::Status status =
-      RewardsOf(TwoCompletions(), Head("score")).status();
+  const absl::Status status = RewardsOf(TwoCompletions(), Head("score")).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(status.message()), HasSubstr("click, order"));
 }
@@ -57,13 +54,11 @@ TEST(RewardsOfTest, AFailedScoreIsUnavailableNeverANumber) {
   group.score_error = "deadline of 5 s passed";
   const absl::Status status = RewardsOf(group, Head("click")).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(std::string(status.message()),
-              HasSubstr("deadline of 5 s passed"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("deadline of 5 s passed"));
 }
 
 TEST(RewardsOfTest, RefusesScoresThatAreNotFiniteAndSaysWhich) {
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
-                          std::numeric_limits<float>::infinity()}) {
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     ScoredGroup group = TwoCompletions();
     group.heads[0].completion_scores[1] = bad;
     const absl::Status status = RewardsOf(group, Head("click")).status();
@@ -71,31 +66,25 @@ TEST(RewardsOfTest, RefusesScoresThatAreNotFiniteAndSaysWhich) {
     EXPECT_THAT(std::string(status.message()), HasSubstr("completion 1"));
     group = TwoCompletions();
     group.heads[0].target_score = bad;
-    EXPECT_EQ(RewardsOf(group, Head("click")).status().code(),
-              absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(RewardsOf(group, Head("click")).status().code(), absl::StatusCode::kInvalidArgument);
     group = TwoCompletions();
     group.heads[0].negative_scores[0] = bad;
-    EXPECT_EQ(RewardsOf(group, Head("click")).status().code(),
-              absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(RewardsOf(group, Head("click")).status().code(), absl::StatusCode::kInvalidArgument);
   }
 }
 
 TEST(RewardsOfTest, RefusesAnotherNumberOfScoresThanCandidates) {
   ScoredGroup group = TwoCompletions();
   group.heads[0].completion_scores.push_back(1);
-  EXPECT_THAT(std::string(RewardsOf(group, Head("click")).status().message()),
-              HasSubstr("want 2 completion scores"));
+  EXPECT_THAT(std::string(RewardsOf(group, Head("click")).status().message()), HasSubstr("want 2 completion scores"));
 }
 
-TEST(RuleRewardsTest, OneForTheTargetAndItsCopies) {
-  EXPECT_THAT(RuleRewards({3, 5, 3}, 3), ElementsAre(1, 0, 1));
-}
+TEST(RuleRewardsTest, OneForTheTargetAndItsCopies) { EXPECT_THAT(RuleRewards({3, 5, 3}, 3), ElementsAre(1, 0, 1)); }
 
 // Constants of the released ReRe code (methods.md 2.2), G = 16.
 TEST(RankingRewardsTest, ReproducesTheWeightsOfTheReleasedCode) {
-  const double want[] = {.16377, .10333, .08189, .07053, .06336, .05834,
-                         .05459, .05166, .04930, .04734, .04568, .04426,
-                         .04302, .04192, .04094, .04007};
+  const double want[] = {.16377, .10333, .08189, .07053, .06336, .05834, .05459, .05166,
+                         .04930, .04734, .04568, .04426, .04302, .04192, .04094, .04007};
   // With the target at place 1 the others show their weights, and the other way
   // round.
   const std::vector<double> first = RankingRewards(SixteenLeaves(), 0);
@@ -110,8 +99,7 @@ TEST(RankingRewardsTest, WithRuleRewardAndZScoreGivesTheReleasedAdvantages) {
   const auto advantages = [](int32_t target, bool ranking) {
     std::vector<double> rewards = RuleRewards(SixteenLeaves(), target);
     if (ranking) {
-      const std::vector<double> penalties =
-          RankingRewards(SixteenLeaves(), target);
+      const std::vector<double> penalties = RankingRewards(SixteenLeaves(), target);
       for (size_t k = 0; k < rewards.size(); ++k) rewards[k] += penalties[k];
     }
     return ZScoreAdvantages(rewards).values;
@@ -128,34 +116,28 @@ TEST(RankingRewardsTest, WithRuleRewardAndZScoreGivesTheReleasedAdvantages) {
 
 TEST(RankingRewardsTest, TheNegativesOfThePrintedEquationSumToMinusOne) {
   for (int32_t target = 0; target < 16; ++target) {
-    const std::vector<double> rewards = RankingRewards(
-        SixteenLeaves(), target, RankingDenominator::kNegativesOnly,
-        RankingNoHit::kPenalize);
-    EXPECT_NEAR(std::accumulate(rewards.begin(), rewards.end(), 0.0), -1.0,
-                1e-12);
+    const std::vector<double> rewards =
+        RankingRewards(SixteenLeaves(), target, RankingDenominator::kNegativesOnly, RankingNoHit::kPenalize);
+    EXPECT_NEAR(std::accumulate(rewards.begin(), rewards.end(), 0.0), -1.0, 1e-12);
     EXPECT_EQ(rewards[target], 0);
   }
   // Two negatives at places 1 and 3: 1/ln 2 and 1/ln 4 are as 2 to 1, so -2/3
   // and -1/3.
-  const std::vector<double> small =
-      RankingRewards({4, 9, 5}, 9, RankingDenominator::kNegativesOnly);
+  const std::vector<double> small = RankingRewards({4, 9, 5}, 9, RankingDenominator::kNegativesOnly);
   EXPECT_NEAR(small[0], -2.0 / 3, 1e-12);
   EXPECT_NEAR(small[2], -1.0 / 3, 1e-12);
 }
 
-TEST(RankingRewardsTest,
-     AGroupWithoutTheTargetIsZeroInTheCodeAndPenalisedInThePaper) {
+TEST(RankingRewardsTest, AGroupWithoutTheTargetIsZeroInTheCodeAndPenalisedInThePaper) {
   EXPECT_THAT(RankingRewards({1, 2, 3}, 9), Each(0.0));
-  const std::vector<double> penalized = RankingRewards(
-      {1, 2, 3}, 9, RankingDenominator::kAllSlots, RankingNoHit::kPenalize);
-  EXPECT_NEAR(std::accumulate(penalized.begin(), penalized.end(), 0.0), -1.0,
-              1e-12);
+  const std::vector<double> penalized =
+      RankingRewards({1, 2, 3}, 9, RankingDenominator::kAllSlots, RankingNoHit::kPenalize);
+  EXPECT_NEAR(std::accumulate(penalized.begin(), penalized.end(), 0.0), -1.0, 1e-12);
   EXPECT_LT(penalized[0], penalized[1]);
 }
 
 TEST(RankingRewardsTest, OnlyCopiesOfTheTargetLeaveNothingToPenalise) {
-  EXPECT_THAT(RankingRewards({9, 9}, 9, RankingDenominator::kNegativesOnly),
-              Each(0.0));
+  EXPECT_THAT(RankingRewards({9, 9}, 9, RankingDenominator::kNegativesOnly), Each(0.0));
 }
 
 }  // namespace

@@ -186,6 +186,7 @@ TEST_F(RlStepTest, AGroupOfOneCompletionHasNoAdvantageAndLeavesTheNll) {
     scored.completions.resize(1);
     scored.heads[0].completion_scores.resize(1);
   }
+  options_.group_size = 1;
   JudgeAll();
   RlStepSettings settings = Settings();
   const RlLoss loss = RlGroupLoss(*policy, *trie_, groups_, settings).value();
