@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <exception>
-#include <utility>
-
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/status/status.h"
@@ -169,7 +168,7 @@ Receipt Ledger::Abandon(uint64_t ordinal, uint32_t attempt, uint64_t lease_id, c
   return receipt;
 }
 
-void Ledger::EndLease(uint64_t lease_id, const std::string& reason) {
+void Ledger::EndLease(uint64_t lease_id, std::string reason) {
   auto found = leases_.find(lease_id);
   Block block = std::move(found->second.block);
   std::vector<uint64_t> left = std::move(found->second.given_back);
@@ -178,12 +177,12 @@ void Ledger::EndLease(uint64_t lease_id, const std::string& reason) {
   if (left.empty()) return;
 
   std::sort(left.begin(), left.end());
-  block.error = reason;
+  block.error = std::move(reason);
   if (block.leases >= options_.max_attempts) {
     for (uint64_t ordinal : left) {
       Park(ordinal, std::nullopt, /*bad_data=*/false,
            absl::StrCat("no group after ", block.leases,
-                        block.leases == 1 ? " attempt: " : " attempts, the last: ", reason));
+                        block.leases == 1 ? " attempt: " : " attempts, the last: ", block.error));
     }
     return;
   }

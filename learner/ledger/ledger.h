@@ -173,7 +173,7 @@ class Ledger {
   void Park(uint64_t ordinal, std::optional<ScoredGroup> group, bool bad_data, std::string error);
   // Removes `ordinal` from its lease's duties; ends the lease after the last.
   void Answered(uint64_t lease_id, uint64_t ordinal);
-  void EndLease(uint64_t lease_id, const std::string& reason);
+  void EndLease(uint64_t lease_id, std::string reason);
   void MakeTerminal(uint64_t ordinal, TerminalState state);
 
   const LedgerOptions options_;

@@ -1,13 +1,13 @@
 #include "learner/ledger/rollout_hub.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <atomic>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "common/random/random.h"
 #include "common/sync/thread.h"
@@ -354,10 +354,13 @@ TEST_F(RolloutHubTest, AnActorThatDoesNotReadIsSentAway) {
 TEST_F(RolloutHubTest, WaitReportsThatNothingComes) {
   ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
   ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
-  Thread clock = StartThread("clock", [this] {
-    for (int i = 0; i < 100; ++i) Advance(absl::Seconds(1));
+  // Until Wait is done: a hundred seconds that all passed before it began once left it waiting for ever.
+  std::atomic<bool> done{false};
+  Thread clock = StartThread("clock", [this, &done] {
+    while (!done) Advance(absl::Seconds(1));
   });
   const absl::Status status = hub_.Wait(0, absl::Seconds(60)).status();
+  done = true;
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(status.message()), HasSubstr("0 actors attached"));
 }
