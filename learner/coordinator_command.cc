@@ -1,6 +1,6 @@
 #include "learner/coordinator_command.h"
 
-#include <memory>
+#include <utility>
 
 #include "absl/time/clock.h"
 #include "common/file/file.h"
@@ -10,16 +10,26 @@
 
 namespace sluice::learner {
 
-absl::Status CoordinatorCommand(const CoordinatorFlags& flags, const std::atomic<int>& stop) {
+absl::StatusOr<std::unique_ptr<CoordinatorServer>> StartCoordinator(const CoordinatorFlags& flags) {
+  const std::string state = flags.state_folder.empty() ? flags.runs_folder : flags.state_folder;
+  SLUICE_RETURN_IF_ERROR(MakeDirectories(flags.runs_folder));
+  SLUICE_RETURN_IF_ERROR(MakeDirectories(state));
   CoordinatorServerOptions options;
   options.address = flags.address;
   options.metrics_address = flags.metrics_address;
-  options.store_path = flags.store_path.empty() ? JoinPath(flags.runs_folder, "jobs.db") : flags.store_path;
+  options.store_path = JoinPath(state, "jobs.db");
   options.store.runs_folder = flags.runs_folder;
   options.coordinator.ranks = flags.ranks;
   options.coordinator.heartbeat_interval = absl::Seconds(flags.heartbeat_s);
   options.coordinator.lease = absl::Seconds(flags.lease_s);
-  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<CoordinatorServer> server, CoordinatorServer::Start(options));
+  SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<CoordinatorServer> server, CoordinatorServer::Start(options));
+  LogInfo("coordinator started",
+          {{"address", server->address()}, {"ranks", flags.ranks}, {"state", state}, {"runs", flags.runs_folder}});
+  return server;
+}
+
+absl::Status CoordinatorCommand(const CoordinatorFlags& flags, const std::atomic<int>& stop) {
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<CoordinatorServer> server, StartCoordinator(flags));
   while (stop == 0) absl::SleepFor(absl::Milliseconds(100));
   const absl::Status drained = server->Drain(absl::Seconds(flags.drain_s));
   // Not an error of this process: the job is in the store and goes on when both are back.

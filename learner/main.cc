@@ -4,10 +4,14 @@
 #include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <memory>
 #include <string>
 
 #include "common/log/log.h"
 #include "common/status/exit_code.h"
+#include "learner/coordinator_command.h"
+#include "learner/rank_command.h"
+#include "learner/report_command.h"
 #include "learner/run/run_context.h"
 #include "learner/run_command.h"
 
@@ -46,6 +50,51 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->check(CLI::Range(1, 256));
 
+  sluice::learner::RankFlags rank;
+  bool with_coordinator = false;
+  CLI::App* rank_command = app.add_subcommand("rank", "A resident member of the learner group.");
+  rank_command->add_option("--coordinator", rank.coordinator, "host:port of the coordinator")->capture_default_str();
+  rank_command->add_option("--address", rank.address, "host:port where actors attach; port 0 picks one")
+      ->capture_default_str();
+  rank_command->add_option("--collective-host", rank.collective_host, "Address that the other ranks reach")
+      ->capture_default_str();
+  rank_command->add_option("--metrics-address", rank.metrics_address, "host:port of /metrics; default: none");
+  rank_command->add_option("--threads", rank.threads, "Compute threads")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 256));
+  rank_command->add_flag("--with-coordinator", with_coordinator,
+                         "Also be the coordinator, at --coordinator's address, with its flags at their defaults");
+
+  sluice::learner::CoordinatorFlags coordinator;
+  CLI::App* coordinator_command =
+      app.add_subcommand("coordinator", "The one coordinator: job API, job store, membership. No tensors.");
+  coordinator_command
+      ->add_option("--address", coordinator.address, "host:port of the job and membership API; port 0 picks one")
+      ->capture_default_str();
+  coordinator_command->add_option("--metrics-address", coordinator.metrics_address,
+                                  "host:port of /metrics; default: none");
+  coordinator_command->add_option("--heartbeat-seconds", coordinator.heartbeat_s, "How often ranks say that they live")
+      ->capture_default_str();
+  coordinator_command->add_option("--lease-seconds", coordinator.lease_s, "A rank silent for this long is out")
+      ->capture_default_str();
+  coordinator_command
+      ->add_option("--drain-seconds", coordinator.drain_s, "On SIGTERM: time for the running job's checkpoint")
+      ->capture_default_str();
+  for (CLI::App* command : {coordinator_command, rank_command}) {
+    command->add_option("--state", coordinator.state_folder, "Folder of the job store; default: that of --runs");
+    command->add_option("--runs", coordinator.runs_folder, "Folder of run folders, reached by every rank by this path")
+        ->capture_default_str();
+    command->add_option("--ranks", coordinator.ranks, "Learner ranks in the group")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 1024));
+  }
+
+  sluice::learner::ReportFlags report;
+  CLI::App* report_command = app.add_subcommand("report", "Write one HTML report over the folders of ended runs.");
+  report_command->add_option("runs", report.run_folders, "Run folders, in the order of the table's rows")->required();
+  report_command->add_option("--output", report.output, "The HTML file")->capture_default_str();
+  report_command->add_option("--title", report.title, "Title of the page")->capture_default_str();
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -56,5 +105,19 @@ int main(int argc, char** argv) {
                       sluice::LogLevel::kInfo);
   std::signal(SIGTERM, OnSignal);
   std::signal(SIGINT, OnSignal);
+  if (*coordinator_command) return Report(sluice::learner::CoordinatorCommand(coordinator, stop_request));
+  if (*report_command) return Report(sluice::learner::ReportCommand(report));
+  if (*rank_command) {
+    std::unique_ptr<sluice::learner::CoordinatorServer> server;
+    if (with_coordinator) {
+      coordinator.address = rank.coordinator;
+      absl::StatusOr<std::unique_ptr<sluice::learner::CoordinatorServer>> started =
+          sluice::learner::StartCoordinator(coordinator);
+      if (!started.ok()) return Report(started.status());
+      server = *std::move(started);
+      rank.coordinator = server->address();
+    }
+    return Report(sluice::learner::RankCommand(rank, stop_request));
+  }
   return Report(sluice::learner::RunCommand(run, stop_request));
 }

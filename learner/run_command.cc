@@ -8,9 +8,11 @@
 #include "absl/strings/str_cat.h"
 #include "common/collective/collective.h"
 #include "common/file/file.h"
+#include "common/metrics/metrics.h"
 #include "common/spec/spec.h"
 #include "common/status/status.h"
 #include "common/time/clock.h"
+#include "learner/rank_server.h"
 #include "learner/rpc/options_from_spec.h"
 #include "learner/run/local_services.h"
 #include "learner/run/run_context.h"
@@ -49,6 +51,14 @@ absl::Status RunCommand(const RunFlags& flags, const std::atomic<int>& stop) {
   context.reservations = &reservations;
   context.now = MonotonicClock();
   monitor.ReportResult("run folder", context.run_folder);
+  Metrics metrics;
+  if (!flags.metrics_address.empty()) SLUICE_RETURN_IF_ERROR(metrics.Serve(flags.metrics_address).status());
+  std::unique_ptr<RankServer> server;
+  if (context.options.kind == JobKind::kRl) {
+    SLUICE_ASSIGN_OR_RETURN(server, RankServer::Start(flags.address, &metrics, MonotonicClock()));
+    context.rollouts = server.get();
+    monitor.ReportResult("actors attach at", server->address());
+  }
   return RunJob(context);
 }
 

@@ -77,6 +77,8 @@ absl::Status RunEvaluate(const RunContext& context) {
 
   RunResults results;
   results.kind = "evaluate";
+  results.texts["name"] = context.options.name;
+  results.numbers["run"]["seconds"] = absl::ToDoubleSeconds(control.spent());
   results.numbers["metrics"] = total.ToMap();
   results.texts["data"] = dataset->folder();
   results.texts["data_name"] = dataset->name();

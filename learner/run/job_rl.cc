@@ -85,8 +85,8 @@ absl::Status RlJob::Prepare() {
   SLUICE_ASSIGN_OR_RETURN(dataset_, Dataset::Load(context_.options.data));
   SLUICE_ASSIGN_OR_RETURN(policy_, MakePolicy(context_, *dataset_));
   SLUICE_ASSIGN_OR_RETURN(folder_, RunFolder::Open(context_.run_folder));
-  optimizer_ = std::make_unique<AdamW>(policy_->parameters(), policy_->gradients(), policy_->decay_mask(),
-                                       options_.optimizer);
+  optimizer_ =
+      std::make_unique<AdamW>(policy_->parameters(), policy_->gradients(), policy_->decay_mask(), options_.optimizer);
   budget_ = OperationalBudget(options_.operational_share, options_.operational_steps);
   examples_ = dataset_->Examples(SplitLabel::kTrain);
   if (examples_.empty()) {
@@ -96,7 +96,8 @@ absl::Status RlJob::Prepare() {
   validation_ = ValidationExamples(context_, *dataset_, options_.validation.users);
 
   checkpoints_ = std::make_unique<JobCheckpoints>(context_, *folder_, DataDigest(*dataset_));
-  SLUICE_ASSIGN_OR_RETURN(const std::optional<CheckpointState> state, checkpoints_->Resume(policy_.get(), optimizer_.get()));
+  SLUICE_ASSIGN_OR_RETURN(const std::optional<CheckpointState> state,
+                          checkpoints_->Resume(policy_.get(), optimizer_.get()));
   control_ = std::make_unique<StepControl>(context_, state ? absl::Seconds(state->seconds) : absl::ZeroDuration());
   if (!state) return absl::OkStatus();
   step_ = issued_steps_ = state->step;
@@ -143,8 +144,7 @@ absl::Status RlJob::IssueAhead() {
   for (; issued_steps_ < window_end; ++issued_steps_) {
     const uint64_t groups = static_cast<uint64_t>(options_.groups_per_step);
     if (context_.is_first()) {
-      SLUICE_RETURN_IF_ERROR(
-          context_.reservations->ReserveOrdinals(issued_steps_, issued_steps_ * groups, groups));
+      SLUICE_RETURN_IF_ERROR(context_.reservations->ReserveOrdinals(issued_steps_, issued_steps_ * groups, groups));
     }
     const OrdinalRange slice =
         SliceOfStep(issued_steps_, groups, context_.collective->rank(), context_.collective->world_size());
@@ -167,8 +167,8 @@ absl::StatusOr<std::vector<RlGroup>> RlJob::JudgeStep(const std::vector<TakenGro
     group.group = one.group ? &*one.group : nullptr;
     SLUICE_ASSIGN_OR_RETURN(group.input, policy_->EncodePrompt(one.prompt.history));
     SLUICE_ASSIGN_OR_RETURN(
-        group.plan,
-        Judge({.ordinal = one.prompt.ordinal, .group = group.group, .target_leaf = group.target_leaf}, options_, judge));
+        group.plan, Judge({.ordinal = one.prompt.ordinal, .group = group.group, .target_leaf = group.target_leaf},
+                          options_, judge));
     statistics->Add(group.plan, group.group);
     groups.push_back(std::move(group));
   }
@@ -184,10 +184,10 @@ absl::StatusOr<JudgeStatistics> RlJob::SumOverRanks(const JudgeStatistics& mine)
 
 absl::StatusOr<LedgerBalance> RlJob::TotalBalance() {
   const LedgerBalance mine = source_->Balance();
-  at::Tensor sums = torch::tensor({static_cast<int64_t>(mine.issued), static_cast<int64_t>(mine.trained),
-                                   static_cast<int64_t>(mine.dropped), static_cast<int64_t>(mine.failed),
-                                   static_cast<int64_t>(mine.cancelled), static_cast<int64_t>(mine.open)},
-                                  torch::kLong);
+  at::Tensor sums = torch::tensor(
+      {static_cast<int64_t>(mine.issued), static_cast<int64_t>(mine.trained), static_cast<int64_t>(mine.dropped),
+       static_cast<int64_t>(mine.failed), static_cast<int64_t>(mine.cancelled), static_cast<int64_t>(mine.open)},
+      torch::kLong);
   SLUICE_RETURN_IF_ERROR(context_.collective->AllReduceSum(sums));
   const int64_t* s = sums.const_data_ptr<int64_t>();
   LedgerBalance total;
@@ -218,15 +218,15 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
   settings.grpo_space = options_.grpo_space;
   settings.nll_space = options_.nll_space;
   settings.nll_groups = options_.objective == ObjectiveKind::kGrpoOnly ? 0 : statistics.groups;
-  settings.grpo_groups = options_.gate.normalization == GateNormalization::kAdmitted ? statistics.admitted
-                                                                                     : statistics.groups;
+  settings.grpo_groups =
+      options_.gate.normalization == GateNormalization::kAdmitted ? statistics.admitted : statistics.groups;
   const double progress = ScheduleProgress(step_, total_steps(), decision.time_share);
   settings.learning_rate = ScheduledLearningRate(options_.optimizer, progress);
   settings.dropout = options_.dropout;
   settings.dropout_seed = DeriveSeed(context_.options.seed, {kDropoutSeed, step_});
   settings.learner_version = version_;
-  SLUICE_ASSIGN_OR_RETURN(const RlStepResult result, RlStep(*policy_, dataset_->trie(), *optimizer_,
-                                                            *context_.collective, groups, settings));
+  SLUICE_ASSIGN_OR_RETURN(const RlStepResult result,
+                          RlStep(*policy_, dataset_->trie(), *optimizer_, *context_.collective, groups, settings));
 
   std::vector<Verdict> verdicts;
   size_t judged = 0;
@@ -238,8 +238,7 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
     }
     const GroupPlan& plan = groups[judged++].plan;
     stalest = std::max(stalest, static_cast<double>(plan.staleness));
-    verdicts.push_back(
-        {one.prompt.ordinal, TerminalState::kTrained, std::string(GateReasonName(plan.verdict.reason))});
+    verdicts.push_back({one.prompt.ordinal, TerminalState::kTrained, std::string(GateReasonName(plan.verdict.reason))});
   }
   SLUICE_RETURN_IF_ERROR(source_->Commit(step_, verdicts));
   ++step_;
@@ -276,8 +275,7 @@ absl::Status RlJob::ValidateNow() {
   if (validation_.empty()) return absl::OkStatus();
   SLUICE_ASSIGN_OR_RETURN(latest_validation_,
                           Validate(context_, *policy_, *dataset_, validation_, options_.validation));
-  SLUICE_RETURN_IF_ERROR(
-      RecordMetrics(context_, folder_.get(), step_, total_steps(), seconds(), latest_validation_));
+  SLUICE_RETURN_IF_ERROR(RecordMetrics(context_, folder_.get(), step_, total_steps(), seconds(), latest_validation_));
   if (context_.is_first()) {
     context_.monitor->ReportLog(absl::StrFormat("step %d: validation HR@10 %.4f, NDCG@10 %.4f, hallucination %.4f",
                                                 step_, latest_validation_["validation/hr@10"],
@@ -292,10 +290,10 @@ absl::Status RlJob::SaveCheckpoint() {
   context_.monitor->SetPhase("checkpoint");
   SLUICE_ASSIGN_OR_RETURN(const LedgerBalance balance, TotalBalance());
   if (!balance.Holds()) {
-    return absl::InternalError(absl::StrCat(
-        "the ledger does not balance at step ", step_, ": issued ", balance.issued, ", trained ", balance.trained,
-        ", dropped ", balance.dropped, ", failed ", balance.failed, ", cancelled ", balance.cancelled, ", open ",
-        balance.open, "; no checkpoint was written, the previous one stands"));
+    return absl::InternalError(absl::StrCat("the ledger does not balance at step ", step_, ": issued ", balance.issued,
+                                            ", trained ", balance.trained, ", dropped ", balance.dropped, ", failed ",
+                                            balance.failed, ", cancelled ", balance.cancelled, ", open ", balance.open,
+                                            "; no checkpoint was written, the previous one stands"));
   }
   CheckpointState state;
   state.step = step_;
@@ -313,21 +311,24 @@ absl::Status RlJob::Finish() {
   SLUICE_RETURN_IF_ERROR(ExportPolicy(*policy_, *folder_, "final"));
   RunResults results;
   results.kind = "rl";
+  results.texts["name"] = context_.options.name;
   results.numbers["best"] = best_.metrics();
   results.numbers["final"] = latest_validation_;
   results.numbers["final"]["step"] = static_cast<double>(step_);
   results.numbers["run"]["seconds"] = seconds();
   results.numbers["ledger"] = {
-      {"issued", static_cast<double>(balance.issued)},   {"trained", static_cast<double>(balance.trained)},
-      {"dropped", static_cast<double>(balance.dropped)}, {"failed", static_cast<double>(balance.failed)},
-      {"cancelled", static_cast<double>(balance.cancelled)}, {"open", static_cast<double>(balance.open)}};
-  SLUICE_ASSIGN_OR_RETURN(results.numbers["run"]["admission_rate"], MeanOfMetric(*folder_, "gate/open_rate"));
+      {"issued", static_cast<double>(balance.issued)},       {"trained", static_cast<double>(balance.trained)},
+      {"dropped", static_cast<double>(balance.dropped)},     {"failed", static_cast<double>(balance.failed)},
+      {"cancelled", static_cast<double>(balance.cancelled)}, {"open", static_cast<double>(balance.open)},
+      {"frontier", static_cast<double>(balance.frontier)}};
+  const absl::StatusOr<double> admission = MeanOfMetric(*folder_, "gate/open_rate");
+  if (admission.ok()) results.numbers["run"]["admission_rate"] = *admission;  // a job of no steps has none
   results.texts["data"] = dataset_->folder();
   results.texts["export"] = folder_->export_folder("best");
   results.texts["ending"] = ending_;
   results.texts["report"] = folder_->report();
   SLUICE_RETURN_IF_ERROR(WriteResults(folder_->results(), results));
-  SLUICE_RETURN_IF_ERROR(WriteRunReport(context_, *folder_, *dataset_, results));
+  SLUICE_RETURN_IF_ERROR(WriteRunReport(*folder_, context_.options.name));
   context_.monitor->ReportResult("export", folder_->export_folder("best"));
   context_.monitor->ReportResult("report", folder_->report());
   context_.monitor->ReportResult("results", folder_->results());

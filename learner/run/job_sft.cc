@@ -12,9 +12,12 @@
 #include "common/random/random.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
+#include "learner/run/best_policy.h"
+#include "learner/run/job_checkpoint.h"
 #include "learner/run/job_common.h"
 #include "learner/run/jobs.h"
 #include "learner/run/results.h"
+#include "learner/run/run_report.h"
 #include "learner/run/step_control.h"
 #include "learner/train/adamw.h"
 #include "learner/train/sft_plan.h"
@@ -25,13 +28,11 @@ namespace {
 
 // Steps between two lines of metrics.
 constexpr uint64_t kMetricsEvery = 10;
-constexpr char kSelectionMetric[] = "validation/hr@10";
 
 // One sft job on one rank.
 class SftJob {
  public:
-  explicit SftJob(const RunContext& context)
-      : context_(context), options_(context.options.sft), control_(context, absl::ZeroDuration()) {}
+  explicit SftJob(const RunContext& context) : context_(context), options_(context.options.sft) {}
 
   absl::Status Run();
 
@@ -40,31 +41,32 @@ class SftJob {
   // Trains one pass, or what is left of it. Sets ended_ when the job is to end.
   absl::Status TrainPass(int pass);
   absl::Status ValidateNow();
+  absl::Status SaveCheckpoint(int pass, size_t steps_of_pass);
   absl::Status Finish();
   // Progress in passes, as a share of the job.
   double PassShare(int pass, size_t step, size_t steps) const {
     return (pass + static_cast<double>(step) / static_cast<double>(steps)) / options_.passes;
   }
 
+  double seconds() const { return absl::ToDoubleSeconds(control_->spent()); }
+
   const RunContext& context_;
   const SftOptions& options_;
-  StepControl control_;
+  std::unique_ptr<StepControl> control_;
   std::shared_ptr<const Dataset> dataset_;
   std::unique_ptr<Policy> policy_;
   std::unique_ptr<RunFolder> folder_;
   std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<JobCheckpoints> checkpoints_;
   std::vector<Example> validation_;
   uint64_t step_ = 0;
   uint64_t total_steps_ = 0;  // an estimate: augmentation changes a pass's length a little
+  int first_pass_ = 0;        // where a resumed job goes on
+  size_t first_step_of_pass_ = 0;
   bool ended_ = false;
   std::string ending_;
-
+  BestPolicy best_;
   std::map<std::string, double> latest_;  // of the last validation
-  double best_ = -1;
-  uint64_t best_step_ = 0;
-  int without_gain_ = 0;
-  at::Tensor best_parameters_;
-  std::map<std::string, double> best_metrics_;
 };
 
 absl::Status SftJob::Prepare() {
@@ -78,7 +80,28 @@ absl::Status SftJob::Prepare() {
     return absl::InvalidArgumentError(absl::StrCat("the data set '", dataset_->folder(),
                                                    "' has no validation targets; prepare it with another split"));
   }
-  return absl::OkStatus();
+  checkpoints_ = std::make_unique<JobCheckpoints>(context_, *folder_, DataDigest(*dataset_));
+  SLUICE_ASSIGN_OR_RETURN(const std::optional<CheckpointState> state,
+                          checkpoints_->Resume(policy_.get(), optimizer_.get()));
+  control_ = std::make_unique<StepControl>(context_, state ? absl::Seconds(state->seconds) : absl::ZeroDuration());
+  if (!state) return absl::OkStatus();
+  step_ = state->step;
+  first_pass_ = static_cast<int>(state->numbers.at("pass"));
+  first_step_of_pass_ = static_cast<size_t>(state->numbers.at("step_of_pass"));
+  best_.Restore(state->numbers);
+  if (!context_.is_first()) return absl::OkStatus();
+  context_.monitor->ReportLog(absl::StrCat("resumed from the checkpoint of step ", step_));
+  return folder_->TruncateMetrics(step_);
+}
+
+absl::Status SftJob::SaveCheckpoint(int pass, size_t steps_of_pass) {
+  CheckpointState state;
+  state.step = step_;
+  state.seconds = seconds();
+  state.numbers["pass"] = pass;
+  state.numbers["step_of_pass"] = static_cast<double>(steps_of_pass);
+  best_.Save(&state.numbers);
+  return checkpoints_->Save(std::move(state), *policy_, *optimizer_, nullptr, {});
 }
 
 absl::Status SftJob::TrainPass(int pass) {
@@ -90,10 +113,15 @@ absl::Status SftJob::TrainPass(int pass) {
   }
   if (total_steps_ == 0) total_steps_ = plans.size() * static_cast<uint64_t>(options_.passes);
   context_.monitor->SetPhase("training");
-  for (size_t i = 0; i < plans.size(); ++i) {
-    SLUICE_ASSIGN_OR_RETURN(const StepDecision decision, control_.Agree());
-    if (decision.stop == StopRequest::kCancel) return absl::CancelledError("cancelled on request");
-    if (decision.stop == StopRequest::kPreempt) return PreemptedError("preempted; run again to resume");
+  for (size_t i = pass == first_pass_ ? first_step_of_pass_ : 0; i < plans.size(); ++i) {
+    SLUICE_ASSIGN_OR_RETURN(const StepDecision decision, control_->Agree());
+    if (decision.stop != StopRequest::kNone) {
+      SLUICE_RETURN_IF_ERROR(SaveCheckpoint(pass, i));
+      if (decision.stop == StopRequest::kCancel) {
+        return absl::CancelledError(absl::StrCat("cancelled on request after step ", step_));
+      }
+      return PreemptedError(absl::StrCat("preempted after the checkpoint of step ", step_, "; run again to resume"));
+    }
     if (decision.time_is_up) {
       ended_ = true;
       ending_ = absl::StrFormat("the time limit of %.0f s ended training in pass %d of %d",
@@ -108,12 +136,15 @@ absl::Status SftJob::TrainPass(int pass) {
                                     options_.dropout, dropout_seed));
     ++step_;
     if (step_ % kMetricsEvery == 0) {
-      SLUICE_RETURN_IF_ERROR(RecordMetrics(context_, folder_.get(), step_, total_steps_,
-                                           absl::ToDoubleSeconds(control_.spent()),
+      SLUICE_RETURN_IF_ERROR(RecordMetrics(context_, folder_.get(), step_, total_steps_, seconds(),
                                            {{"loss/nll", result.loss},
                                             {"gradient_norm", result.gradient_norm},
                                             {"learning_rate", rate},
                                             {"pass", pass + static_cast<double>(i + 1) / plans.size()}}));
+    }
+    const int save_every = context_.options.checkpoint.every;
+    if (save_every > 0 && step_ % static_cast<uint64_t>(save_every) == 0) {
+      SLUICE_RETURN_IF_ERROR(SaveCheckpoint(pass, i + 1));
     }
   }
   return absl::OkStatus();
@@ -121,60 +152,49 @@ absl::Status SftJob::TrainPass(int pass) {
 
 absl::Status SftJob::ValidateNow() {
   SLUICE_ASSIGN_OR_RETURN(latest_, Validate(context_, *policy_, *dataset_, validation_, options_.validation));
-  SLUICE_RETURN_IF_ERROR(
-      RecordMetrics(context_, folder_.get(), step_, total_steps_, absl::ToDoubleSeconds(control_.spent()), latest_));
-  const double value = latest_[kSelectionMetric];
+  SLUICE_RETURN_IF_ERROR(RecordMetrics(context_, folder_.get(), step_, total_steps_, seconds(), latest_));
   if (context_.is_first()) {
     context_.monitor->ReportLog(absl::StrFormat("step %d: validation HR@10 %.4f, NDCG@10 %.4f, hallucination %.4f",
-                                                step_, value, latest_["validation/ndcg@10"],
+                                                step_, latest_[BestPolicy::kMetric], latest_["validation/ndcg@10"],
                                                 latest_["validation/hallucination"]));
   }
-  if (value <= best_) {
-    ++without_gain_;
-    return absl::OkStatus();
-  }
-  best_ = value;
-  best_step_ = step_;
-  without_gain_ = 0;
-  best_metrics_ = latest_;
-  if (!best_parameters_.defined()) best_parameters_ = policy_->parameters().detach().clone();
-  best_parameters_.copy_(policy_->parameters().detach());
-  return absl::OkStatus();
+  if (!best_.Offer(step_, latest_) || !context_.is_first()) return absl::OkStatus();
+  return ExportPolicy(*policy_, *folder_, "best");
 }
 
 absl::Status SftJob::Finish() {
   if (!context_.is_first()) return absl::OkStatus();
   if (!ending_.empty()) context_.monitor->ReportLog(ending_);
   SLUICE_RETURN_IF_ERROR(ExportPolicy(*policy_, *folder_, "final"));
-  policy_->parameters().detach().copy_(best_parameters_);
-  SLUICE_RETURN_IF_ERROR(ExportPolicy(*policy_, *folder_, "best"));
   RunResults results;
   results.kind = "sft";
-  results.numbers["best"] = best_metrics_;
-  results.numbers["best"]["step"] = static_cast<double>(best_step_);
+  results.texts["name"] = context_.options.name;
+  results.numbers["best"] = best_.metrics();
   results.numbers["final"] = latest_;
   results.numbers["final"]["step"] = static_cast<double>(step_);
-  results.numbers["run"]["seconds"] = absl::ToDoubleSeconds(control_.spent());
+  results.numbers["run"]["seconds"] = seconds();
   results.texts["data"] = dataset_->folder();
   results.texts["export"] = folder_->export_folder("best");
   results.texts["ending"] = ending_;
   SLUICE_RETURN_IF_ERROR(WriteResults(folder_->results(), results));
+  SLUICE_RETURN_IF_ERROR(WriteRunReport(*folder_, context_.options.name));
   context_.monitor->ReportResult("export", folder_->export_folder("best"));
+  context_.monitor->ReportResult("report", folder_->report());
   context_.monitor->ReportResult("results", folder_->results());
   return absl::OkStatus();
 }
 
 absl::Status SftJob::Run() {
   SLUICE_RETURN_IF_ERROR(Prepare());
-  for (int pass = 0; pass < options_.passes && !ended_; ++pass) {
+  for (int pass = first_pass_; pass < options_.passes && !ended_; ++pass) {
     SLUICE_RETURN_IF_ERROR(TrainPass(pass));
     const bool last = ended_ || pass + 1 == options_.passes;
     const bool due = options_.validation.every > 0 && (pass + 1) % options_.validation.every == 0;
     if (!last && !due) continue;
     SLUICE_RETURN_IF_ERROR(ValidateNow());
-    if (options_.validation.patience > 0 && without_gain_ >= options_.validation.patience) {
+    if (options_.validation.patience > 0 && best_.without_gain() >= options_.validation.patience) {
       ended_ = true;
-      ending_ = absl::StrFormat("stopped early: %d validations without a better HR@10", without_gain_);
+      ending_ = absl::StrFormat("stopped early: %d validations without a better HR@10", best_.without_gain());
     }
   }
   return Finish();

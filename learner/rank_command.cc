@@ -1,0 +1,244 @@
+#include "learner/rank_command.h"
+
+#include <ATen/Parallel.h>
+#include <unistd.h>
+
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "common/collective/collective.h"
+#include "common/file/file.h"
+#include "common/log/log.h"
+#include "common/metrics/metrics.h"
+#include "common/rpc/channel.h"
+#include "common/spec/spec.h"
+#include "common/status/exit_code.h"
+#include "common/status/status.h"
+#include "common/sync/notification.h"
+#include "common/sync/thread.h"
+#include "common/time/clock.h"
+#include "learner/rank_server.h"
+#include "learner/rpc/job_reporter.h"
+#include "learner/rpc/member_client.h"
+#include "learner/rpc/options_from_spec.h"
+#include "learner/run/run_context.h"
+
+namespace sluice::learner {
+namespace {
+
+// How often the loop looks whether the process is to stop.
+constexpr absl::Duration kLookInterval = absl::Milliseconds(200);
+// Time for the last report of a job to arrive.
+constexpr absl::Duration kFlushTimeout = absl::Seconds(30);
+
+std::string NewMemberId() {
+  std::random_device entropy;
+  return absl::StrFormat("%08x%08x", entropy(), entropy());
+}
+
+std::string HostName() {
+  char name[256] = {};
+  return gethostname(name, sizeof(name) - 1) == 0 ? name : "unknown";
+}
+
+// The errors of a group that broke: another epoch may do better. A preemption looks alike and is not one of them.
+bool IsBrokenGroup(const absl::Status& status) { return ExitCodeFor(status) == ExitCode::kTransient; }
+
+// What the job tells the coordinator, and what the outside tells the job.
+class MemberMonitor : public JobMonitor {
+ public:
+  MemberMonitor(MemberClient* client, JobReporter* reporter, bool first)
+      : client_(client), reporter_(reporter), first_(first) {}
+
+  void SetPhase(const std::string& phase) override { client_->SetPhase(phase); }
+  void ReportMetrics(uint64_t step, uint64_t total_steps, const std::map<std::string, double>& values) override {
+    client_->SetProgress(step, {});
+    if (first_) reporter_->ReportMetrics(step, total_steps, values);
+  }
+  void ReportLog(const std::string& text) override {
+    LogInfo(text);
+    if (first_) reporter_->ReportLog("info", text);
+  }
+  void ReportResult(const std::string& key, const std::string& value) override {
+    if (first_) reporter_->ReportResult(key, value);
+  }
+  void ReportCheckpoint(const std::string& folder, uint64_t step, uint64_t policy_version,
+                        const LedgerBalance& ledger) override {
+    client_->SetProgress(step, ledger);
+    if (first_) reporter_->ReportCheckpoint(folder, policy_version, ledger);
+  }
+  StopRequest stop() const override { return stop_.load(); }
+  void Ask(StopRequest request) { stop_ = request; }
+
+ private:
+  MemberClient* const client_;
+  JobReporter* const reporter_;
+  const bool first_;
+  std::atomic<StopRequest> stop_{StopRequest::kNone};
+};
+
+class MemberReservations : public Reservations {
+ public:
+  MemberReservations(MemberClient* client, std::string job_id, uint64_t epoch)
+      : client_(client), job_id_(std::move(job_id)), epoch_(epoch) {}
+  absl::StatusOr<uint64_t> NextPolicyVersion() override { return client_->ReserveVersion(job_id_, epoch_); }
+  absl::Status ReserveOrdinals(uint64_t step, uint64_t first, uint64_t count) override {
+    return client_->ReserveOrdinals(job_id_, epoch_, step, first, count);
+  }
+
+ private:
+  MemberClient* const client_;
+  const std::string job_id_;
+  const uint64_t epoch_;
+};
+
+class RankLoop {
+ public:
+  RankLoop(const RankFlags& flags, const std::atomic<int>& stop, MemberClient* client, RankServer* server)
+      : flags_(flags), stop_(stop), client_(client), server_(server) {}
+
+  void Run();
+
+ private:
+  bool stopping() const { return stop_.load() != static_cast<int>(StopRequest::kNone); }
+  // One assignment in one epoch, from the collective to the outcome.
+  void RunAssigned(const RankView& view);
+  absl::Status RunInEpoch(const RankView& view, MemberMonitor* monitor, const JobOptions& options);
+  // Brings what happens outside to the job until `done`: a cancel, a drain, the end of the epoch, a signal.
+  void Watch(const RankView& view, MemberMonitor* monitor, Collective* collective, const Notification& done);
+  absl::StatusOr<std::unique_ptr<Collective>> FormGroup(const RankView& view, const JobOptions& options);
+
+  const RankFlags& flags_;
+  const std::atomic<int>& stop_;
+  MemberClient* const client_;
+  RankServer* const server_;
+};
+
+void RankLoop::Run() {
+  uint64_t seen = 0;
+  uint64_t done_epoch = 0;  // the assignment that this rank has run
+  std::string done_job;
+  client_->SetPhase("idle");
+  while (!stopping()) {
+    const RankView view = client_->WaitForChange(seen, kLookInterval);
+    seen = view.generation;
+    if (view.epoch == 0 || view.job == nullptr || view.drain) continue;
+    if (view.epoch == done_epoch && view.job->id == done_job) continue;
+    done_epoch = view.epoch;
+    done_job = view.job->id;
+    RunAssigned(view);
+    client_->SetPhase("idle");
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Collective>> RankLoop::FormGroup(const RankView& view, const JobOptions& options) {
+  // A data set is prepared by one rank; nobody reduces anything.
+  if (view.world_size == 1 || options.kind == JobKind::kPrepare) return MakeSingleCollective();
+  GlooOptions gloo;
+  gloo.host = flags_.collective_host;
+  // The client outlives every group: no ownership to share.
+  std::shared_ptr<KvStore> store(client_->kv(), [](KvStore*) {});
+  return MakeGlooCollective(std::move(store), view.rank, view.world_size, view.epoch, gloo);
+}
+
+void RankLoop::Watch(const RankView& view, MemberMonitor* monitor, Collective* collective, const Notification& done) {
+  uint64_t seen = view.generation;
+  while (!done.WaitFor(absl::ZeroDuration())) {
+    const RankView now = client_->WaitForChange(seen, kLookInterval);
+    seen = now.generation;
+    const bool same_job = now.job != nullptr && now.job->id == view.job->id;
+    if (now.epoch != view.epoch || !same_job) {
+      // Nobody waits for this rank any more, and it must not wait for the dead.
+      collective->Abort();
+      server_->hub().Stop();
+      return;
+    }
+    if (now.cancel_requested) {
+      monitor->Ask(StopRequest::kCancel);
+    } else if (now.drain || stopping()) {
+      monitor->Ask(StopRequest::kPreempt);
+    }
+  }
+}
+
+absl::Status RankLoop::RunInEpoch(const RankView& view, MemberMonitor* monitor, const JobOptions& options) {
+  client_->SetPhase("forming the group");
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Collective> collective, FormGroup(view, options));
+  MemberReservations reservations(client_, view.job->id, view.epoch);
+  RunContext context;
+  context.job_id = view.job->id;
+  context.options = options;
+  context.spec_yaml = SpecToYaml(view.job->spec);
+  context.spec_digest = SpecDigest(view.job->spec);
+  context.run_folder = view.job->run_folder;
+  context.collective = collective.get();
+  context.monitor = monitor;
+  context.reservations = &reservations;
+  context.rollouts = server_;
+  context.now = MonotonicClock();
+  SLUICE_RETURN_IF_ERROR(MakeDirectories(context.run_folder));
+  if (view.rank == 0) {
+    SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(context.run_folder, "spec.yaml"), context.spec_yaml));
+  }
+  Notification done;
+  const Thread watcher = StartThread("watch", [&] { Watch(view, monitor, collective.get(), done); });
+  const absl::Status status = RunJob(context);
+  done.Notify();
+  return status;
+}
+
+void RankLoop::RunAssigned(const RankView& view) {
+  const JobOptions options = CopyOptions(view.job->spec);
+  if (options.kind == JobKind::kPrepare && view.rank != 0) return;
+  LogInfo("job assigned",
+          {{"job", view.job->id}, {"epoch", view.epoch}, {"rank", view.rank}, {"world_size", view.world_size}});
+  JobReporter reporter(client_, view.job->id, view.epoch);
+  MemberMonitor monitor(client_, &reporter, view.rank == 0);
+  const absl::Status status = RunInEpoch(view, &monitor, options);
+  const absl::Status flushed = reporter.Flush(kFlushTimeout);
+  if (!flushed.ok()) LogWarning("some reports did not arrive", {{"error", flushed.ToString()}});
+  if (IsBrokenGroup(status)) {
+    LogWarning("the group broke; the job resumes from its checkpoint in the next epoch",
+               {{"job", view.job->id}, {"epoch", view.epoch}, {"error", status.ToString()}});
+    // A member that leaves and joins again makes a new epoch also when every rank still lives.
+    if (client_->view().epoch == view.epoch) client_->Leave("the group broke");
+    return;
+  }
+  LogInfo("job ended", {{"job", view.job->id}, {"outcome", status.ok() ? "done" : std::string(status.message())}});
+  // Success is the first rank's to tell. A failure may be of one rank alone, and the others only see a broken group.
+  if (view.rank != 0 && status.ok()) return;
+  const absl::Status finished = client_->Finish(view.job->id, view.epoch, status);
+  if (!finished.ok()) LogWarning("the outcome was not taken", {{"error", finished.ToString()}});
+}
+
+}  // namespace
+
+absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
+  SLUICE_RETURN_IF_ERROR(CheckAddress("--coordinator", flags.coordinator));
+  at::set_num_threads(flags.threads);
+  Metrics metrics;
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<RankServer> server,
+                          RankServer::Start(flags.address, &metrics, MonotonicClock()));
+  if (!flags.metrics_address.empty()) SLUICE_RETURN_IF_ERROR(metrics.Serve(flags.metrics_address).status());
+
+  MemberClientOptions member;
+  member.member_id = NewMemberId();
+  member.address = server->address();
+  member.host = HostName();
+  MemberClient client(MakeChannel(flags.coordinator), member);
+  client.SetActorCount([&server] { return server->hub().num_actors(); });
+  client.Start();
+  LogInfo("rank started",
+          {{"address", server->address()}, {"coordinator", flags.coordinator}, {"member", client.member_id()}});
+  RankLoop(flags, stop, &client, server.get()).Run();
+  LogInfo("rank stops");
+  client.Leave("the process stops");
+  client.Stop();
+  return absl::OkStatus();
+}
+
+}  // namespace sluice::learner

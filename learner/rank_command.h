@@ -1,0 +1,25 @@
+// `sluice-learner rank`: a resident member of the learner group, which runs the jobs that the coordinator assigns.
+#ifndef SLUICE_LEARNER_RANK_COMMAND_H_
+#define SLUICE_LEARNER_RANK_COMMAND_H_
+
+#include <atomic>
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace sluice::learner {
+
+struct RankFlags {
+  std::string coordinator = "127.0.0.1:7070";
+  std::string address = "127.0.0.1:7090";     // where actors reach this rank; port 0 picks one
+  std::string collective_host = "127.0.0.1";  // address of this host that the other ranks reach
+  std::string metrics_address;                // empty: none
+  int threads = 1;                            // torch's
+};
+
+// Runs until `stop` holds a StopRequest: then the job in hand ends after a checkpoint and the rank leaves the group.
+absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop);
+
+}  // namespace sluice::learner
+
+#endif  // SLUICE_LEARNER_RANK_COMMAND_H_

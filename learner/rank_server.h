@@ -1,0 +1,47 @@
+// A learner rank's door to actors: hub, policy store, the two services and their server. Wiring of one process.
+#ifndef SLUICE_LEARNER_RANK_SERVER_H_
+#define SLUICE_LEARNER_RANK_SERVER_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/metrics/metrics.h"
+#include "common/rpc/server.h"
+#include "common/time/clock.h"
+#include "learner/ledger/rollout_hub.h"
+#include "learner/publish/policy_store.h"
+#include "learner/rpc/policy_service.h"
+#include "learner/rpc/rollout_service.h"
+#include "learner/run/run_context.h"
+
+namespace sluice::learner {
+
+class RankServer : public RolloutService {
+ public:
+  // Listens for actors at `address`. `metrics` must outlive the server.
+  static absl::StatusOr<std::unique_ptr<RankServer>> Start(const std::string& address, Metrics* metrics,
+                                                           NowFunction now);
+  // Ends the actors' streams with Unavailable: they look for another rank.
+  ~RankServer() override;
+
+  absl::StatusOr<GroupSource*> StartJob(const RolloutJob& job) override;
+  void EndJob() override;
+
+  RolloutHub& hub() { return hub_; }
+  const std::string& address() const { return server_->address(); }
+
+ private:
+  RankServer(Metrics* metrics, NowFunction now);
+
+  PolicyStore store_;
+  RolloutHub hub_;
+  GrpcRolloutService rollouts_;
+  GrpcPolicyService policies_;
+  std::unique_ptr<RpcServer> server_;
+};
+
+}  // namespace sluice::learner
+
+#endif  // SLUICE_LEARNER_RANK_SERVER_H_
