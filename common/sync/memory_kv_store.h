@@ -1,79 +1,52 @@
-// A KvStore in this process's memory: what the coordinator serves, and what tests with ranks as threads meet
-// through. Bounded: refuses more than `max_keys` keys (ResourceExhausted). Thread-safe.
+// A KvStore in this process: the rendezvous store that the coordinator serves, and what tests with ranks as threads
+// meet through. Bounded in keys, bytes and waiters.
 #ifndef SLUICE_COMMON_SYNC_MEMORY_KV_STORE_H_
 #define SLUICE_COMMON_SYNC_MEMORY_KV_STORE_H_
 
-#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <string>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "common/sync/kv_store.h"
 #include "common/sync/mutex.h"
 
 namespace sluice {
 
+struct MemoryKvStoreOptions {
+  size_t max_keys = 100000;
+  size_t max_bytes = 256 << 20;  // keys and values together
+  size_t max_value_bytes = 1 << 20;
+  int max_waiters = 512;  // Get calls that wait at the same time
+};
+
+// Thread-safe. ResourceExhausted beyond a bound; InvalidArgument for an empty key or a value that is too large.
 class MemoryKvStore : public KvStore {
  public:
-  explicit MemoryKvStore(size_t max_keys = 65536) : max_keys_(max_keys) {}
+  explicit MemoryKvStore(MemoryKvStoreOptions options = {}) : options_(options) {}
 
-  absl::Status Set(const std::string& key, const std::string& value) override {
-    MutexLock lock(&mutex_);
-    if (absl::Status room = RoomForLocked(key); !room.ok()) return room;
-    values_[key] = value;
-    changed_.NotifyAll();
-    return absl::OkStatus();
-  }
+  absl::Status Set(const std::string& key, const std::string& value) override;
+  // Cancelled after Close.
+  absl::StatusOr<std::string> Get(const std::string& key, absl::Duration timeout) override;
+  // FailedPrecondition if the key holds something that Add did not write.
+  absl::StatusOr<int64_t> Add(const std::string& key, int64_t amount) override;
 
-  absl::StatusOr<std::string> Get(const std::string& key, absl::Duration timeout) override {
-    const absl::Time deadline = absl::Now() + timeout;
-    MutexLock lock(&mutex_);
-    while (true) {
-      const auto found = values_.find(key);
-      if (found != values_.end()) return found->second;
-      const absl::Duration left = deadline - absl::Now();
-      if (left <= absl::ZeroDuration()) {
-        return absl::DeadlineExceededError(
-            absl::StrCat("key '", key, "' was not set within ", absl::FormatDuration(timeout)));
-      }
-      changed_.WaitFor(&mutex_, left);
-    }
-  }
+  // Forgets every key that starts with `prefix`.
+  void ForgetPrefix(const std::string& prefix);
+  // Wakes every waiter; later waits return at once.
+  void Close();
 
-  absl::StatusOr<int64_t> Add(const std::string& key, int64_t amount) override {
-    MutexLock lock(&mutex_);
-    if (absl::Status room = RoomForLocked(key); !room.ok()) return room;
-    std::string& text = values_[key];
-    int64_t value = 0;
-    if (!text.empty() && !absl::SimpleAtoi(text, &value)) {
-      return absl::FailedPreconditionError(absl::StrCat("key '", key, "' holds no counter"));
-    }
-    value += amount;
-    text = absl::StrCat(value);
-    changed_.NotifyAll();
-    return value;
-  }
-
-  // Forgets every key that starts with `prefix`: of an epoch that is over.
-  void EraseWithPrefix(const std::string& prefix) {
-    MutexLock lock(&mutex_);
-    auto first = values_.lower_bound(prefix);
-    while (first != values_.end() && first->first.compare(0, prefix.size(), prefix) == 0) first = values_.erase(first);
-  }
+  size_t size() const;
 
  private:
-  absl::Status RoomForLocked(const std::string& key) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (values_.size() < max_keys_ || values_.count(key) > 0) return absl::OkStatus();
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the key-value store is full with ", max_keys_, " keys; key '", key, "' was not stored"));
-  }
+  absl::Status SetLocked(const std::string& key, const std::string& value) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  const size_t max_keys_;
-  Mutex mutex_;
+  const MemoryKvStoreOptions options_;
+  mutable Mutex mutex_;
   CondVar changed_;
   std::map<std::string, std::string> values_ ABSL_GUARDED_BY(mutex_);
+  size_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  int waiters_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace sluice

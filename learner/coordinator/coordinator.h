@@ -23,7 +23,7 @@
 #include "common/sync/mutex.h"
 #include "common/time/clock.h"
 #include "learner/coordinator/membership.h"
-#include "learner/coordinator/memory_kv_store.h"
+#include "common/sync/memory_kv_store.h"
 #include "learner/job/job_store.h"
 
 namespace sluice::learner {

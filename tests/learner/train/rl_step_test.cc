@@ -3,6 +3,7 @@
 
 #include <torch/torch.h>
 
+#include <cmath>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -152,6 +153,33 @@ TEST_F(RlStepTest, TheGradientIsThatOfTheWrittenObjectiveInEitherSpace) {
       ExpectGradientsOfNaiveLoss(settings);
     }
   }
+}
+
+TEST_F(RlStepTest, TheGradientIsTheSlopeOfTheReportedLoss) {
+  const std::unique_ptr<Policy> policy = MakePolicy();
+  MakeGroups(*policy);
+  const auto loss = [&] {
+    torch::NoGradGuard no_grad;
+    return RlGroupLoss(*policy, *trie_, groups_, Settings()).value().loss.item<double>();
+  };
+  RlGroupLoss(*policy, *trie_, groups_, Settings()).value().loss.backward();
+  const at::Tensor parameters = policy->parameters().detach();
+  Random random(2);
+  int moved = 0;
+  for (int trial = 0; trial < 40; ++trial) {
+    const int64_t i = static_cast<int64_t>(random.Below(static_cast<uint64_t>(parameters.numel())));
+    constexpr double kStep = 1e-5;
+    const double value = parameters[i].item<double>();
+    parameters[i] = value + kStep;
+    const double above = loss();
+    parameters[i] = value - kStep;
+    const double below = loss();
+    parameters[i] = value;
+    const double slope = (above - below) / (2 * kStep);
+    EXPECT_NEAR(policy->gradients()[i].item<double>(), slope, 1e-8) << i;
+    moved += std::abs(slope) > 1e-6;
+  }
+  EXPECT_GT(moved, 10);
 }
 
 TEST_F(RlStepTest, EveryObjectiveHasItsTerms) {

@@ -1,4 +1,4 @@
-#include "learner/coordinator/memory_kv_store.h"
+#include "common/sync/memory_kv_store.h"
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -6,7 +6,7 @@
 #include "absl/time/clock.h"
 #include "common/status/status.h"
 
-namespace sluice::learner {
+namespace sluice {
 
 absl::Status MemoryKvStore::SetLocked(const std::string& key, const std::string& value) {
   if (key.empty()) return absl::InvalidArgumentError("want a key, got an empty one");
@@ -48,7 +48,7 @@ absl::StatusOr<std::string> MemoryKvStore::Get(const std::string& key, absl::Dur
   }
   --waiters_;
   if (found != values_.end()) return found->second;
-  if (closed_) return absl::CancelledError("the coordinator stops");
+  if (closed_) return absl::CancelledError("the store is closed");
   return absl::DeadlineExceededError(absl::StrCat("nobody has set ", key, " within ", absl::FormatDuration(timeout)));
 }
 
@@ -86,4 +86,4 @@ size_t MemoryKvStore::size() const {
   return values_.size();
 }
 
-}  // namespace sluice::learner
+}  // namespace sluice

@@ -1,4 +1,4 @@
-#include "learner/coordinator/memory_kv_store.h"
+#include "common/sync/memory_kv_store.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/sync/thread.h"
 
-namespace sluice::learner {
+namespace sluice {
 namespace {
 
 TEST(MemoryKvStoreTest, AValueIsReadAsItWasSet) {
@@ -83,4 +83,4 @@ TEST(MemoryKvStoreTest, ClosingWakesWaiters) {
 }
 
 }  // namespace
-}  // namespace sluice::learner
+}  // namespace sluice
