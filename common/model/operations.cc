@@ -8,6 +8,7 @@
 #include <cmath>
 #include <numeric>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "common/status/status.h"
@@ -43,6 +44,65 @@ T* Data(const at::Tensor& tensor) {
 using OptionalTensor = std::optional<at::Tensor>;
 OptionalTensor IfDefined(const at::Tensor& tensor) { return tensor.defined() ? OptionalTensor(tensor) : std::nullopt; }
 at::Tensor OrUndefined(const OptionalTensor& tensor) { return tensor.value_or(at::Tensor()); }
+
+// Fewer rows than this, and oneDNN's set-up (about 10 microseconds) is more than it saves.
+constexpr int64_t kFewRows = 24;
+
+using FusedLinear = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
+                               c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
+using FusedLinearAdd = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                  const std::optional<at::Tensor>&, std::string_view);
+
+bool TakesOneDnn(const at::Tensor& x) {
+  return x.scalar_type() == at::kFloat && x.size(0) >= kFewRows && at::globalContext().userEnabledMkldnn() &&
+         at::globalContext().hasMKLDNN();
+}
+
+at::Tensor Multiply(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias,
+                    const OptionalTensor& residual) {
+  if (TakesOneDnn(x)) {
+    static const auto linear =
+        c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "").typed<FusedLinear>();
+    static const auto linear_add =
+        c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "binary").typed<FusedLinearAdd>();
+    if (residual.has_value()) return linear_add.call(x, *residual, weight, bias, "add");
+    return linear.call(x, weight, bias, "none", c10::List<std::optional<at::Scalar>>(), "");
+  }
+  at::Tensor y = residual.has_value() ? at::addmm(*residual, x, weight.t()) : at::mm(x, weight.t());
+  if (bias.has_value()) y.add_(*bias);
+  return y;
+}
+
+class LinearFunction : public Function<LinearFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+                            const OptionalTensor& bias, const OptionalTensor& residual) {
+    context->saved_data["bias"] = bias.has_value();
+    context->saved_data["residual"] = residual.has_value();
+    context->save_for_backward({x, weight});
+    return Multiply(x, weight, bias, residual);
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1];
+    const at::Tensor grad = grads[0].contiguous();
+    variable_list result(4);
+    if (context->needs_input_grad(0)) {
+      result[0] = TakesOneDnn(grad) ? Multiply(grad, weight.t().contiguous(), {}, {}) : at::mm(grad, weight);
+    }
+    if (TakesOneDnn(grad)) {
+      const auto [weight_grad, no_bias] =
+          at::mkldnn_linear_backward_weights(grad.to_mkldnn(), x.to_mkldnn(), weight, /*bias_defined=*/false);
+      result[1] = weight_grad.to_dense();
+    } else {
+      result[1] = at::mm(grad.t(), x);
+    }
+    if (context->saved_data["bias"].toBool()) result[2] = grad.sum(0);
+    if (context->saved_data["residual"].toBool()) result[3] = grad;
+    return result;
+  }
+};
 
 class EmbedRowsFunction : public Function<EmbedRowsFunction> {
  public:
@@ -291,6 +351,10 @@ EmbeddingRows TreePlan::embedding_rows() const {
 at::Tensor EmbedRows(const c10::intrusive_ptr<TreePlan>& plan, const at::Tensor& token_table,
                      const at::Tensor& item_table) {
   return EmbedRowsFunction::apply(plan, token_table, IfDefined(item_table));
+}
+
+at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& residual) {
+  return LinearFunction::apply(x, weight, IfDefined(bias), IfDefined(residual));
 }
 
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {

@@ -57,6 +57,12 @@ struct AttentionParts {
 at::Tensor EmbedRows(const c10::intrusive_ptr<TreePlan>& plan, const at::Tensor& token_table,
                      const at::Tensor& item_table);
 
+// x [rows, in] times weight [out, in] transposed, plus bias [out] and residual [rows, out] where they are defined.
+//
+// Single precision goes to oneDNN: the BLAS inside LibTorch has AVX2 code alone for AMD processors, and oneDNN's
+// AVX-512 is 2.3 times as fast on the layers of a small decoder (245 against 105 GFLOP/s on one Zen 5 core).
+at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& residual);
+
 // x / rms(x) * weight over the last of two dimensions.
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps);
 

@@ -108,10 +108,6 @@ TreeLimits LimitsOf(const PolicyConfig& config) {
   return limits;
 }
 
-at::Tensor Project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  return bias.defined() ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
-}
-
 Policy::Policy() : internals_(std::make_unique<Internals>()) {}
 Policy::~Policy() = default;
 
@@ -187,12 +183,11 @@ absl::StatusOr<TreeOutput> Policy::ForwardTree(const TreeBatch& batch, double dr
     at::Generator generator;
     if (dropout > 0) generator = at::make_generator<at::CPUGeneratorImpl>(dropout_seed);
     auto drop = [&](const at::Tensor& x) { return dropout > 0 ? Dropout(x, dropout, generator) : x; };
-    // x + y, in one product where no dropout comes between.
+    // x + projected y, in one product where no dropout comes between.
     auto add_projection = [&](const at::Tensor& x, const at::Tensor& y, const at::Tensor& weight,
                               const at::Tensor& bias) {
-      if (dropout > 0) return x + drop(Project(y, weight, bias));
-      const at::Tensor sum = at::addmm(x, y, weight.t());
-      return bias.defined() ? sum + bias : sum;
+      if (dropout > 0) return x + drop(Linear(y, weight, bias, at::Tensor()));
+      return Linear(y, weight, bias, x);
     };
 
     AttentionParts parts;
@@ -205,9 +200,10 @@ absl::StatusOr<TreeOutput> Policy::ForwardTree(const TreeBatch& batch, double dr
     for (const LayerWeights& layer : weights.layers) {
       parts.query_norm = layer.query_norm;
       parts.key_norm = layer.key_norm;
-      const at::Tensor fused = Project(RmsNorm(x, layer.input_norm, parts.eps), layer.qkv, layer.qkv_bias);
+      const at::Tensor fused = Linear(RmsNorm(x, layer.input_norm, parts.eps), layer.qkv, layer.qkv_bias, at::Tensor());
       x = add_projection(x, AttendTree(plan, fused, parts), layer.output, layer.output_bias);
-      const at::Tensor gate_up = Project(RmsNorm(x, layer.post_norm, parts.eps), layer.gate_up, at::Tensor());
+      const at::Tensor gate_up =
+          Linear(RmsNorm(x, layer.post_norm, parts.eps), layer.gate_up, at::Tensor(), at::Tensor());
       x = add_projection(x, GatedSilu(gate_up), layer.down, at::Tensor());
     }
     TreeOutput output;
@@ -219,6 +215,8 @@ absl::StatusOr<TreeOutput> Policy::ForwardTree(const TreeBatch& batch, double dr
   });
 }
 
-at::Tensor Policy::Logits(const at::Tensor& hidden) const { return at::mm(hidden, internals_->weights.head.t()); }
+at::Tensor Policy::Logits(const at::Tensor& hidden) const {
+  return Linear(hidden, internals_->weights.head, at::Tensor(), at::Tensor());
+}
 
 }  // namespace sluice

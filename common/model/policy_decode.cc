@@ -75,12 +75,11 @@ at::Tensor AttendCache(const RowPass& pass, const HeadShape& shape, const at::Te
   return out;
 }
 
-// The residual stream after attention's output and the MLP, in place: x is ours alone.
-void FinishLayer(const LayerWeights& layer, const at::Tensor& attended, double eps, at::Tensor* x) {
-  x->addmm_(attended, layer.output.t());
-  if (layer.output_bias.defined()) x->add_(layer.output_bias);
-  const at::Tensor gate_up = at::mm(RmsNorm(*x, layer.post_norm, eps), layer.gate_up.t());
-  x->addmm_(GatedSilu(gate_up), layer.down.t());
+// The residual stream after attention's output and the MLP.
+at::Tensor FinishLayer(const LayerWeights& layer, const at::Tensor& attended, double eps, const at::Tensor& x) {
+  const at::Tensor sum = Linear(attended, layer.output, layer.output_bias, x);
+  const at::Tensor gate_up = Linear(RmsNorm(sum, layer.post_norm, eps), layer.gate_up, at::Tensor(), at::Tensor());
+  return Linear(GatedSilu(gate_up), layer.down, at::Tensor(), sum);
 }
 
 AttentionParts PartsOf(const PolicyConfig& config, const LayerWeights& layer, const RotaryTable& rotary) {
@@ -200,7 +199,7 @@ absl::StatusOr<Policy::Prefilled> Policy::Prefill(absl::Span<const PromptInput> 
       const AttentionParts parts = PartsOf(config_, layer, rotary);
       const bool is_last = i + 1 == weights.layers.size();
       RowPass pass{&tree.position, is_last ? &last_groups : &plan->groups, plan->longest_trunk, 0};
-      const at::Tensor fused = Project(RmsNorm(x, layer.input_norm, parts.eps), layer.qkv, layer.qkv_bias);
+      const at::Tensor fused = Linear(RmsNorm(x, layer.input_norm, parts.eps), layer.qkv, layer.qkv_bias, at::Tensor());
       const at::Tensor cache = at::empty({tree.rows, 2 * parts.shape.key_width()}, x.options());
       at::Tensor queries = TurnIntoCache(pass, parts, fused, cache, 0);
       state->prompt_cache.push_back(cache);
@@ -208,7 +207,7 @@ absl::StatusOr<Policy::Prefilled> Policy::Prefill(absl::Span<const PromptInput> 
         queries = queries.index_select(0, last);
         x = x.index_select(0, last);
       }
-      FinishLayer(layer, AttendCache(pass, parts.shape, queries, cache, at::Tensor()), parts.eps, &x);
+      x = FinishLayer(layer, AttendCache(pass, parts.shape, queries, cache, at::Tensor()), parts.eps, x);
     }
     return Prefilled{std::move(state), RmsNorm(x, weights.final_norm, config_.rms_norm_eps)};
   });
@@ -251,10 +250,10 @@ absl::StatusOr<at::Tensor> Policy::Step(DecodeState* state, absl::Span<const int
     for (size_t i = 0; i < weights.layers.size(); ++i) {
       const LayerWeights& layer = weights.layers[i];
       const AttentionParts parts = PartsOf(config_, layer, rotary);
-      const at::Tensor fused = Project(RmsNorm(x, layer.input_norm, parts.eps), layer.qkv, layer.qkv_bias);
+      const at::Tensor fused = Linear(RmsNorm(x, layer.input_norm, parts.eps), layer.qkv, layer.qkv_bias, at::Tensor());
       const at::Tensor turned = TurnIntoCache(pass, parts, fused, state->appended_cache[i], state->appended);
-      FinishLayer(layer, AttendCache(pass, parts.shape, turned, state->prompt_cache[i], state->appended_cache[i]),
-                  parts.eps, &x);
+      x = FinishLayer(layer, AttendCache(pass, parts.shape, turned, state->prompt_cache[i], state->appended_cache[i]),
+                      parts.eps, x);
     }
     state->appended += rows;
     state->rows_per_prompt = rows_per_prompt;

@@ -31,9 +31,6 @@ const RotaryTable& ReachPositions(const PolicyConfig& config, int64_t count, at:
 
 TreeLimits LimitsOf(const PolicyConfig& config);
 
-// x [rows, in] times weight [out, in] transposed, plus bias if defined.
-at::Tensor Project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
-
 }  // namespace sluice
 
 #endif  // SLUICE_COMMON_MODEL_POLICY_INTERNALS_H_
