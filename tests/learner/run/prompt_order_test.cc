@@ -94,7 +94,9 @@ TEST(ChooseExamplesTest, TakesTheSameSortedChoiceForASeed) {
   for (size_t i = 0; i < first.size(); ++i) {
     EXPECT_EQ(first[i].user, again[i].user);
     users.insert(first[i].user);
-    if (i > 0) EXPECT_LT(first[i - 1].user, first[i].user);
+    if (i > 0) {
+      EXPECT_LT(first[i - 1].user, first[i].user);
+    }
   }
   EXPECT_EQ(users.size(), 50u);
   EXPECT_EQ(ChooseExamples(all, 0, 3).size(), 1000u);
