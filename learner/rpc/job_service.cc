@@ -81,15 +81,17 @@ absl::StatusOr<v1::DescribeResponse> DescribeJob(Coordinator* coordinator, const
 // One Watch stream. Lives until gRPC is done with it and the service has forgotten it.
 class JobService::Watcher : public grpc::ServerWriteReactor<v1::JobEvent> {
  public:
-  Watcher(JobService* service, std::string job_id, uint64_t sequence)
+  Watcher(JobService* service, const v1::WatchRequest& request)
       : service_(service),
-        job_id_(std::move(job_id)),
-        sequence_(sequence),
+        job_id_(request.job_id()),
+        until_now_(request.until_now()),
+        sequence_(request.after_sequence()),
         sender_(
             {kStreamEvents, 64 << 20}, [this](const v1::JobEvent* event) { StartWrite(event); },
             [this](const absl::Status& status) { Finish(ToGrpc(status)); }) {}
 
   const std::string& job_id() const { return job_id_; }
+  bool until_now() const { return until_now_; }
   uint64_t sequence() const { return sequence_; }
   size_t room() const { return kStreamEvents - std::min(kStreamEvents, sender_.queued()); }
   absl::Time last_progress() const { return absl::FromUnixMicros(last_progress_us_); }
@@ -118,6 +120,7 @@ class JobService::Watcher : public grpc::ServerWriteReactor<v1::JobEvent> {
  private:
   JobService* const service_;
   const std::string job_id_;
+  const bool until_now_;
   uint64_t sequence_;  // of the last event handed to the stream
   std::atomic<bool> more_{false};
   std::atomic<int64_t> last_progress_us_{absl::ToUnixMicros(absl::Now())};
@@ -185,7 +188,7 @@ grpc::Status JobService::Cancel(grpc::ServerContext*, const v1::CancelRequest* r
 
 grpc::ServerWriteReactor<v1::JobEvent>* JobService::Watch(grpc::CallbackServerContext*,
                                                           const v1::WatchRequest* request) {
-  auto watcher = std::make_shared<Watcher>(this, request->job_id(), request->after_sequence());
+  auto watcher = std::make_shared<Watcher>(this, *request);
   Watcher* const reactor = watcher.get();
   absl::Status refused = absl::OkStatus();
   {
@@ -253,7 +256,7 @@ void JobService::Feed(Watcher* watcher) {
     if (!watcher->Send(ToMessage(event))) return;
   }
   if (static_cast<int>(events->size()) < room) {
-    if (IsTerminal(job->state)) watcher->Close(absl::OkStatus());
+    if (IsTerminal(job->state) || watcher->until_now()) watcher->Close(absl::OkStatus());
     return;
   }
   // First the mark, then the look: a write that ends in between sees the mark, one that ended before is seen here.

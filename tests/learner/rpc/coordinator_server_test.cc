@@ -119,6 +119,20 @@ TEST_F(CoordinatorServerTest, WatchResumesAfterASequence) {
   EXPECT_TRUE(events.empty());
 }
 
+TEST_F(CoordinatorServerTest, WatchUntilNowEndsThoughTheJobGoesOn) {
+  const std::string id = SubmitJob();
+  v1::WatchRequest request;
+  request.set_job_id(id);
+  request.set_until_now(true);
+  grpc::ClientContext context;
+  SetDeadline(&context, absl::Seconds(60));
+  const auto reader = jobs_->Watch(&context, request);
+  v1::JobEvent event;
+  EXPECT_TRUE(reader->Read(&event));
+  EXPECT_FALSE(reader->Read(&event));
+  EXPECT_TRUE(reader->Finish().ok());
+}
+
 TEST_F(CoordinatorServerTest, ALongStoryArrivesWithoutGaps) {
   const std::string id = SubmitJob();
   JobReport report;

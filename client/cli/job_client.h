@@ -1,0 +1,69 @@
+// The job API as sluicectl uses it: calls with deadlines and retries, and a watch that outlives restarts of the
+// coordinator.
+#ifndef SLUICE_CLIENT_CLI_JOB_CLIENT_H_
+#define SLUICE_CLIENT_CLI_JOB_CLIENT_H_
+
+#include <grpcpp/channel.h>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "sluice/v1/job.grpc.pb.h"
+
+namespace sluice::client {
+
+struct JobClientOptions {
+  std::string server = "127.0.0.1:7070";
+  // Budget of one call, retries included.
+  absl::Duration timeout = absl::Seconds(5);
+  // A watch gives up after so long without any coordinator.
+  absl::Duration watch_patience = absl::Minutes(10);
+};
+
+struct WatchOptions {
+  uint64_t after = 0;
+  bool until_now = false;
+};
+
+// Not thread-safe, except that a stop flag may be set from anywhere.
+class JobClient {
+ public:
+  JobClient(std::shared_ptr<grpc::Channel> channel, JobClientOptions options);
+
+  // Unavailable, in words for people, if there is no coordinator.
+  absl::StatusOr<v1::SubmitResponse> Submit(const v1::SubmitRequest& request);
+  absl::StatusOr<v1::ListResponse> List(int limit);
+  absl::StatusOr<v1::DescribeResponse> Describe(const std::string& job_id);
+  absl::Status Cancel(const std::string& job_id);
+
+  // The full id that `abbreviation` begins, or whose part after the last dash it begins. An exact id wins.
+  // NotFound, or InvalidArgument with the candidates if there are several.
+  absl::StatusOr<std::string> ResolveId(const std::string& abbreviation);
+
+  // Called for each event, in order, none twice and none left out that the coordinator still has.
+  using OnEvent = std::function<void(const v1::JobEvent&)>;
+  // Called when contact is lost (with the error) and found again (with OK).
+  using OnContact = std::function<void(const absl::Status&)>;
+  // Returns when the job is terminal; Cancelled when `stop` became true.
+  absl::Status Watch(const std::string& job_id, const WatchOptions& options, const std::atomic<bool>& stop,
+                     const OnEvent& on_event, const OnContact& on_contact);
+
+ private:
+  absl::Status Call(const std::function<absl::Status(grpc::ClientContext*)>& call);
+  // One stream. Returns its end; `sequence` is the last event's.
+  absl::Status WatchOnce(const v1::WatchRequest& request, const std::atomic<bool>& stop, const OnEvent& on_event);
+
+  const JobClientOptions options_;
+  const std::shared_ptr<grpc::Channel> channel_;
+  const std::unique_ptr<v1::JobService::Stub> stub_;
+};
+
+}  // namespace sluice::client
+
+#endif  // SLUICE_CLIENT_CLI_JOB_CLIENT_H_
