@@ -104,7 +104,7 @@ void BM_PolicyNextItemStep(benchmark::State& state) {
   const at::Tensor labels = torch::tensor(targets);
   int64_t rows = 0;
   for (auto _ : state) {
-    const TreeOutput output = policy->ForwardTree(batch).value();
+    const TreeOutput output = policy->ForwardTree(batch, static_cast<double>(state.range(1)) / 100, 7).value();
     policy->gradients().zero_();
     const at::Tensor hidden = output.hidden.index_select(0, torch::tensor(output.prediction_rows));
     torch::nn::functional::cross_entropy(policy->Logits(hidden), labels).backward();
@@ -112,7 +112,12 @@ void BM_PolicyNextItemStep(benchmark::State& state) {
   }
   state.SetItemsProcessed(rows);
 }
-BENCHMARK(BM_PolicyNextItemStep)->ArgName("B")->Arg(16)->Arg(64)->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_PolicyNextItemStep)
+    ->ArgNames({"B", "dropout_percent"})
+    ->Args({16, 0})
+    ->Args({64, 0})
+    ->Args({64, 10})
+    ->Unit(benchmark::kMillisecond);
 
 void BM_PolicyPrefill(benchmark::State& state) {
   torch::set_num_threads(1);

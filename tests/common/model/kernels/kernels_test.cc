@@ -138,5 +138,98 @@ TEST_F(KernelsTest, AttentionMatchesPlainLoops) {
   }
 }
 
+// Everything the backward pass runs, on one set of numbers; results one after the other.
+template <typename T>
+std::vector<T> RunAll(const KernelTable<T>& table) {
+  Random random(11);
+  auto values = [&](int64_t count) {
+    std::vector<T> result(count);
+    for (T& value : result) value = static_cast<T>(random.Normal());
+    return result;
+  };
+  const HeadShape shape{4, 2, 22};
+  const int64_t rows = 9, width = shape.fused_width(), half = shape.head_dim / 2, turned_width = 6 * shape.head_dim;
+  const std::vector<T> fused = values(rows * width), norms = values(2 * shape.head_dim);
+  const std::vector<T> cosine = values(4 * half), sine = values(4 * half);
+  const std::vector<int32_t> position = {0, 1, 2, 3, 0, 1, 2, 3, 3};
+  std::vector<T> turned(rows * turned_width), moved(rows * shape.key_width());
+  table.rotate(0, rows, shape, fused.data(), position.data(), cosine.data(), sine.data(), T(1e-6), norms.data(),
+               norms.data() + shape.head_dim, {turned.data(), turned_width},
+               {turned.data() + shape.query_width(), turned_width}, {moved.data(), shape.key_width()});
+
+  // Rows 0 to 4 are shared keys; 5 to 8 are two branches of two rows.
+  const std::vector<int64_t> own = {5, 6, 7, 8};
+  std::vector<QueryRow> queries;
+  for (int64_t p = 0; p < 5; ++p) queries.push_back({p, p + 1, nullptr, 0});
+  for (int64_t t = 0; t < 4; ++t) queries.push_back({5 + t, 2 + t / 2, own.data() + t / 2 * 2, 1 + t % 2});
+  const AttentionGroup group{0, 5, queries.data(), rows};
+  AttentionInput<T> input;
+  input.shape = shape;
+  input.scale = T(.2);
+  input.queries = {turned.data(), turned_width};
+  input.shared_keys = input.own_keys = {turned.data() + shape.query_width(), turned_width};
+  input.shared_values = input.own_values = {moved.data(), shape.key_width()};
+  std::vector<T> out(rows * shape.query_width()), log_sums(rows * shape.heads);
+  std::vector<T> scratch(AttentionScratch(shape, 5, 2));
+  table.attend(input, group, {out.data(), shape.query_width()}, log_sums.data(), scratch.data());
+
+  const std::vector<T> grad_out = values(rows * shape.query_width());
+  std::vector<T> grad_turned(turned.size()), grad_moved(moved.size()), grad_fused(fused.size());
+  std::vector<T> grad_norms(norms.size());
+  const Strided<T> grad_keys{grad_turned.data() + shape.query_width(), turned_width};
+  table.attend_backward(input, group, {out.data(), shape.query_width()}, log_sums.data(),
+                        {grad_out.data(), shape.query_width()}, {grad_turned.data(), turned_width}, grad_keys,
+                        {grad_moved.data(), shape.key_width()}, scratch.data());
+  table.rotate_backward(0, rows, shape, fused.data(), position.data(), cosine.data(), sine.data(), T(1e-6),
+                        norms.data(), norms.data() + shape.head_dim, {grad_turned.data(), turned_width},
+                        {grad_keys.data, grad_keys.stride}, grad_fused.data(), grad_norms.data(),
+                        grad_norms.data() + shape.head_dim);
+
+  const std::vector<T> weight = values(13), x = values(2 * 13), grad_y = values(2 * 13);
+  std::vector<T> y(x.size()), inverse(2), grad_x(x.size()), grad_weight(13);
+  table.rms_norm(0, 2, 13, T(1e-6), x.data(), weight.data(), y.data(), inverse.data());
+  table.rms_norm_backward(0, 2, 13, x.data(), weight.data(), inverse.data(), grad_y.data(), grad_x.data(),
+                          grad_weight.data());
+  std::vector<T> grad_gates(2 * 26);
+  const std::vector<T> gates = values(2 * 26);
+  table.gated_silu_backward(0, 2, 13, gates.data(), grad_y.data(), grad_gates.data());
+
+  const std::vector<int64_t> first = {0, 1, 3};
+  const std::vector<int32_t> tokens = {2, 0, 2}, leaves = {-1, 1};
+  const std::vector<T> token_table = values(3 * 13), item_table = values(2 * 13);
+  std::vector<T> token_grad(token_table.size()), item_grad(item_table.size()), embedded(2 * 13);
+  const EmbeddingRows embedding{first.data(), tokens.data(), leaves.data()};
+  table.embed(embedding, 0, 2, 13, token_table.data(), item_table.data(), embedded.data());
+  table.embed_backward(embedding, 2, 0, 13, 13, grad_y.data(), token_grad.data(), item_grad.data());
+
+  std::vector<T> all;
+  for (const std::vector<T>* part :
+       {&turned, &moved, &out, &log_sums, &grad_turned, &grad_moved, &grad_fused, &grad_norms, &y, &grad_x,
+        &grad_weight, &grad_gates, &embedded, &token_grad, &item_grad}) {
+    all.insert(all.end(), part->begin(), part->end());
+  }
+  return all;
+}
+
+template <typename T>
+void ExpectAllSetsAgree(double tolerance) {
+  const KernelTable<T>* tables[3];
+  const int count = AvailableKernels<T>(tables);
+  const std::vector<T> wanted = RunAll(*tables[0]);
+  for (int k = 1; k < count; ++k) {
+    const std::vector<T> got = RunAll(*tables[k]);
+    ASSERT_EQ(got.size(), wanted.size());
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      ASSERT_NEAR(got[i], wanted[i], tolerance * (1 + std::abs(wanted[i])))
+          << tables[k]->name << " against " << tables[0]->name << ", value " << i;
+    }
+  }
+}
+
+TEST_F(KernelsTest, InstructionSetsAgreeForwardsAndBackwards) {
+  ExpectAllSetsAgree<double>(1e-12);
+  ExpectAllSetsAgree<float>(2e-5);
+}
+
 }  // namespace
 }  // namespace sluice
