@@ -1,0 +1,245 @@
+// A learner rank's hub and services with real actor clients over loopback. Only sampling is made up: a group is a
+// function of (seed of its block, ordinal, version), so that it can be told who made it.
+#include <atomic>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "actor/rpc/actor_client.h"
+#include "common/random/random.h"
+#include "common/rpc/server.h"
+#include "common/sync/thread.h"
+#include "common/time/clock.h"
+#include "learner/ledger/rollout_hub.h"
+#include "learner/publish/policy_store.h"
+#include "learner/rpc/policy_service.h"
+#include "learner/rpc/rollout_service.h"
+
+namespace sluice {
+namespace {
+
+constexpr absl::Duration kGenerous = absl::Seconds(60);
+constexpr uint64_t kGroups = 8;  // a step
+
+// Weights that say their version.
+std::shared_ptr<const learner::PolicySnapshot> Weights(uint64_t version) {
+  return learner::MakeSnapshot(version, std::vector<float>(1000, static_cast<float>(version)));
+}
+
+// An actor process without its process.
+class TestActor : public actor::PolicyLoader {
+ public:
+  // fail_every: each n-th block fails; 0: none.
+  TestActor(const std::string& id, const std::string& rank, int fail_every) : fail_every_(fail_every) {
+    actor::ActorClientOptions options;
+    options.actor_id = id;
+    options.learner = rank;
+    options.has_rewards = false;
+    options.reconnect.initial_backoff = absl::Milliseconds(1);
+    options.reconnect.max_backoff = absl::Milliseconds(20);
+    options.now = MonotonicClock();
+    client_ = std::make_unique<actor::ActorClient>(
+        options, this,
+        [this](const actor::JobContext& job, const actor::LeaseBlock& block) { return Execute(job, block); });
+    runner_ = StartThread("actor", [this] { EXPECT_TRUE(client_->Run().ok()); });
+  }
+  ~TestActor() override {
+    client_->Drain("the test lets it go");
+    runner_.Join();
+  }
+
+  absl::Status SetJob(const std::string&, std::shared_ptr<const Trie> trie) override {
+    EXPECT_EQ(trie->num_items(), 2);
+    version_ = 0;
+    return absl::OkStatus();
+  }
+  absl::Status LoadWeights(uint64_t version, absl::string_view payload) override {
+    const float* values = reinterpret_cast<const float*>(payload.data());
+    EXPECT_EQ(payload.size(), 4000u);
+    EXPECT_EQ(values[999], static_cast<float>(version));
+    version_ = version;
+    return absl::OkStatus();
+  }
+  void EndJob() override { version_ = 0; }
+
+ private:
+  absl::StatusOr<std::vector<actor::PromptOutcome>> Execute(const actor::JobContext& job,
+                                                            const actor::LeaseBlock& block) {
+    const uint64_t version = version_;
+    if (version < block.policy_version || (block.exact_version && version != block.policy_version)) {
+      return absl::FailedPreconditionError("not the version that the lease asks for");
+    }
+    if (fail_every_ > 0 && ++blocks_ % fail_every_ == 0) return absl::InternalError("as the test wishes");
+    std::vector<actor::PromptOutcome> outcomes;
+    for (const actor::LeasedPrompt& leased : block.prompts) {
+      ScoredGroup group;
+      group.ordinal = leased.prompt.ordinal;
+      group.attempt = leased.prompt.attempt;
+      group.lease_id = block.lease_id;
+      group.behavior_version = version;
+      group.catalog_version = job.catalog_version;
+      Random random(DeriveSeed(block.seed, {group.ordinal, version, block.prompts.size()}));
+      for (int g = 0; g < job.decode.group_size; ++g) {
+        const int32_t leaf = static_cast<int32_t>(random.Below(2));
+        group.completions.push_back(
+            Completion{{3 + leaf, 5}, leaf, {-static_cast<float>(random.Uniform()), 0}, {-0.5f, 0}});
+      }
+      outcomes.push_back(actor::PromptOutcome{group.ordinal, group.attempt, block.lease_id, group});
+    }
+    return outcomes;
+  }
+
+  const int fail_every_;
+  int blocks_ = 0;  // of the working thread
+  std::atomic<uint64_t> version_{0};
+  std::unique_ptr<actor::ActorClient> client_;
+  Thread runner_;
+};
+
+class RolloutIntegrationTest : public testing::Test {
+ protected:
+  RolloutIntegrationTest()
+      : trie_(Trie::Build(2, {3, 5, 4, 5}).value()),
+        hub_({MonotonicClock(), nullptr, &store_, absl::Minutes(5)}),
+        rollouts_(&hub_),
+        policies_(&store_, {.chunk_bytes = 700, .metrics = nullptr}) {}
+
+  void SetUp() override {
+    auto server = RpcServer::Start("127.0.0.1:0", {&rollouts_, &policies_});
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+  }
+  void TearDown() override {
+    hub_.DisconnectActors(absl::UnavailableError("the test is over"));
+    server_->Shutdown(absl::ZeroDuration());
+  }
+
+  void StartJob(int staleness) {
+    learner::HubJob job;
+    job.job_id = "job-1";
+    job.epoch = 1;
+    job.seed = 42;
+    job.model_config_json = "{}";
+    job.catalog_version = trie_.version();
+    job.levels = 2;
+    job.find_leaf = [this](absl::Span<const int32_t> tokens) { return trie_.FindLeaf(tokens); };
+    job.groups_per_step = kGroups;
+    job.options.staleness = staleness;
+    job.options.group_size = 4;
+    job.options.lease_groups = 4;
+    job.options.max_attempts = 100;
+    job.options.objective = learner::ObjectiveKind::kNllOnly;
+    job.options.sampler = SamplerKind::kSample;
+    store_.PutCatalog("job-1", trie_);
+    ASSERT_TRUE(hub_.StartJob(job).ok());
+  }
+
+  void Issue(uint64_t step) {
+    std::vector<Prompt> prompts(kGroups);
+    for (uint64_t i = 0; i < kGroups; ++i) prompts[i].ordinal = step * kGroups + i;
+    ASSERT_TRUE(hub_.Issue(step, std::move(prompts)).ok());
+  }
+
+  // Waits for the step's groups, commits them as trained and returns them.
+  std::vector<learner::TakenGroup> Train(uint64_t step) {
+    absl::StatusOr<std::vector<learner::TakenGroup>> groups = hub_.Wait(step, kGenerous);
+    EXPECT_TRUE(groups.ok()) << groups.status();
+    if (!groups.ok()) return {};
+    std::vector<learner::Verdict> verdicts;
+    for (const learner::TakenGroup& taken : *groups) {
+      EXPECT_TRUE(taken.group.has_value()) << taken.error;
+      verdicts.push_back({taken.prompt.ordinal, learner::TerminalState::kTrained, "open"});
+    }
+    EXPECT_TRUE(hub_.Commit(step, verdicts).ok());
+    EXPECT_TRUE(hub_.CheckLedger().ok()) << hub_.CheckLedger();
+    return *std::move(groups);
+  }
+
+  std::unique_ptr<TestActor> NewActor(int fail_every = 0) {
+    return std::make_unique<TestActor>("actor-" + std::to_string(next_actor_++), server_->address(), fail_every);
+  }
+
+  // A synchronous job of `steps`; `disturb` is called between a step's issue and its end. Log-probabilities by ordinal.
+  std::map<uint64_t, std::vector<float>> RunSynchronous(uint64_t steps, const std::function<void(uint64_t)>& disturb) {
+    StartJob(/*staleness=*/0);
+    std::map<uint64_t, std::vector<float>> sampled;
+    for (uint64_t step = 0; step < steps; ++step) {
+      hub_.Publish(Weights(step + 1));
+      Issue(step);
+      disturb(step);
+      for (const learner::TakenGroup& taken : Train(step)) {
+        EXPECT_EQ(taken.group->behavior_version, step + 1);
+        for (const Completion& completion : taken.group->completions) {
+          sampled[taken.prompt.ordinal].push_back(completion.log_probs_full[0]);
+        }
+      }
+    }
+    EXPECT_EQ(hub_.Balance().trained, steps * kGroups);
+    hub_.EndJob();
+    store_.Clear();
+    return sampled;
+  }
+
+  Trie trie_;
+  learner::PolicyStore store_;
+  learner::RolloutHub hub_;
+  learner::GrpcRolloutService rollouts_;
+  learner::GrpcPolicyService policies_;
+  std::unique_ptr<RpcServer> server_;
+  int next_actor_ = 0;
+};
+
+TEST_F(RolloutIntegrationTest, AnAsynchronousJobStaysWithinItsStalenessWhileActorsComeAndGo) {
+  constexpr uint64_t kSteps = 40;
+  constexpr uint64_t kStaleness = 2;
+  StartJob(kStaleness);
+  hub_.Publish(Weights(1));
+  std::vector<std::unique_ptr<TestActor>> actors;
+  for (int i = 0; i < 3; ++i) actors.push_back(NewActor(/*fail_every=*/i == 0 ? 5 : 0));
+  uint64_t issued = 0;
+  for (uint64_t step = 0; step < kSteps; ++step) {
+    while (issued < kSteps && issued <= step + kStaleness) Issue(issued++);
+    if (step % 7 == 3) actors[step % 3] = NewActor();  // one drains, another comes
+    if (step % 11 == 5) hub_.DisconnectActors(absl::AbortedError("a new epoch"));
+    const uint64_t learner_version = step + 1;
+    for (const learner::TakenGroup& taken : Train(step)) {
+      EXPECT_LE(taken.group->behavior_version, learner_version);
+      EXPECT_GE(taken.group->behavior_version + kStaleness, learner_version) << "step " << step;
+    }
+    hub_.Publish(Weights(learner_version + 1));
+  }
+  const learner::LedgerBalance balance = hub_.Balance();
+  EXPECT_EQ(balance.trained, kSteps * kGroups);
+  EXPECT_EQ(balance.frontier, kSteps * kGroups);
+  EXPECT_EQ(balance.open, 0u);
+}
+
+TEST_F(RolloutIntegrationTest, ASynchronousJobSamplesTheSameWhoeverSamples) {
+  constexpr uint64_t kSteps = 12;
+  std::map<uint64_t, std::vector<float>> calm;
+  {
+    const auto actor = NewActor();
+    calm = RunSynchronous(kSteps, [](uint64_t) {});
+  }
+  ASSERT_EQ(calm.size(), kSteps * kGroups);
+  std::vector<std::unique_ptr<TestActor>> actors;
+  for (int i = 0; i < 3; ++i) actors.push_back(NewActor(/*fail_every=*/i == 1 ? 3 : 0));
+  const auto stormy = RunSynchronous(kSteps, [&](uint64_t step) {
+    if (step % 3 == 1) actors[step % 3] = NewActor();
+    if (step % 4 == 2) hub_.DisconnectActors(absl::UnavailableError("a hiccup"));
+  });
+  EXPECT_EQ(stormy, calm);
+}
+
+TEST_F(RolloutIntegrationTest, ActorsThatAreThereBeforeTheJobWorkOnTheNextOneToo) {
+  const auto actor = NewActor();
+  for (int job = 0; job < 3; ++job) EXPECT_EQ(RunSynchronous(2, [](uint64_t) {}).size(), 2 * kGroups);
+}
+
+}  // namespace
+}  // namespace sluice
