@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <string>
+
+#include "common/file/file.h"
 
 namespace sluice::client {
 namespace {
@@ -89,6 +92,13 @@ TEST(FormatTest, TheReferencePageNamesEveryKey) {
   }
   EXPECT_THAT(page, HasSubstr("| `rl.gate.tau` | number, 0 to 1 | 0.3 |"));
   EXPECT_THAT(lines, HasSubstr("kind  [required]"));
+}
+
+TEST(FormatTest, TheReferencePageInDocsIsUpToDate) {
+  const auto page = ReadFile(std::string(SLUICE_SOURCE_DIR) + "/docs/job_spec.md");
+  ASSERT_TRUE(page.ok()) << page.status();
+  EXPECT_EQ(*page, ExplainMarkdown(ExplainSpec()))
+      << "spec.proto has changed: build/bin/sluicectl config explain --markdown > docs/job_spec.md";
 }
 
 }  // namespace

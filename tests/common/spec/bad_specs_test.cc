@@ -1,9 +1,11 @@
 // A corpus of wrong specs and the exact words that people get for them.
 #include <gtest/gtest.h>
 
+#include <iterator>
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "common/random/random.h"
 #include "common/spec/spec.h"
 
 namespace sluice {
@@ -151,6 +153,47 @@ TEST(SpecLimitsTest, TooManyValuesAreRefused) {
   for (int i = 0; i < 12000; ++i) absl::StrAppend(&text, "k", i, ": 1\n");
   EXPECT_EQ(ResolveSpec(text, "long.yaml").status().message(),
             "long.yaml:5000:8: more than 10000 values; this is not a job spec");
+}
+
+// Text that somebody cut, doubled or garbled: it is refused in words or read, never more.
+TEST(SpecLimitsTest, GarbledTextNeverHarms) {
+  const std::string valid =
+      "kind: rl\nname: \"a \\\"b\\\" c\"\ndata: 'd e'\nseed: 7 # comment\nrl:\n  steps: 20\n  gate: {tau: 0.25, rho: "
+      "0.5}\n"
+      "  reward:\n    head: click\n    deadline_s: 1m30s\n";
+  ASSERT_TRUE(ResolveSpec(valid, "s.yaml").ok()) << ResolveSpec(valid, "s.yaml").status();
+  const std::string pieces[] = {
+      ":",  "\n",   "  ",    "{",  "}", "[", "]",  "&a ",  "*a",   "!!x ", "|\n",  ">-\n", "? ",
+      "- ", "%TAG", "---\n", "\"", "'", "#", "\t", "\xff", "\xc3", "~",    "<<: ", ",",    std::string(300, '{')};
+  Random random(20240607);
+  int accepted = 0;
+  for (int round = 0; round < 6000; ++round) {
+    std::string text = valid;
+    const uint64_t edits = 1 + random.Below(4);
+    for (uint64_t i = 0; i < edits; ++i) {
+      const size_t at = random.Below(text.size() + 1);
+      switch (random.Below(3)) {
+        case 0:
+          text.insert(at, pieces[random.Below(std::size(pieces))]);
+          break;
+        case 1:
+          text.erase(at, random.Below(8));
+          break;
+        default:
+          text.insert(at, text.substr(random.Below(text.size() + 1), random.Below(20)));
+      }
+    }
+    const auto spec = ResolveSpec(text, "s.yaml");
+    if (spec.ok()) {
+      ++accepted;
+      const auto again = ResolveSpec(SpecToYaml(spec->effective), "s.yaml");
+      ASSERT_TRUE(again.ok()) << again.status() << "\n" << text;
+      EXPECT_EQ(SpecDigest(again->effective), SpecDigest(spec->effective)) << text;
+    } else {
+      EXPECT_EQ(spec.status().code(), absl::StatusCode::kInvalidArgument) << text;
+    }
+  }
+  EXPECT_GT(accepted, 50);  // else the rounds test one thing only
 }
 
 }  // namespace
