@@ -106,8 +106,11 @@ absl::StatusOr<int> Metrics::Serve(const std::string& address) {
     impl_->exposer->RegisterCollectable(impl_->self);
     return impl_->exposer->GetListeningPorts().front();
   } catch (const std::exception& error) {
-    return absl::UnavailableError(absl::StrCat("cannot serve metrics at ", address, " (", error.what(),
-                                               "); choose another address with --metrics-address"));
+    // The library's own words ("null context when constructing CivetServer") help nobody, but a developer.
+    return absl::UnavailableError(absl::StrCat("cannot serve metrics at ", address,
+                                               ": the address is in use or not of this machine; stop the other "
+                                               "process or choose another one with --metrics-address (",
+                                               error.what(), ")"));
   }
 }
 
