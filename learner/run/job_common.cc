@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/random/random.h"
@@ -15,6 +16,8 @@ namespace {
 
 // About 8/3 of the width, as SwiGLU layers have it, in whole multiples of this.
 constexpr int kIntermediateStep = 32;
+// Of the names of validation metrics.
+constexpr char kValidationPrefix[] = "validation/";
 
 absl::StatusOr<PolicyArchitecture> ArchitectureFromName(const std::string& name) {
   if (name == "qwen3") return PolicyArchitecture::kQwen3;
@@ -94,7 +97,7 @@ absl::StatusOr<std::map<std::string, double>> Validate(const RunContext& context
                           EvaluatePolicy(policy, dataset, examples, settings, *context.collective, nullptr,
                                          [](int64_t, int64_t) { return absl::OkStatus(); }));
   std::map<std::string, double> named;
-  for (const auto& [name, value] : metrics.ToMap()) named[absl::StrCat("validation/", name)] = value;
+  for (const auto& [name, value] : metrics.ToMap()) named[absl::StrCat(kValidationPrefix, name)] = value;
   return named;
 }
 
@@ -104,6 +107,22 @@ absl::Status RecordMetrics(const RunContext& context, RunFolder* folder, uint64_
   SLUICE_RETURN_IF_ERROR(folder->AppendMetrics({.step = step, .time_s = time_s, .values = values}));
   context.monitor->ReportMetrics(step, total_steps, values);
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::map<std::string, double>> RewindMetrics(const RunContext& context, RunFolder* folder,
+                                                            std::optional<uint64_t> step) {
+  std::map<std::string, double> latest;
+  if (!context.is_first()) return latest;
+  SLUICE_RETURN_IF_ERROR(folder->TruncateMetrics(step));
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<MetricsRow> rows, folder->ReadMetrics());
+  for (const MetricsRow& row : rows) {
+    std::map<std::string, double> validation;
+    for (const auto& [name, value] : row.values) {
+      if (absl::StartsWith(name, kValidationPrefix)) validation[name] = value;
+    }
+    if (!validation.empty()) latest = std::move(validation);
+  }
+  return latest;
 }
 
 std::string DataDigest(const Dataset& dataset) {

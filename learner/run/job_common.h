@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,11 @@ absl::StatusOr<std::map<std::string, double>> Validate(const RunContext& context
 // Appends to metrics.jsonl and tells the monitor. Rank 0 only does anything.
 absl::Status RecordMetrics(const RunContext& context, RunFolder* folder, uint64_t step, uint64_t total_steps,
                            double time_s, const std::map<std::string, double>& values);
+
+// Brings metrics.jsonl to where the job goes on: to the checkpoint of `step`, or to nothing without one. Returns the
+// values of the last validation that stays; none if there is none. Rank 0 only does anything.
+absl::StatusOr<std::map<std::string, double>> RewindMetrics(const RunContext& context, RunFolder* folder,
+                                                            std::optional<uint64_t> step);
 
 // Data sets, specs and settings of a job must be the ones its checkpoint was made with.
 std::string DataDigest(const Dataset& dataset);

@@ -84,6 +84,7 @@ absl::Status RunEvaluate(const RunContext& context) {
   results.texts["data_name"] = dataset->name();
   results.texts["split"] = options.test_split ? "test" : "validation";
   results.texts["model"] = context.options.model.path;
+  SLUICE_RETURN_IF_ERROR(RewindMetrics(context, folder.get(), std::nullopt).status());
   SLUICE_RETURN_IF_ERROR(RecordMetrics(context, folder.get(), examples.size(), examples.size(),
                                        absl::ToDoubleSeconds(control.spent()), total.ToMap()));
   context.monitor->ReportLog(absl::StrFormat("%-22s %7s %7s %7s %7s %7s %7s %13s", dataset->name(), "HR@1", "HR@5",

@@ -32,6 +32,8 @@ namespace {
 
 // Without any result for this long a step gives up: no actor is there, or none can work.
 constexpr absl::Duration kRolloutPatience = absl::Minutes(10);
+// How often a job that waits for groups looks whether it is to stop.
+constexpr absl::Duration kLookInterval = absl::Milliseconds(500);
 
 // One rl job on one rank.
 class RlJob {
@@ -46,6 +48,8 @@ class RlJob {
   absl::Status PublishPolicy();
   // Keeps the window of open steps full: the present one and those that staleness allows ahead.
   absl::Status IssueAhead();
+  // One look at the present step's groups: true once every rank has all of its own, in taken_. Collective.
+  absl::StatusOr<bool> AwaitGroups();
   absl::Status TrainStep(const StepDecision& decision);
   absl::StatusOr<std::vector<RlGroup>> JudgeStep(const std::vector<TakenGroup>& taken, JudgeStatistics* statistics);
   absl::Status ValidateNow();
@@ -69,9 +73,13 @@ class RlJob {
   std::vector<Example> validation_;
   GroupSource* source_ = nullptr;
 
-  uint64_t step_ = 0;          // steps that are committed
-  uint64_t issued_steps_ = 0;  // steps whose ordinals are issued
-  uint64_t version_ = 0;       // of the published weights
+  bool resumed_ = false;                          // from a checkpoint
+  uint64_t step_ = 0;                             // steps that are committed
+  uint64_t issued_steps_ = 0;                     // steps whose ordinals are issued
+  uint64_t version_ = 0;                          // of the published weights
+  std::optional<std::vector<TakenGroup>> taken_;  // of the present step, once they are all there
+  std::optional<absl::Time> waiting_since_;       // for them
+  absl::Duration idle_;                           // without any of them coming
   OperationalBudget budget_;
   BestPolicy best_;
   std::map<std::string, double> latest_validation_;
@@ -99,12 +107,15 @@ absl::Status RlJob::Prepare() {
   SLUICE_ASSIGN_OR_RETURN(const std::optional<CheckpointState> state,
                           checkpoints_->Resume(policy_.get(), optimizer_.get()));
   control_ = std::make_unique<StepControl>(context_, state ? absl::Seconds(state->seconds) : absl::ZeroDuration());
+  SLUICE_ASSIGN_OR_RETURN(
+      latest_validation_,
+      RewindMetrics(context_, folder_.get(), state ? std::optional<uint64_t>(state->step) : std::nullopt));
   if (!state) return absl::OkStatus();
+  resumed_ = true;
   step_ = issued_steps_ = state->step;
   budget_.Restore(state->numbers);
   best_.Restore(state->numbers);
   if (context_.is_first()) {
-    SLUICE_RETURN_IF_ERROR(folder_->TruncateMetrics(step_));
     context_.monitor->ReportLog(absl::StrCat("resumed from the checkpoint of step ", step_));
   }
   return absl::OkStatus();
@@ -202,11 +213,31 @@ absl::StatusOr<LedgerBalance> RlJob::TotalBalance() {
   return total;
 }
 
-absl::Status RlJob::TrainStep(const StepDecision& decision) {
-  SLUICE_RETURN_IF_ERROR(IssueAhead());
+absl::StatusOr<bool> RlJob::AwaitGroups() {
   context_.monitor->SetPhase("waiting for groups");
-  const absl::Time waiting_since = context_.now();
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<TakenGroup> taken, source_->Wait(step_, kRolloutPatience));
+  if (!waiting_since_) waiting_since_ = context_.now();
+  if (!taken_) {
+    const absl::Time began = context_.now();
+    absl::StatusOr<std::vector<TakenGroup>> taken = source_->Wait(step_, kLookInterval);
+    if (taken.ok()) {
+      taken_ = *std::move(taken);
+    } else if (!absl::IsUnavailable(taken.status())) {
+      return taken.status();
+    } else {
+      // Wait goes on while groups come: one that took longer saw progress.
+      idle_ = context_.now() - began < 2 * kLookInterval ? idle_ + kLookInterval : absl::ZeroDuration();
+      if (idle_ >= kRolloutPatience) return taken.status();
+    }
+  }
+  at::Tensor ready = torch::tensor({taken_ ? int64_t{1} : int64_t{0}}, torch::kLong);
+  SLUICE_RETURN_IF_ERROR(context_.collective->AllReduceSum(ready));
+  return ready.item<int64_t>() == context_.collective->world_size();
+}
+
+absl::Status RlJob::TrainStep(const StepDecision& decision) {
+  const std::vector<TakenGroup> taken = *std::exchange(taken_, std::nullopt);
+  const absl::Time waiting_since = *std::exchange(waiting_since_, std::nullopt);
+  idle_ = absl::ZeroDuration();
   const absl::Time training_since = context_.now();
   context_.monitor->SetPhase("training");
 
@@ -250,19 +281,26 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
       {"gradient_norm", result.gradient_norm},
       {"learning_rate", settings.learning_rate},
       {"gate/open_rate", statistics.admission_rate()},
-      {"reward/mean", statistics.reward_mean()},
-      {"reward/target_mean", statistics.target_reward_mean()},
-      {"group/zero_advantage_share", statistics.zero_advantage_share()},
-      {"group/target_sampled_share", statistics.target_sampled_share()},
-      {"group/diversity", statistics.diversity()},
-      {"staleness/mean", statistics.mean_staleness()},
-      {"staleness/max", stalest},
-      {"mismatch/mean", result.mismatch_mean},
-      {"mismatch/max", result.mismatch_max},
       {"seconds/wait", absl::ToDoubleSeconds(training_since - waiting_since)},
       {"seconds/train", absl::ToDoubleSeconds(context_.now() - training_since)},
       {"policy_version", static_cast<double>(version_)},
   };
+  // What no group had is not measured, and has no value.
+  if (statistics.with_rewards > 0) {
+    values["reward/mean"] = statistics.reward_mean();
+    values["reward/target_mean"] = statistics.target_reward_mean();
+    values["group/zero_advantage_share"] = statistics.zero_advantage_share();
+  }
+  if (statistics.sampled > 0) {
+    values["group/target_sampled_share"] = statistics.target_sampled_share();
+    values["group/diversity"] = statistics.diversity();
+    values["staleness/mean"] = statistics.mean_staleness();
+    values["staleness/max"] = stalest;
+  }
+  if (result.compared > 0) {
+    values["mismatch/mean"] = result.mismatch_mean;
+    values["mismatch/max"] = result.mismatch_max;
+  }
   for (int reason = 0; reason < kNumGateReasons; ++reason) {
     values[absl::StrCat("gate/", GateReasonName(static_cast<GateReason>(reason)))] =
         statistics.groups > 0 ? statistics.by_reason[static_cast<size_t>(reason)] / statistics.groups : 0;
@@ -343,7 +381,7 @@ absl::Status RlJob::Run() {
   const absl::Cleanup close = [this] { context_.rollouts->EndJob(); };
   SLUICE_RETURN_IF_ERROR(PublishPolicy());
   // Update 0 counts: nothing may be called an improvement that the start was not compared with.
-  if (step_ == 0) SLUICE_RETURN_IF_ERROR(ValidateNow());
+  if (!resumed_) SLUICE_RETURN_IF_ERROR(ValidateNow());
 
   while (step_ < total_steps()) {
     SLUICE_ASSIGN_OR_RETURN(const StepDecision decision, control_->Agree());
@@ -361,6 +399,10 @@ absl::Status RlJob::Run() {
                                 context_.options.time_limit_s, step_, total_steps());
       break;
     }
+    // Without all groups the loop goes round: a stop request or the time limit must not wait for actors.
+    SLUICE_RETURN_IF_ERROR(IssueAhead());
+    SLUICE_ASSIGN_OR_RETURN(const bool ready, AwaitGroups());
+    if (!ready) continue;
     const absl::Status status = TrainStep(decision);
     if (ExitCodeFor(status) == ExitCode::kHeld) {
       // The step is committed; what is held is the job.

@@ -84,14 +84,17 @@ absl::Status SftJob::Prepare() {
   SLUICE_ASSIGN_OR_RETURN(const std::optional<CheckpointState> state,
                           checkpoints_->Resume(policy_.get(), optimizer_.get()));
   control_ = std::make_unique<StepControl>(context_, state ? absl::Seconds(state->seconds) : absl::ZeroDuration());
+  SLUICE_ASSIGN_OR_RETURN(
+      latest_, RewindMetrics(context_, folder_.get(), state ? std::optional<uint64_t>(state->step) : std::nullopt));
   if (!state) return absl::OkStatus();
   step_ = state->step;
   first_pass_ = static_cast<int>(state->numbers.at("pass"));
   first_step_of_pass_ = static_cast<size_t>(state->numbers.at("step_of_pass"));
   best_.Restore(state->numbers);
-  if (!context_.is_first()) return absl::OkStatus();
-  context_.monitor->ReportLog(absl::StrCat("resumed from the checkpoint of step ", step_));
-  return folder_->TruncateMetrics(step_);
+  if (context_.is_first()) {
+    context_.monitor->ReportLog(absl::StrCat("resumed from the checkpoint of step ", step_));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status SftJob::SaveCheckpoint(int pass, size_t steps_of_pass) {

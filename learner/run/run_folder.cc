@@ -56,11 +56,11 @@ absl::StatusOr<std::vector<MetricsRow>> RunFolder::ReadMetrics() const {
   return rows;
 }
 
-absl::Status RunFolder::TruncateMetrics(uint64_t step) {
+absl::Status RunFolder::TruncateMetrics(std::optional<uint64_t> step) {
   SLUICE_ASSIGN_OR_RETURN(const std::vector<MetricsRow> rows, ReadMetrics());
   std::string kept;
   for (const MetricsRow& row : rows) {
-    if (row.step <= step) absl::StrAppend(&kept, ToLine(row), "\n");
+    if (step && row.step <= *step) absl::StrAppend(&kept, ToLine(row), "\n");
   }
   metrics_.reset();
   SLUICE_RETURN_IF_ERROR(WriteFileAtomically(metrics_path(), kept));

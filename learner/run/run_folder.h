@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,8 +44,9 @@ class RunFolder {
   absl::Status AppendMetrics(const MetricsRow& row);
   // Every whole line so far; a torn last line of a killed process is left out.
   absl::StatusOr<std::vector<MetricsRow>> ReadMetrics() const;
-  // Drops lines of steps after `step`: they belong to a timeline that a resume abandons.
-  absl::Status TruncateMetrics(uint64_t step);
+  // Drops lines of steps after `step`: they belong to a timeline that a resume abandons. Without a step, as when a job
+  // starts from nothing where an earlier attempt left no checkpoint: all lines.
+  absl::Status TruncateMetrics(std::optional<uint64_t> step);
 
  private:
   explicit RunFolder(std::string path) : path_(std::move(path)) {}

@@ -45,6 +45,15 @@ TEST_F(RunFolderTest, TruncationDropsWhatAResumeAbandons) {
   EXPECT_EQ(rows.back().step, 4u);
 }
 
+TEST_F(RunFolderTest, AStartFromNothingDropsWhatAnEarlierAttemptLeft) {
+  auto folder = RunFolder::Open(path_).value();
+  ASSERT_TRUE(folder->AppendMetrics({.step = 0}).ok());
+  ASSERT_TRUE(folder->TruncateMetrics(std::nullopt).ok());
+  EXPECT_EQ(folder->ReadMetrics().value().size(), 0u);
+  ASSERT_TRUE(folder->AppendMetrics({.step = 0}).ok());
+  EXPECT_EQ(folder->ReadMetrics().value().size(), 1u);
+}
+
 TEST_F(RunFolderTest, FindsTheModelOfARun) {
   EXPECT_EQ(ResolveModelFolder(path_).status().code(), absl::StatusCode::kNotFound);
   ASSERT_TRUE(MakeDirectories(JoinPath(path_, "export/best")).ok());
