@@ -1,0 +1,78 @@
+"""The reward server is down, or goes down and comes back: no score becomes a number, and the spec says what happens."""
+
+import os
+
+import harness
+from harness import DONE, HELD, PREEMPTED, TRANSIENT, last_step, wait_until
+
+STEPS = 6
+NO_DELAY = {"ranker": "cooccurrence", "deadline_s": 0.2}
+
+
+class RewardOutageTest(harness.SluiceTest):
+    def test_the_job_trains_on_logged_truth_alone_if_its_spec_allows_that(self):
+        data = self.prepare(ranker={"sequential": False})
+        learner, folder = self.start_rl(harness.rl_spec(data, steps=STEPS, on_reward_outage="nll_only",
+                                                        operational_steps=1, reward=NO_DELAY))
+        self.start_actor("--learner", learner.address, reward=harness.free_address())
+        self.assertEqual(learner.wait(), DONE, learner.said())
+        _, trained = self.check_rl_results(folder, STEPS, 16)
+        for row in trained:
+            self.assertEqual(row["gate/reward_unavailable"], 1, row)
+            self.assertEqual(row["gate/open_rate"], 0, row)
+            # What was never measured has no value; a 0 would be a made-up score.
+            self.assertNotIn("reward/mean", row)
+            self.assertNotIn("reward/target_mean", row)
+            self.assertGreater(row["loss/nll"], 0)
+        self.assertLess(trained[-1]["loss/nll"], trained[0]["loss/nll"])
+
+    def test_the_job_holds_when_the_budget_is_spent_and_goes_on_once_scores_are_back(self):
+        data = self.prepare(ranker={"sequential": False})
+        spec = harness.rl_spec(data, steps=STEPS, on_reward_outage="hold", operational_steps=2, reward=NO_DELAY)
+        address = harness.free_address()
+        learner, folder = self.start_rl(spec)
+        actor = self.start_actor("--learner", learner.address, reward=address)
+        self.assertEqual(learner.wait(), HELD, learner.said())
+        self.assertIn("mend the reward server", learner.said())
+        self.assertFalse(os.path.exists(os.path.join(folder, "results.json")))
+        held_at = last_step(folder)
+        self.assertEqual(held_at, 3)  # two are in the budget, the third is past it
+        self.assertEqual(harness.checkpoints(folder)[-1], "step-00000003")
+        actor.kill()
+
+        self.start_reward(data, address=address)
+        learner, _ = self.start_rl(spec, folder=folder, name="resumed")
+        self.start_actor("--learner", learner.address, reward=address)
+        self.assertEqual(learner.wait(), DONE, learner.said())
+        _, trained = self.check_rl_results(folder, STEPS, 16)
+        for row in trained:
+            self.assertEqual(row["gate/reward_unavailable"], 1 if row["step"] <= held_at else 0, row)
+            self.assertEqual("reward/mean" in row, row["step"] > held_at, row)
+
+    def test_the_job_fails_instead_if_its_spec_says_so(self):
+        data = self.prepare(ranker={"sequential": False})
+        learner, folder = self.start_rl(harness.rl_spec(data, steps=STEPS, on_reward_outage="fail", operational_steps=1,
+                                                        reward=NO_DELAY))
+        self.start_actor("--learner", learner.address, reward=harness.free_address())
+        self.assertEqual(learner.wait(), TRANSIENT, learner.said())
+        self.assertIn("closed for operational reasons", learner.said())
+        self.assertFalse(os.path.exists(os.path.join(folder, "results.json")))
+
+    def test_a_restart_of_the_reward_server_costs_nothing_within_the_deadline_of_a_call(self):
+        data = self.prepare(ranker={"sequential": False})
+        reward, address, _ = self.start_reward(data)
+        learner, folder = self.start_rl(harness.rl_spec(data, steps=STEPS,
+                                                        reward={"ranker": "cooccurrence", "deadline_s": 60}))
+        actor = self.start_actor("--learner", learner.address, reward=address)
+        wait_until(lambda: last_step(folder) >= 2, "two steps", alive=[learner])
+        actor.pause()
+        reward.kill()
+        actor.resume()
+        self.start_reward(data, address=address)
+        self.assertEqual(learner.wait(), DONE, learner.said())
+        _, trained = self.check_rl_results(folder, STEPS, 16)
+        self.assertEqual([row["gate/reward_unavailable"] for row in trained], [0] * STEPS)
+
+
+if __name__ == "__main__":
+    harness.main()
