@@ -140,6 +140,7 @@ absl::StatusOr<std::unique_ptr<Collective>> RankLoop::FormGroup(const RankView& 
   if (view.world_size == 1 || options.kind == JobKind::kPrepare) return MakeSingleCollective();
   GlooOptions gloo;
   gloo.host = flags_.collective_host;
+  gloo.name = view.job->id;  // the next job of this epoch forms a group of its own
   // The client outlives every group: no ownership to share.
   std::shared_ptr<KvStore> store(client_->kv(), [](KvStore*) {});
   return MakeGlooCollective(std::move(store), view.rank, view.world_size, view.epoch, gloo);

@@ -273,18 +273,20 @@ class Demo:
             sft_scores = self.submit(cluster, "evaluate", {"data": self.data, "model.path": sft}, "evaluate after sft")
             rl = self.submit(cluster, "rl", {"data": self.data, "model.path": sft}, "rl")
             rl_scores = self.submit(cluster, "evaluate", {"data": self.data, "model.path": rl}, "evaluate after rl")
+        report = os.path.join(self.place, "report.html")
+        self.call("report", [os.path.join(BIN, "sluice-learner"), "report", sft, sft_scores, rl, rl_scores,
+                             "--title", self.name, "--output", report], 60)
         self.table(results(sft_scores), results(rl), results(rl_scores))
-        report = os.path.join(rl, "report.html")
         print(f"\n{duration(time.monotonic() - started)}: "
               + ", ".join(f"{title} {duration(seconds)}" for title, seconds in self.times))
-        print(f"Report: {report}" if os.path.isfile(report) else f"Run folder: {rl}")
+        print(f"Report: {report}")
 
     def table(self, sft, rl, after):
         users = int(sft["numbers"]["metrics"]["prompts"])
         name = sft["texts"].get("data_name", self.name)
         print(f"\n{name}, {sft['texts'].get('split', 'test')} split, {users} users, 50 constrained beams, seed 1\n")
         print(f"{'':<20} {'HR@10':>8} {'NDCG@10':>8} {'hallucination':>14} {'admission':>10}")
-        admission = rl["numbers"].get("rl", {}).get("admission_rate")
+        admission = rl["numbers"].get("run", {}).get("admission_rate")
         for title, numbers, admitted in (("co-occurrence rule", sft["numbers"]["baseline"], None),
                                          ("after SFT", sft["numbers"]["metrics"], None),
                                          ("after RL", after["numbers"]["metrics"], admission)):

@@ -40,11 +40,14 @@ class Collective {
 std::unique_ptr<Collective> MakeSingleCollective();
 
 struct GlooOptions {
+  // Tells apart the groups that one epoch forms one after the other, one a job say; no '/'. Two groups of one epoch and
+  // name would find each other's closed ports.
+  std::string name = "group";
   std::string host = "127.0.0.1";              // address that this rank listens on
   absl::Duration timeout = absl::Seconds(30);  // of a call and of forming the group
 };
 
-// Forms a Gloo group of `world_size` ranks through `store` (keys under "epoch/<epoch>/"). Blocks until all ranks
+// Forms a Gloo group of `world_size` ranks through `store` (keys under "epoch/<epoch>/<name>/"). Blocks until all ranks
 // came or the timeout passed (DeadlineExceeded).
 absl::StatusOr<std::unique_ptr<Collective>> MakeGlooCollective(std::shared_ptr<KvStore> store, int rank,
                                                                int world_size, uint64_t epoch,

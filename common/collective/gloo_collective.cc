@@ -227,7 +227,8 @@ absl::StatusOr<std::unique_ptr<Collective>> MakeGlooCollective(std::shared_ptr<K
     gloo->threads = 1;
     // Never lazy: a lazy listener ignores the timeout and hangs if its peer died (gloo #520).
     gloo->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(options.host, /*lazyInit=*/false));
-    auto adapter = c10::make_intrusive<StoreAdapter>(std::move(store), absl::StrCat("epoch/", epoch, "/"), timeout);
+    auto adapter = c10::make_intrusive<StoreAdapter>(std::move(store),
+                                                     absl::StrCat("epoch/", epoch, "/", options.name, "/"), timeout);
     auto group = c10::make_intrusive<AbortableProcessGroup>(adapter, rank, world_size, gloo);
     return std::make_unique<GlooCollective>(std::move(group), epoch);
   } catch (const std::exception& error) {

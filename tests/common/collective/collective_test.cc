@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "common/sync/memory_kv_store.h"
@@ -25,9 +26,11 @@ void RunRanks(int world_size, const std::function<void(int rank)>& body) {
   for (int rank = 0; rank < world_size; ++rank) ranks.push_back(StartThread("rank", [&body, rank] { body(rank); }));
 }
 
-std::unique_ptr<Collective> Join(const std::shared_ptr<KvStore>& store, int rank, int world_size, uint64_t epoch = 1) {
+std::unique_ptr<Collective> Join(const std::shared_ptr<KvStore>& store, int rank, int world_size, uint64_t epoch = 1,
+                                 const std::string& name = "group") {
   GlooOptions options;
   options.timeout = kPatience;
+  options.name = name;
   absl::StatusOr<std::unique_ptr<Collective>> group = MakeGlooCollective(store, rank, world_size, epoch, options);
   EXPECT_TRUE(group.ok()) << group.status();
   return group.ok() ? *std::move(group) : nullptr;
@@ -196,6 +199,20 @@ TEST(GlooCollectiveTest, EpochsOfOneStoreDoNotMeet) {
     at::Tensor tensor = torch::ones({4});
     ASSERT_TRUE(second->AllReduceSum(tensor).ok());
     EXPECT_TRUE(tensor.equal(torch::full({4}, 2.0)));
+  });
+}
+
+// The jobs of one epoch. Under one name the second group found the ports of the first, which were closed by then.
+TEST(GlooCollectiveTest, GroupsOfOneEpochThatFollowOneAnotherDoNotMeet) {
+  auto store = std::make_shared<MemoryKvStore>();
+  RunRanks(2, [&](int rank) {
+    for (const char* job : {"first", "second", "third"}) {
+      const auto group = Join(store, rank, 2, 1, job);
+      ASSERT_NE(group, nullptr);
+      at::Tensor tensor = torch::ones({4});
+      ASSERT_TRUE(group->AllReduceSum(tensor).ok());
+      EXPECT_TRUE(tensor.equal(torch::full({4}, 2.0)));
+    }
   });
 }
 
