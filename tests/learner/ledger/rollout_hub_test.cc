@@ -555,5 +555,60 @@ TEST_F(RolloutHubTest, BooksBalanceUnderAnySchedule) {
   }
 }
 
+// For ThreadSanitizer above all: everybody at once.
+TEST_F(RolloutHubTest, ActorsAndTrainingRunConcurrently) {
+  constexpr uint64_t kSteps = 60;
+  HubJob job = Job(/*staleness=*/1);
+  job.options.max_attempts = 100;
+  ASSERT_TRUE(hub_.StartJob(job).ok());
+  hub_.Publish(Version(1));
+  std::atomic<bool> done{false};
+  std::atomic<uint64_t> published{1};
+  std::vector<Thread> threads;
+  for (uint64_t t = 0; t < 4; ++t) {
+    threads.push_back(StartThread("actor", [&, t] {
+      Random random(t);
+      while (!done.load()) {
+        auto sink = std::make_shared<RecordingSink>();
+        const auto handle = hub_.Attach("actor-" + std::to_string(t), sink).value();
+        for (int round = 0; round < 8 && !done.load(); ++round) {
+          hub_.OnReady(handle, "job-1", published.load());
+          hub_.OnCredit(handle, 2);
+          for (const LeaseMessage& lease : sink->Take<LeaseMessage>()) {
+            for (size_t i = 0; i < lease.prompts.size(); ++i) {
+              if (random.Below(10) > 0) hub_.OnResult(handle, GroupOf(lease, i, lease.policy_version));
+            }
+          }
+          hub_.OnHeartbeat(handle, 0, 0);
+        }
+        hub_.Detach(handle);
+      }
+    }));
+  }
+  // However the test ends, the actors do before they are joined.
+  struct Finisher {
+    ~Finisher() { *done = true; }
+    std::atomic<bool>* done;
+  } finisher{&done};
+  uint64_t issued = 0;
+  for (uint64_t step = 0; step < kSteps; ++step) {
+    while (issued < kSteps && issued <= step + 1) {
+      ASSERT_TRUE(hub_.Issue(issued, Prompts(issued * 4, 4)).ok());
+      ++issued;
+    }
+    const auto groups = hub_.Wait(step, absl::Hours(1));  // of a clock that stands still
+    ASSERT_TRUE(groups.ok()) << groups.status();
+    for (const TakenGroup& taken : *groups) EXPECT_TRUE(taken.group.has_value()) << taken.error;
+    ASSERT_TRUE(hub_.Commit(step, Trained(step * 4, 4)).ok());
+    hub_.Publish(Version(step + 2));
+    published = step + 2;
+    ASSERT_TRUE(hub_.CheckLedger().ok()) << hub_.CheckLedger();
+  }
+  done = true;
+  threads.clear();
+  EXPECT_EQ(hub_.Balance().trained, kSteps * 4);
+  EXPECT_EQ(hub_.num_actors(), 0);
+}
+
 }  // namespace
 }  // namespace sluice::learner
