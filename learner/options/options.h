@@ -32,7 +32,7 @@ struct ValidationOptions {
 };
 
 struct CheckpointOptions {
-  int every = 50;
+  int every = 200;
   int keep = 2;
   bool operator==(const CheckpointOptions&) const = default;
 };
