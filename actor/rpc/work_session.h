@@ -3,12 +3,12 @@
 #ifndef SLUICE_ACTOR_RPC_WORK_SESSION_H_
 #define SLUICE_ACTOR_RPC_WORK_SESSION_H_
 
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+
 #include <functional>
 #include <memory>
 #include <string>
-
-#include <grpcpp/channel.h>
-#include <grpcpp/client_context.h>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"

@@ -9,8 +9,8 @@ namespace sluice {
 // token = kFirstCodeToken + level * codes + code.
 struct SidVocabulary {
   static constexpr int32_t kPad = 0;
-  static constexpr int32_t kBegin = 1;         // first position of a prompt
-  static constexpr int32_t kBeginReversed = 2; // first position of a sequence trained backwards
+  static constexpr int32_t kBegin = 1;          // first position of a prompt
+  static constexpr int32_t kBeginReversed = 2;  // first position of a sequence trained backwards
   static constexpr int32_t kFirstCodeToken = 3;
 
   int levels = 0;

@@ -5,11 +5,11 @@
 #ifndef SLUICE_COMMON_COLLECTIVE_COLLECTIVE_H_
 #define SLUICE_COMMON_COLLECTIVE_COLLECTIVE_H_
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
-
-#include <ATen/core/Tensor.h>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -49,9 +49,8 @@ struct GlooOptions {
 
 // Forms a Gloo group of `world_size` ranks through `store` (keys under "epoch/<epoch>/<name>/"). Blocks until all ranks
 // came or the timeout passed (DeadlineExceeded).
-absl::StatusOr<std::unique_ptr<Collective>> MakeGlooCollective(std::shared_ptr<KvStore> store, int rank,
-                                                               int world_size, uint64_t epoch,
-                                                               const GlooOptions& options);
+absl::StatusOr<std::unique_ptr<Collective>> MakeGlooCollective(std::shared_ptr<KvStore> store, int rank, int world_size,
+                                                               uint64_t epoch, const GlooOptions& options);
 
 }  // namespace sluice
 

@@ -2,11 +2,11 @@
 #ifndef SLUICE_COMMON_RPC_CHANNEL_H_
 #define SLUICE_COMMON_RPC_CHANNEL_H_
 
-#include <memory>
-#include <string>
-
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
+
+#include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"

@@ -3,12 +3,12 @@
 #ifndef SLUICE_COMMON_RPC_SERVER_H_
 #define SLUICE_COMMON_RPC_SERVER_H_
 
+#include <grpcpp/server.h>
+#include <grpcpp/support/channel_arguments.h>
+
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <grpcpp/server.h>
-#include <grpcpp/support/channel_arguments.h>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"

@@ -23,8 +23,7 @@
 namespace sluice {
 namespace {
 
-static_assert(std::endian::native == std::endian::little,
-              "tensor bytes are copied as they lie in the file");
+static_assert(std::endian::native == std::endian::little, "tensor bytes are copied as they lie in the file");
 
 using nlohmann::json;
 
@@ -73,8 +72,7 @@ std::optional<TensorDtype> DtypeOf(absl::string_view name) {
 }
 
 // shape x dtype in bytes, or nothing if that is more than an int64_t holds.
-std::optional<int64_t> TensorBytes(absl::Span<const int64_t> shape,
-                                   TensorDtype dtype) {
+std::optional<int64_t> TensorBytes(absl::Span<const int64_t> shape, TensorDtype dtype) {
   // A zero makes the tensor empty, but the other sizes must still multiply
   // without overflow: a reader that multiplies in another order would see it.
   int64_t product = DtypeBytes(dtype);
@@ -94,8 +92,7 @@ std::optional<int64_t> TensorBytes(absl::Span<const int64_t> shape,
 // into a message.
 std::string Quoted(absl::string_view name) {
   std::string text;
-  for (const char c : name.substr(0, 120))
-    text.push_back(static_cast<unsigned char>(c) < 0x20 ? '?' : c);
+  for (const char c : name.substr(0, 120)) text.push_back(static_cast<unsigned char>(c) < 0x20 ? '?' : c);
   return absl::StrCat("'", text, name.size() > 120 ? "...'" : "'");
 }
 
@@ -117,26 +114,19 @@ class HeaderParser : public nlohmann::json_sax<json> {
 
   bool null() override { return Fail("null"); }
   bool boolean(bool) override { return Fail("true or false"); }
-  bool number_integer(number_integer_t) override {
-    return Fail("a negative number");
-  }
+  bool number_integer(number_integer_t) override { return Fail("a negative number"); }
   bool number_float(number_float_t, const string_t&) override {
     return Fail("a number that is no integer or has more than 64 bits");
   }
   bool binary(binary_t&) override { return Fail("binary"); }
 
   bool number_unsigned(number_unsigned_t value) override {
-    if (place_ != Place::kShape && place_ != Place::kOffsets)
-      return Fail("a number");
-    if (value >
-        static_cast<number_unsigned_t>(std::numeric_limits<int64_t>::max())) {
+    if (place_ != Place::kShape && place_ != Place::kOffsets) return Fail("a number");
+    if (value > static_cast<number_unsigned_t>(std::numeric_limits<int64_t>::max())) {
       return Fail("a number that has more than 63 bits");
     }
-    std::vector<int64_t>& list =
-        place_ == Place::kShape ? *tensor_->shape : *tensor_->offsets;
-    if (list.size() >= kMaxDimensions)
-      return Fail(
-          absl::StrCat("a list of more than ", kMaxDimensions, " numbers"));
+    std::vector<int64_t>& list = place_ == Place::kShape ? *tensor_->shape : *tensor_->offsets;
+    if (list.size() >= kMaxDimensions) return Fail(absl::StrCat("a list of more than ", kMaxDimensions, " numbers"));
     list.push_back(static_cast<int64_t>(value));
     return true;
   }
@@ -150,9 +140,8 @@ class HeaderParser : public nlohmann::json_sax<json> {
     tensor_->dtype = DtypeOf(value);
     if (!tensor_->dtype) {
       unsupported_ = true;
-      error = absl::StrCat(
-          "tensor ", Quoted(name_), " has the data type ", Quoted(value),
-          ", which Sluice does not read; convert it to F32, F16 or BF16");
+      error = absl::StrCat("tensor ", Quoted(name_), " has the data type ", Quoted(value),
+                           ", which Sluice does not read; convert it to F32, F16 or BF16");
       return false;
     }
     return true;
@@ -186,26 +175,20 @@ class HeaderParser : public nlohmann::json_sax<json> {
     }
     key_ = value;
     if (!keys_.insert(value).second) {
-      error = absl::StrCat("its header gives ", Quoted(value), " of ",
-                           Quoted(name_), " twice");
+      error = absl::StrCat("its header gives ", Quoted(value), " of ", Quoted(name_), " twice");
       return false;
     }
-    if (place_ == Place::kTensor && value != "dtype" && value != "shape" &&
-        value != "data_offsets") {
-      error = absl::StrCat("tensor ", Quoted(name_),
-                           " has the unknown property ", Quoted(value));
+    if (place_ == Place::kTensor && value != "dtype" && value != "shape" && value != "data_offsets") {
+      error = absl::StrCat("tensor ", Quoted(name_), " has the unknown property ", Quoted(value));
       return false;
     }
     return true;
   }
 
   bool end_object() override {
-    if (place_ == Place::kTensor &&
-        !(tensor_->dtype && tensor_->shape && tensor_->offsets)) {
+    if (place_ == Place::kTensor && !(tensor_->dtype && tensor_->shape && tensor_->offsets)) {
       error = absl::StrCat("tensor ", Quoted(name_), " lacks ",
-                           !tensor_->dtype
-                               ? "dtype"
-                               : (!tensor_->shape ? "shape" : "data_offsets"));
+                           !tensor_->dtype ? "dtype" : (!tensor_->shape ? "shape" : "data_offsets"));
       return false;
     }
     place_ = place_ == Place::kNames ? Place::kEnd : Place::kNames;
@@ -231,8 +214,7 @@ class HeaderParser : public nlohmann::json_sax<json> {
     return true;
   }
 
-  bool parse_error(std::size_t position, const std::string&,
-                   const nlohmann::detail::exception&) override {
+  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&) override {
     error = absl::StrCat("its header is not valid JSON at byte ", position);
     return false;
   }
@@ -240,24 +222,14 @@ class HeaderParser : public nlohmann::json_sax<json> {
   bool unsupported() const { return unsupported_; }
 
  private:
-  enum class Place {
-    kStart,
-    kNames,
-    kTensor,
-    kShape,
-    kOffsets,
-    kMetadata,
-    kEnd
-  };
+  enum class Place { kStart, kNames, kTensor, kShape, kOffsets, kMetadata, kEnd };
 
   bool Fail(absl::string_view what) {
     if (place_ == Place::kStart) {
       error = absl::StrCat("its header is ", what, ", want an object");
     } else {
-      error = absl::StrCat(
-          "its header has ", what, " at ", Quoted(name_),
-          key_.empty() ? "" : absl::StrCat(", property ", Quoted(key_)),
-          ", where none belongs");
+      error = absl::StrCat("its header has ", what, " at ", Quoted(name_),
+                           key_.empty() ? "" : absl::StrCat(", property ", Quoted(key_)), ", where none belongs");
     }
     return false;
   }
@@ -275,18 +247,12 @@ absl::Status Damaged(const std::string& path, absl::string_view what) {
   return absl::DataLossError(absl::StrCat("'", path, "': ", what, kRemedy));
 }
 
-absl::Status ReadRange(int descriptor, const std::string& path, int64_t offset,
-                       char* out, int64_t bytes) {
+absl::Status ReadRange(int descriptor, const std::string& path, int64_t offset, char* out, int64_t bytes) {
   while (bytes > 0) {
-    const ssize_t got =
-        ::pread(descriptor, out, static_cast<size_t>(bytes), offset);
+    const ssize_t got = ::pread(descriptor, out, static_cast<size_t>(bytes), offset);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0)
-      return absl::InternalError(
-          absl::StrCat("cannot read '", path, "': ", std::strerror(errno)));
-    if (got == 0)
-      return Damaged(path, absl::StrCat("ends at byte ", offset, ", ", bytes,
-                                        " bytes too early"));
+    if (got < 0) return absl::InternalError(absl::StrCat("cannot read '", path, "': ", std::strerror(errno)));
+    if (got == 0) return Damaged(path, absl::StrCat("ends at byte ", offset, ", ", bytes, " bytes too early"));
     out += got;
     offset += got;
     bytes -= got;
@@ -295,63 +261,50 @@ absl::Status ReadRange(int descriptor, const std::string& path, int64_t offset,
 }
 
 // Checks one tensor's range against its shape and the data section.
-absl::StatusOr<TensorInfo> CheckTensor(const std::string& path,
-                                       const std::string& name,
-                                       const RawTensor& raw, int64_t data_begin,
-                                       int64_t data_bytes) {
+absl::StatusOr<TensorInfo> CheckTensor(const std::string& path, const std::string& name, const RawTensor& raw,
+                                       int64_t data_begin, int64_t data_bytes) {
   const std::vector<int64_t>& offsets = *raw.offsets;
   if (offsets.size() != 2 || offsets[0] > offsets[1]) {
-    return Damaged(path, absl::StrCat("tensor ", Quoted(name),
-                                      " has data_offsets ", ShapeText(offsets),
+    return Damaged(path, absl::StrCat("tensor ", Quoted(name), " has data_offsets ", ShapeText(offsets),
                                       ", want [begin, end] with begin <= end"));
   }
   if (offsets[1] > data_bytes) {
-    return Damaged(
-        path,
-        absl::StrCat("tensor ", Quoted(name), " ends at data byte ", offsets[1],
-                     ", but the file has only ", data_bytes, " (cut short?)"));
+    return Damaged(path, absl::StrCat("tensor ", Quoted(name), " ends at data byte ", offsets[1],
+                                      ", but the file has only ", data_bytes, " (cut short?)"));
   }
   const std::optional<int64_t> want = TensorBytes(*raw.shape, *raw.dtype);
   if (!want || *want != offsets[1] - offsets[0]) {
     return Damaged(
-        path, absl::StrCat(
-                  "tensor ", Quoted(name), " of shape ", ShapeText(*raw.shape),
-                  " and type ", DtypeName(*raw.dtype), " needs ",
-                  want ? absl::StrCat(*want) : std::string("more than 2^63"),
-                  " bytes, got ", offsets[1] - offsets[0]));
+        path, absl::StrCat("tensor ", Quoted(name), " of shape ", ShapeText(*raw.shape), " and type ",
+                           DtypeName(*raw.dtype), " needs ", want ? absl::StrCat(*want) : std::string("more than 2^63"),
+                           " bytes, got ", offsets[1] - offsets[0]));
   }
   return TensorInfo{*raw.dtype, *raw.shape, data_begin + offsets[0], *want};
 }
 
 // Tensors lie one after the other, from the first byte of the data section to
 // the last.
-absl::Status CheckTiling(const std::string& path,
-                         const std::map<std::string, TensorInfo>& tensors,
-                         int64_t data_begin, int64_t data_bytes) {
+absl::Status CheckTiling(const std::string& path, const std::map<std::string, TensorInfo>& tensors, int64_t data_begin,
+                         int64_t data_bytes) {
   std::vector<std::pair<const TensorInfo*, const std::string*>> order;
   order.reserve(tensors.size());
   for (const auto& [name, info] : tensors) order.emplace_back(&info, &name);
   std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
-    return std::pair(a.first->offset, a.first->bytes) <
-           std::pair(b.first->offset, b.first->bytes);
+    return std::pair(a.first->offset, a.first->bytes) < std::pair(b.first->offset, b.first->bytes);
   });
   int64_t at = data_begin;
   for (const auto& [info, name] : order) {
     if (info->offset != at) {
-      return Damaged(
-          path, absl::StrCat("tensor ", Quoted(*name), " begins at data byte ",
-                             info->offset - data_begin,
-                             info->offset < at
-                                 ? ", inside the one before it, which ends at "
-                                 : ", after a gap: the one before it ends at ",
-                             at - data_begin));
+      return Damaged(path, absl::StrCat("tensor ", Quoted(*name), " begins at data byte ", info->offset - data_begin,
+                                        info->offset < at ? ", inside the one before it, which ends at "
+                                                          : ", after a gap: the one before it ends at ",
+                                        at - data_begin));
     }
     at += info->bytes;
   }
   if (at != data_begin + data_bytes) {
-    return Damaged(
-        path, absl::StrCat("its tensors end at data byte ", at - data_begin,
-                           ", but the file has ", data_bytes));
+    return Damaged(path,
+                   absl::StrCat("its tensors end at data byte ", at - data_begin, ", but the file has ", data_bytes));
   }
   return absl::OkStatus();
 }
@@ -361,19 +314,13 @@ absl::Status CheckTiling(const std::string& path,
 int64_t DtypeBytes(TensorDtype dtype) { return RowOf(dtype).bytes; }
 absl::string_view DtypeName(TensorDtype dtype) { return RowOf(dtype).name; }
 
-std::string ShapeText(absl::Span<const int64_t> shape) {
-  return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
-}
+std::string ShapeText(absl::Span<const int64_t> shape) { return absl::StrCat("[", absl::StrJoin(shape, ", "), "]"); }
 
-absl::StatusOr<std::unique_ptr<SafetensorsFile>> SafetensorsFile::Open(
-    const std::string& path) {
-  SLUICE_RETURN_IF_ERROR(
-      FileBytes(path)
-          .status());  // NotFound and "is a folder" in common/file's words
+absl::StatusOr<std::unique_ptr<SafetensorsFile>> SafetensorsFile::Open(const std::string& path) {
+  SLUICE_RETURN_IF_ERROR(FileBytes(path).status());  // NotFound and "is a folder" in common/file's words
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) {
-    return absl::PermissionDeniedError(
-        absl::StrCat("cannot open '", path, "': ", std::strerror(errno)));
+    return absl::PermissionDeniedError(absl::StrCat("cannot open '", path, "': ", std::strerror(errno)));
   }
   std::unique_ptr<SafetensorsFile> file(new SafetensorsFile(path, descriptor));
   SLUICE_RETURN_IF_ERROR(file->ReadHeader());
@@ -385,90 +332,66 @@ SafetensorsFile::~SafetensorsFile() { ::close(descriptor_); }
 absl::Status SafetensorsFile::ReadHeader() {
   struct stat status;
   if (::fstat(descriptor_, &status) != 0) {
-    return absl::InternalError(
-        absl::StrCat("cannot read '", path_, "': ", std::strerror(errno)));
+    return absl::InternalError(absl::StrCat("cannot read '", path_, "': ", std::strerror(errno)));
   }
-  if (!S_ISREG(status.st_mode))
-    return absl::InvalidArgumentError(
-        absl::StrCat("'", path_, "' is no regular file"));
+  if (!S_ISREG(status.st_mode)) return absl::InvalidArgumentError(absl::StrCat("'", path_, "' is no regular file"));
   const int64_t file_bytes = status.st_size;
   uint64_t header_bytes = 0;
   if (file_bytes < kLengthBytes) {
-    return Damaged(
-        path_,
-        absl::StrCat("has ", file_bytes,
-                     " bytes, fewer than a safetensors file's header length"));
+    return Damaged(path_, absl::StrCat("has ", file_bytes, " bytes, fewer than a safetensors file's header length"));
   }
-  SLUICE_RETURN_IF_ERROR(ReadRange(descriptor_, path_, 0,
-                                   reinterpret_cast<char*>(&header_bytes),
-                                   kLengthBytes));
+  SLUICE_RETURN_IF_ERROR(ReadRange(descriptor_, path_, 0, reinterpret_cast<char*>(&header_bytes), kLengthBytes));
   if (header_bytes > static_cast<uint64_t>(kMaxHeaderBytes) ||
       static_cast<int64_t>(header_bytes) > file_bytes - kLengthBytes) {
-    return Damaged(
-        path_,
-        absl::StrCat("its first 8 bytes promise a header of ", header_bytes,
-                     " bytes, but ", file_bytes - kLengthBytes, " follow and ",
-                     kMaxHeaderBytes,
-                     " are allowed; it is cut short or no safetensors file"));
+    return Damaged(path_, absl::StrCat("its first 8 bytes promise a header of ", header_bytes, " bytes, but ",
+                                       file_bytes - kLengthBytes, " follow and ", kMaxHeaderBytes,
+                                       " are allowed; it is cut short or no safetensors file"));
   }
   std::string header(header_bytes, '\0');
-  SLUICE_RETURN_IF_ERROR(
-      ReadRange(descriptor_, path_, kLengthBytes, header.data(), header_bytes));
+  SLUICE_RETURN_IF_ERROR(ReadRange(descriptor_, path_, kLengthBytes, header.data(), header_bytes));
   if (header.empty() || header[0] != '{') {
-    return Damaged(
-        path_, "its header does not start with '{'; it is no safetensors file");
+    return Damaged(path_, "its header does not start with '{'; it is no safetensors file");
   }
   HeaderParser parser;
   if (!json::sax_parse(header, &parser)) {
-    if (parser.unsupported())
-      return absl::InvalidArgumentError(
-          absl::StrCat("'", path_, "': ", parser.error));
+    if (parser.unsupported()) return absl::InvalidArgumentError(absl::StrCat("'", path_, "': ", parser.error));
     return Damaged(path_, parser.error);
   }
   const int64_t data_begin = kLengthBytes + static_cast<int64_t>(header_bytes);
   const int64_t data_bytes = file_bytes - data_begin;
   for (const auto& [name, raw] : parser.tensors) {
-    SLUICE_ASSIGN_OR_RETURN(
-        tensors_[name], CheckTensor(path_, name, raw, data_begin, data_bytes));
+    SLUICE_ASSIGN_OR_RETURN(tensors_[name], CheckTensor(path_, name, raw, data_begin, data_bytes));
   }
   metadata_ = std::move(parser.metadata);
   return CheckTiling(path_, tensors_, data_begin, data_bytes);
 }
 
-bool SafetensorsFile::Has(absl::string_view name) const {
-  return tensors_.count(std::string(name)) > 0;
-}
+bool SafetensorsFile::Has(absl::string_view name) const { return tensors_.count(std::string(name)) > 0; }
 
 absl::StatusOr<TensorInfo> SafetensorsFile::Info(absl::string_view name) const {
   const auto found = tensors_.find(std::string(name));
   if (found == tensors_.end()) {
-    return absl::NotFoundError(absl::StrCat("'", path_, "' has no tensor ",
-                                            Quoted(name), " among its ",
-                                            tensors_.size()));
+    return absl::NotFoundError(
+        absl::StrCat("'", path_, "' has no tensor ", Quoted(name), " among its ", tensors_.size()));
   }
   return found->second;
 }
 
-absl::StatusOr<std::string> SafetensorsFile::Read(
-    absl::string_view name) const {
+absl::StatusOr<std::string> SafetensorsFile::Read(absl::string_view name) const {
   SLUICE_ASSIGN_OR_RETURN(const TensorInfo info, Info(name));
   std::string bytes(static_cast<size_t>(info.bytes), '\0');
-  SLUICE_RETURN_IF_ERROR(
-      ReadRange(descriptor_, path_, info.offset, bytes.data(), info.bytes));
+  SLUICE_RETURN_IF_ERROR(ReadRange(descriptor_, path_, info.offset, bytes.data(), info.bytes));
   return bytes;
 }
 
-absl::Status SafetensorsFile::ReadInto(absl::string_view name, void* out,
-                                       int64_t bytes) const {
+absl::Status SafetensorsFile::ReadInto(absl::string_view name, void* out, int64_t bytes) const {
   SLUICE_ASSIGN_OR_RETURN(const TensorInfo info, Info(name));
   if (info.bytes != bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("'", path_, "': want ", bytes, " bytes for tensor ",
-                     Quoted(name), ", it has ", info.bytes, " (",
-                     DtypeName(info.dtype), " ", ShapeText(info.shape), ")"));
+    return absl::InvalidArgumentError(absl::StrCat("'", path_, "': want ", bytes, " bytes for tensor ", Quoted(name),
+                                                   ", it has ", info.bytes, " (", DtypeName(info.dtype), " ",
+                                                   ShapeText(info.shape), ")"));
   }
-  return ReadRange(descriptor_, path_, info.offset, static_cast<char*>(out),
-                   bytes);
+  return ReadRange(descriptor_, path_, info.offset, static_cast<char*>(out), bytes);
 }
 
 namespace {
@@ -484,9 +407,7 @@ class IndexParser : public nlohmann::json_sax<json> {
   bool boolean(bool) override { return Value(); }
   bool number_integer(number_integer_t) override { return Value(); }
   bool number_unsigned(number_unsigned_t) override { return Value(); }
-  bool number_float(number_float_t, const string_t&) override {
-    return Value();
-  }
+  bool number_float(number_float_t, const string_t&) override { return Value(); }
   bool binary(binary_t&) override { return Value(); }
   bool string(string_t& value) override {
     if (!InMap()) return Value();
@@ -504,8 +425,7 @@ class IndexParser : public nlohmann::json_sax<json> {
   }
   bool key(string_t& value) override {
     key_ = value;
-    if (InMap() && weight_map.count(value) > 0)
-      return Fail(absl::StrCat("it names tensor ", Quoted(value), " twice"));
+    if (InMap() && weight_map.count(value) > 0) return Fail(absl::StrCat("it names tensor ", Quoted(value), " twice"));
     return true;
   }
   bool end_object() override {
@@ -513,15 +433,12 @@ class IndexParser : public nlohmann::json_sax<json> {
     --depth_;
     return true;
   }
-  bool start_array(std::size_t) override {
-    return depth_ == 0 || InMap() ? Value() : Nest();
-  }
+  bool start_array(std::size_t) override { return depth_ == 0 || InMap() ? Value() : Nest(); }
   bool end_array() override {
     --depth_;
     return true;
   }
-  bool parse_error(std::size_t position, const std::string&,
-                   const nlohmann::detail::exception&) override {
+  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&) override {
     return Fail(absl::StrCat("it is not valid JSON at byte ", position));
   }
 
@@ -531,9 +448,7 @@ class IndexParser : public nlohmann::json_sax<json> {
   // top.
   bool Value() {
     if (depth_ == 0) return Fail("it is no JSON object");
-    if (InMap())
-      return Fail(
-          absl::StrCat("the shard of tensor ", Quoted(key_), " is no text"));
+    if (InMap()) return Fail(absl::StrCat("the shard of tensor ", Quoted(key_), " is no text"));
     return true;
   }
   bool Nest() { return ++depth_ <= 32 || Fail("it nests too deeply"); }
@@ -548,25 +463,19 @@ class IndexParser : public nlohmann::json_sax<json> {
 };
 
 bool IsPlainFileName(const std::string& name) {
-  return !name.empty() && name != "." && name != ".." &&
-         name.find('/') == std::string::npos &&
-         name.find('\\') == std::string::npos &&
-         name.find('\0') == std::string::npos;
+  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
+         name.find('\\') == std::string::npos && name.find('\0') == std::string::npos;
 }
 
-absl::StatusOr<std::map<std::string, std::string>> ReadIndex(
-    const std::string& path) {
-  SLUICE_ASSIGN_OR_RETURN(const std::string text,
-                          ReadFile(path, kMaxIndexBytes));
+absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const std::string& path) {
+  SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxIndexBytes));
   IndexParser parser;
   if (!json::sax_parse(text, &parser)) return Damaged(path, parser.error);
-  if (!parser.seen || parser.weight_map.empty())
-    return Damaged(path, "it has no weight_map or an empty one");
+  if (!parser.seen || parser.weight_map.empty()) return Damaged(path, "it has no weight_map or an empty one");
   for (const auto& [tensor, shard] : parser.weight_map) {
     if (!IsPlainFileName(shard)) {
-      return Damaged(
-          path, absl::StrCat("tensor ", Quoted(tensor), " is said to lie in ",
-                             Quoted(shard), ", which is no plain file name"));
+      return Damaged(path, absl::StrCat("tensor ", Quoted(tensor), " is said to lie in ", Quoted(shard),
+                                        ", which is no plain file name"));
     }
   }
   return std::move(parser.weight_map);
@@ -574,22 +483,18 @@ absl::StatusOr<std::map<std::string, std::string>> ReadIndex(
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<SafetensorsFolder>> SafetensorsFolder::Open(
-    const std::string& folder, absl::string_view stem) {
+absl::StatusOr<std::unique_ptr<SafetensorsFolder>> SafetensorsFolder::Open(const std::string& folder,
+                                                                           absl::string_view stem) {
   std::unique_ptr<SafetensorsFolder> result(new SafetensorsFolder);
   result->folder_ = folder;
-  const std::string index =
-      JoinPath(folder, absl::StrCat(stem, ".safetensors.index.json"));
+  const std::string index = JoinPath(folder, absl::StrCat(stem, ".safetensors.index.json"));
   if (!PathExists(index)) {
-    const std::string path =
-        JoinPath(folder, absl::StrCat(stem, ".safetensors"));
+    const std::string path = JoinPath(folder, absl::StrCat(stem, ".safetensors"));
     if (!PathExists(path)) {
-      return absl::NotFoundError(
-          absl::StrCat("'", folder, "' has neither ", stem, ".safetensors nor ",
-                       stem, ".safetensors.index.json; is it a model folder?"));
+      return absl::NotFoundError(absl::StrCat("'", folder, "' has neither ", stem, ".safetensors nor ", stem,
+                                              ".safetensors.index.json; is it a model folder?"));
     }
-    SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<SafetensorsFile> file,
-                            SafetensorsFile::Open(path));
+    SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<SafetensorsFile> file, SafetensorsFile::Open(path));
     for (const auto& [name, info] : file->tensors()) {
       result->names_.push_back(name);
       result->file_of_[name] = file.get();
@@ -601,15 +506,13 @@ absl::StatusOr<std::unique_ptr<SafetensorsFolder>> SafetensorsFolder::Open(
   std::map<std::string, const SafetensorsFile*> shards;
   for (const auto& [name, shard] : weight_map) shards[shard] = nullptr;
   for (auto& [shard, file] : shards) {
-    SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<SafetensorsFile> opened,
-                            SafetensorsFile::Open(JoinPath(folder, shard)));
+    SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<SafetensorsFile> opened, SafetensorsFile::Open(JoinPath(folder, shard)));
     file = opened.get();
     result->files_.push_back(std::move(opened));
   }
   for (const auto& [name, shard] : weight_map) {
     if (!shards[shard]->Has(name)) {
-      return Damaged(index, absl::StrCat("tensor ", Quoted(name),
-                                         " is not in its shard '", shard, "'"));
+      return Damaged(index, absl::StrCat("tensor ", Quoted(name), " is not in its shard '", shard, "'"));
     }
     result->names_.push_back(name);
     result->file_of_[name] = shards[shard];
@@ -617,31 +520,26 @@ absl::StatusOr<std::unique_ptr<SafetensorsFolder>> SafetensorsFolder::Open(
   return result;
 }
 
-absl::StatusOr<const SafetensorsFile*> SafetensorsFolder::FileOf(
-    absl::string_view name) const {
+absl::StatusOr<const SafetensorsFile*> SafetensorsFolder::FileOf(absl::string_view name) const {
   const auto found = file_of_.find(name);
   if (found == file_of_.end()) {
-    return absl::NotFoundError(absl::StrCat("the model in '", folder_,
-                                            "' has no tensor ", Quoted(name),
-                                            " among its ", names_.size()));
+    return absl::NotFoundError(
+        absl::StrCat("the model in '", folder_, "' has no tensor ", Quoted(name), " among its ", names_.size()));
   }
   return found->second;
 }
 
-absl::StatusOr<TensorInfo> SafetensorsFolder::Info(
-    absl::string_view name) const {
+absl::StatusOr<TensorInfo> SafetensorsFolder::Info(absl::string_view name) const {
   SLUICE_ASSIGN_OR_RETURN(const SafetensorsFile* file, FileOf(name));
   return file->Info(name);
 }
 
-absl::StatusOr<std::string> SafetensorsFolder::Read(
-    absl::string_view name) const {
+absl::StatusOr<std::string> SafetensorsFolder::Read(absl::string_view name) const {
   SLUICE_ASSIGN_OR_RETURN(const SafetensorsFile* file, FileOf(name));
   return file->Read(name);
 }
 
-absl::Status SafetensorsFolder::ReadInto(absl::string_view name, void* out,
-                                         int64_t bytes) const {
+absl::Status SafetensorsFolder::ReadInto(absl::string_view name, void* out, int64_t bytes) const {
   SLUICE_ASSIGN_OR_RETURN(const SafetensorsFile* file, FileOf(name));
   return file->ReadInto(name, out, bytes);
 }
@@ -665,12 +563,10 @@ std::string HeaderText(absl::Span<const TensorToWrite* const> order,
   text.pop_back();
   int64_t at = 0;
   for (const TensorToWrite* tensor : order) {
-    const nlohmann::ordered_json entry = {
-        {"dtype", std::string(DtypeName(tensor->dtype))},
-        {"shape", tensor->shape},
-        {"data_offsets", {at, at + tensor->bytes}}};
-    absl::StrAppend(&text, text.size() > 1 ? "," : "",
-                    json(tensor->name).dump(), ":", entry.dump());
+    const nlohmann::ordered_json entry = {{"dtype", std::string(DtypeName(tensor->dtype))},
+                                          {"shape", tensor->shape},
+                                          {"data_offsets", {at, at + tensor->bytes}}};
+    absl::StrAppend(&text, text.size() > 1 ? "," : "", json(tensor->name).dump(), ":", entry.dump());
     at += tensor->bytes;
   }
   text.push_back('}');
@@ -679,58 +575,46 @@ std::string HeaderText(absl::Span<const TensorToWrite* const> order,
 
 }  // namespace
 
-absl::Status WriteSafetensors(
-    const std::string& path, absl::Span<const TensorToWrite> tensors,
-    const std::map<std::string, std::string>& metadata) {
+absl::Status WriteSafetensors(const std::string& path, absl::Span<const TensorToWrite> tensors,
+                              const std::map<std::string, std::string>& metadata) {
   std::vector<const TensorToWrite*> order;
   absl::flat_hash_set<absl::string_view> names;
   for (const TensorToWrite& tensor : tensors) {
-    if (tensor.name.empty() || tensor.name == kMetadataKey ||
-        !names.insert(tensor.name).second) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "cannot write '", path, "': tensor name ", Quoted(tensor.name),
-          " is empty, reserved or given twice"));
+    if (tensor.name.empty() || tensor.name == kMetadataKey || !names.insert(tensor.name).second) {
+      return absl::InvalidArgumentError(absl::StrCat("cannot write '", path, "': tensor name ", Quoted(tensor.name),
+                                                     " is empty, reserved or given twice"));
     }
     const std::optional<int64_t> want = TensorBytes(tensor.shape, tensor.dtype);
-    if (!want || *want != tensor.bytes ||
-        (*want > 0 && tensor.data == nullptr)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "cannot write '", path, "': tensor ", Quoted(tensor.name),
-          " of shape ", ShapeText(tensor.shape), " and type ",
-          DtypeName(tensor.dtype), " came with ", tensor.bytes,
-          " bytes of data"));
+    if (!want || *want != tensor.bytes || (*want > 0 && tensor.data == nullptr)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("cannot write '", path, "': tensor ", Quoted(tensor.name), " of shape ", ShapeText(tensor.shape),
+                       " and type ", DtypeName(tensor.dtype), " came with ", tensor.bytes, " bytes of data"));
     }
     order.push_back(&tensor);
   }
-  std::sort(
-      order.begin(), order.end(),
-      [](const TensorToWrite* a, const TensorToWrite* b) {
-        return std::pair(-DtypeBytes(a->dtype), absl::string_view(a->name)) <
-               std::pair(-DtypeBytes(b->dtype), absl::string_view(b->name));
-      });
+  std::sort(order.begin(), order.end(), [](const TensorToWrite* a, const TensorToWrite* b) {
+    return std::pair(-DtypeBytes(a->dtype), absl::string_view(a->name)) <
+           std::pair(-DtypeBytes(b->dtype), absl::string_view(b->name));
+  });
   std::string text;
   try {
     text = HeaderText(order, metadata);
   } catch (const json::exception& error) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "cannot write '", path, "': a name or a metadata text is not UTF-8 (",
-        error.what(), ")"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot write '", path, "': a name or a metadata text is not UTF-8 (", error.what(), ")"));
   }
   text.resize((text.size() + 7) / 8 * 8, ' ');
   if (static_cast<int64_t>(text.size()) > SafetensorsFile::kMaxHeaderBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot write '", path,
-                                                   "': its header would have ",
-                                                   text.size(), " bytes"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot write '", path, "': its header would have ", text.size(), " bytes"));
   }
   return WriteFileAtomically(path, [&](const FileSink& sink) -> absl::Status {
     const uint64_t header_bytes = text.size();
-    SLUICE_RETURN_IF_ERROR(sink(absl::string_view(
-        reinterpret_cast<const char*>(&header_bytes), kLengthBytes)));
+    SLUICE_RETURN_IF_ERROR(sink(absl::string_view(reinterpret_cast<const char*>(&header_bytes), kLengthBytes)));
     SLUICE_RETURN_IF_ERROR(sink(text));
     for (const TensorToWrite* tensor : order) {
       SLUICE_RETURN_IF_ERROR(
-          sink(absl::string_view(static_cast<const char*>(tensor->data),
-                                 static_cast<size_t>(tensor->bytes))));
+          sink(absl::string_view(static_cast<const char*>(tensor->data), static_cast<size_t>(tensor->bytes))));
     }
     return absl::OkStatus();
   });

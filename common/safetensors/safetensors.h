@@ -75,8 +75,7 @@ class SafetensorsFile {
  public:
   static constexpr int64_t kMaxHeaderBytes = 100'000'000;
 
-  static absl::StatusOr<std::unique_ptr<SafetensorsFile>> Open(
-      const std::string& path);
+  static absl::StatusOr<std::unique_ptr<SafetensorsFile>> Open(const std::string& path);
   ~SafetensorsFile();
   SafetensorsFile(const SafetensorsFile&) = delete;
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;
@@ -84,9 +83,7 @@ class SafetensorsFile {
   // By name, sorted.
   const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
   // The header's __metadata__, for example {"format": "pt"}.
-  const std::map<std::string, std::string>& metadata() const {
-    return metadata_;
-  }
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::string& path() const { return path_; }
 
   bool Has(absl::string_view name) const;
@@ -100,8 +97,7 @@ class SafetensorsFile {
   absl::Status ReadInto(absl::string_view name, void* out, int64_t bytes) const;
 
  private:
-  SafetensorsFile(std::string path, int descriptor)
-      : path_(std::move(path)), descriptor_(descriptor) {}
+  SafetensorsFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
   absl::Status ReadHeader();
 
   std::string path_;
@@ -117,8 +113,8 @@ class SafetensorsFile {
 // shard it is promised in. Thread-safe.
 class SafetensorsFolder {
  public:
-  static absl::StatusOr<std::unique_ptr<SafetensorsFolder>> Open(
-      const std::string& folder, absl::string_view stem = "model");
+  static absl::StatusOr<std::unique_ptr<SafetensorsFolder>> Open(const std::string& folder,
+                                                                 absl::string_view stem = "model");
 
   // Names of all tensors, sorted.
   const std::vector<std::string>& names() const { return names_; }
@@ -154,9 +150,8 @@ struct TensorToWrite {
 // header is padded to 8 bytes: every tensor is aligned. The same input gives
 // the same bytes. InvalidArgument: a name twice or empty or "__metadata__", or
 // a size that is not shape x dtype.
-absl::Status WriteSafetensors(
-    const std::string& path, absl::Span<const TensorToWrite> tensors,
-    const std::map<std::string, std::string>& metadata = {});
+absl::Status WriteSafetensors(const std::string& path, absl::Span<const TensorToWrite> tensors,
+                              const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace sluice
 

@@ -53,7 +53,7 @@ struct ScoreHead {
   std::string name;
   std::vector<float> completion_scores;  // [G]
   float target_score = 0;
-  std::vector<float> negative_scores;    // [M]
+  std::vector<float> negative_scores;  // [M]
 };
 
 // A sampled and, if the status says so, scored group.

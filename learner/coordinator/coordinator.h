@@ -20,10 +20,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/sync/memory_kv_store.h"
 #include "common/sync/mutex.h"
 #include "common/time/clock.h"
 #include "learner/coordinator/membership.h"
-#include "common/sync/memory_kv_store.h"
 #include "learner/job/job_store.h"
 
 namespace sluice::learner {

@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
-#include <utility>
-
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "learner/ledger/ordinal_set.h"
@@ -30,8 +29,8 @@ absl::StatusOr<std::string> MergeLedgerShards(absl::Span<const std::string> shar
       for (const char* count : kCounts) counts[count] += json.at(count).get<uint64_t>();
       for (const nlohmann::json& range : json.at("terminal")) {
         if (!terminal.Add(range.at(0).get<uint64_t>(), range.at(1).get<uint64_t>())) {
-          return absl::DataLossError(absl::StrCat("ledger: the range from ", range.at(0).get<uint64_t>(),
-                                                  " is in the shards of two ranks"));
+          return absl::DataLossError(
+              absl::StrCat("ledger: the range from ", range.at(0).get<uint64_t>(), " is in the shards of two ranks"));
         }
       }
       for (const nlohmann::json& entry : json.at("open")) {

@@ -1,14 +1,14 @@
 #include "actor/rpc/actor_client.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "common/rpc/server.h"
 #include "common/rpc/status.h"

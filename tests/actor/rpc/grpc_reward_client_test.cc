@@ -1,10 +1,10 @@
 #include "actor/rpc/grpc_reward_client.h"
 
+#include <gtest/gtest.h>
+
 #include <functional>
 #include <memory>
 #include <string>
-
-#include <gtest/gtest.h>
 
 #include "common/rpc/server.h"
 #include "common/time/clock.h"

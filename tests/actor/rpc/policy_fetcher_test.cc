@@ -1,10 +1,10 @@
 #include "actor/rpc/policy_fetcher.h"
 
-#include <memory>
-#include <string>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
 
 #include "common/rpc/channel.h"
 #include "common/rpc/server.h"

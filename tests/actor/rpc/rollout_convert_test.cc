@@ -1,10 +1,10 @@
 #include "actor/rpc/rollout_convert.h"
 
-#include <limits>
-#include <string>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <limits>
+#include <string>
 
 namespace sluice::actor {
 namespace {

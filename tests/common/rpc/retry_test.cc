@@ -1,9 +1,9 @@
 #include "common/rpc/retry.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 namespace sluice {
 namespace {

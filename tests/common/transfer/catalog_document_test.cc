@@ -1,9 +1,9 @@
 #include "common/transfer/catalog_document.h"
 
+#include <gtest/gtest.h>
+
 #include <string>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "common/random/random.h"
 

@@ -1,9 +1,9 @@
 #include "common/transfer/transfer.h"
 
-#include <string>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <string>
 
 #include "common/random/random.h"
 

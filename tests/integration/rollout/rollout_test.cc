@@ -1,5 +1,7 @@
 // A learner rank's hub and services with real actor clients over loopback. Only sampling is made up: a group is a
 // function of (seed of its block, ordinal, version), so that it can be told who made it.
+#include <gtest/gtest.h>
+
 #include <atomic>
 #include <cmath>
 #include <map>
@@ -7,8 +9,6 @@
 #include <optional>
 #include <string>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "actor/rpc/actor_client.h"
 #include "common/random/random.h"

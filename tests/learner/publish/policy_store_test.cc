@@ -1,11 +1,11 @@
 #include "learner/publish/policy_store.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <cstring>
 #include <string>
 #include <vector>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "common/transfer/catalog_document.h"
 #include "common/transfer/transfer.h"

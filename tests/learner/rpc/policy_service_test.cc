@@ -1,10 +1,10 @@
 #include "learner/rpc/policy_service.h"
 
+#include <gtest/gtest.h>
+
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "common/rpc/channel.h"
 #include "common/rpc/server.h"

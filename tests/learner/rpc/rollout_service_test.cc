@@ -1,12 +1,12 @@
 #include "learner/rpc/rollout_service.h"
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 
 #include "common/rpc/channel.h"
 #include "common/rpc/server.h"

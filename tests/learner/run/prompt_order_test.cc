@@ -22,8 +22,15 @@ std::shared_ptr<const Dataset> SmallDataset() {
   contents.first_event = {0, 5, 9};
   contents.event_item = {0, 1, 2, 3, 0, 3, 2, 1, 0};
   const SplitLabel train = SplitLabel::kTrain;
-  contents.event_split = {train, train, train, SplitLabel::kValidation, SplitLabel::kTest,
-                          train, train, SplitLabel::kValidation, SplitLabel::kTest};
+  contents.event_split = {train,
+                          train,
+                          train,
+                          SplitLabel::kValidation,
+                          SplitLabel::kTest,
+                          train,
+                          train,
+                          SplitLabel::kValidation,
+                          SplitLabel::kTest};
   contents.item_codes = {0, 0, 0, 1, 1, 0, 1, 1};
   contents.levels = 2;
   contents.codes = 2;

@@ -10,7 +10,8 @@ class Pair {
 namespace tcp {
 class Pair {
  public:
-  // Both take the pair's lock. The second fails whatever waits on the connection and closes it, as Gloo's own timeout does.
+  // Both take the pair's lock. The second fails whatever waits on the connection and closes it, as Gloo's own timeout
+  // does.
   bool isConnected();
   std::exception_ptr signalExceptionExternal(const std::string& message);
 };
