@@ -350,6 +350,9 @@ absl::Status RlJob::Finish() {
   RunResults results;
   results.kind = "rl";
   results.texts["name"] = context_.options.name;
+  // Update 0, to compare with: a resumed job finds it in its metrics.
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<MetricsRow> rows, folder_->ReadMetrics());
+  if (!rows.empty() && rows.front().step == 0) results.numbers["start"] = rows.front().values;
   results.numbers["best"] = best_.metrics();
   results.numbers["final"] = latest_validation_;
   results.numbers["final"]["step"] = static_cast<double>(step_);
