@@ -1,10 +1,6 @@
 // The binary itself: what a user sees of starting, serving and stopping it.
-#include <fcntl.h>
 #include <grpcpp/client_context.h>
 #include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <string>
 #include <vector>
@@ -17,75 +13,12 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "sluice/v1/reward.grpc.pb.h"
-
-extern char** environ;
+#include "tests/testing/process.h"
 
 namespace sluice::reward {
 namespace {
 
 using ::testing::HasSubstr;
-
-// A child whose standard error is read through a pipe; killed with the object if it still runs.
-class Process {
- public:
-  explicit Process(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), std::string(SLUICE_BINARY_DIR) + "/bin/sluice-reward");
-    std::vector<char*> argv;
-    for (std::string& argument : arguments) argv.push_back(argument.data());
-    argv.push_back(nullptr);
-    int ends[2] = {-1, -1};
-    if (pipe2(ends, O_CLOEXEC) != 0) return;
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], 2);
-    if (posix_spawn(&pid_, argv[0], &actions, nullptr, argv.data(), environ) != 0) pid_ = -1;
-    posix_spawn_file_actions_destroy(&actions);
-    close(ends[1]);
-    output_ = ends[0];
-  }
-  ~Process() {
-    if (pid_ > 0) {
-      kill(pid_, SIGKILL);
-      Wait();
-    }
-    close(output_);
-  }
-  void Signal(int signal) const { kill(pid_, signal); }
-  // Reads what it says up to a line with `text`, which is returned; empty if it ended without one.
-  std::string ReadLineWith(const std::string& text) {
-    size_t begin = 0;
-    while (true) {
-      for (size_t end; (end = said_.find('\n', begin)) != std::string::npos; begin = end + 1) {
-        const std::string line = said_.substr(begin, end - begin);
-        if (line.find(text) != std::string::npos) return line;
-      }
-      if (!Read()) return "";
-    }
-  }
-  // Waits for its end and returns its exit code; -1 if a signal ended it.
-  int Wait() {
-    while (Read()) {
-    }
-    int status = 0;
-    waitpid(pid_, &status, 0);
-    pid_ = -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  }
-  const std::string& said() const { return said_; }
-
- private:
-  bool Read() {
-    char buffer[4096];
-    const ssize_t count = read(output_, buffer, sizeof(buffer));
-    if (count <= 0) return false;
-    said_.append(buffer, static_cast<size_t>(count));
-    return true;
-  }
-
-  pid_t pid_ = -1;
-  int output_ = -1;
-  std::string said_;
-};
 
 class ProcessTest : public ::testing::Test {
  protected:
@@ -116,7 +49,7 @@ class ProcessTest : public ::testing::Test {
 };
 
 TEST_F(ProcessTest, ServesScoresAndStopsCleanlyOnSigterm) {
-  Process process({"--data", data(), "--address", "127.0.0.1:0", "--log-format", "json"});
+  Process process("sluice-reward", {"--data", data(), "--address", "127.0.0.1:0", "--log-format", "json"});
   const std::string line = process.ReadLineWith("serving");
   const std::string key = "\"address\":\"";
   ASSERT_NE(line.find(key), std::string::npos) << process.said();
@@ -151,17 +84,17 @@ TEST_F(ProcessTest, ServesScoresAndStopsCleanlyOnSigterm) {
 
 TEST_F(ProcessTest, PortInUseIsAPlainErrorWithARemedy) {
   const auto other = RpcServer::Start("127.0.0.1:0", {}).value();
-  Process process({"--data", data(), "--address", other->address()});
+  Process process("sluice-reward", {"--data", data(), "--address", other->address()});
   EXPECT_EQ(process.Wait(), 11);
   EXPECT_THAT(process.said(), HasSubstr("cannot listen at " + other->address()));
 }
 
 TEST_F(ProcessTest, MissingDataAndBadFlagsHaveTheirExitCodes) {
-  Process missing({"--data", JoinPath(folder_, "nothing")});
+  Process missing("sluice-reward", {"--data", JoinPath(folder_, "nothing")});
   EXPECT_EQ(missing.Wait(), 3);
   EXPECT_THAT(missing.said(), HasSubstr("nothing"));
-  EXPECT_EQ(Process({}).Wait(), 2);
-  Process bad_flag({"--data", data(), "--max-queue", "0"});
+  EXPECT_EQ(Process("sluice-reward", {}).Wait(), 2);
+  Process bad_flag("sluice-reward", {"--data", data(), "--max-queue", "0"});
   EXPECT_EQ(bad_flag.Wait(), 2);
   EXPECT_THAT(bad_flag.said(), HasSubstr("max_queued_groups"));
 }
