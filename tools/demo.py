@@ -267,9 +267,9 @@ class Demo:
         shutil.rmtree(self.place, ignore_errors=True)
         os.makedirs(self.place)
         self.run("prepare", prepare_values, os.path.join(self.place, "prepare"))
-        sft = self.run("sft", {"data": self.data}, os.path.join(self.place, "sft"))
         print("\n== processes", flush=True)
         with Cluster(self.place, self.data, self.args.ranks, self.args.actors) as cluster:
+            sft = self.submit(cluster, "sft", {"data": self.data}, "sft")
             sft_scores = self.submit(cluster, "evaluate", {"data": self.data, "model.path": sft}, "evaluate after sft")
             rl = self.submit(cluster, "rl", {"data": self.data, "model.path": sft}, "rl")
             rl_scores = self.submit(cluster, "evaluate", {"data": self.data, "model.path": rl}, "evaluate after rl")
