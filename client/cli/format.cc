@@ -144,6 +144,17 @@ std::string DescribeText(const v1::DescribeResponse& job, absl::Time now) {
 }
 
 std::string MetricsText(const v1::MetricsPoint& point) {
+  // What one follows on one line; the rest is in metrics.jsonl, the report and `describe`.
+  static constexpr const char* kHeadlines[] = {
+      "loss/nll",       "loss/grpo",        "reward/mean",        "gate/open_rate",
+      "staleness/mean", "validation/hr@10", "validation/ndcg@10", "validation/hallucination",
+      "hr@10",          "ndcg@10",          "hallucination"};
+  std::vector<std::string> parts;
+  for (const char* name : kHeadlines) {
+    const auto found = point.values().find(name);
+    if (found != point.values().end()) parts.push_back(absl::StrCat(name, " ", NumberShown(found->second)));
+  }
+  if (!parts.empty()) return absl::StrJoin(parts, ", ");
   const std::map<std::string, double> values(point.values().begin(), point.values().end());
   return absl::StrJoin(values, ", ", [](std::string* out, const auto& entry) {
     absl::StrAppend(out, entry.first, " ", NumberShown(entry.second));

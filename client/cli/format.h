@@ -21,7 +21,8 @@ std::string Table(const std::vector<std::vector<std::string>>& rows);
 
 std::string JobTable(const v1::ListResponse& jobs, absl::Time now);
 std::string DescribeText(const v1::DescribeResponse& job, absl::Time now);
-// "loss 1.234, hr@10 0.056": in the order of names.
+// "loss/nll 1.234, gate/open_rate 0.056": the few that a line of progress shows; if there is none of them, all in the
+// order of names.
 std::string MetricsText(const v1::MetricsPoint& point);
 
 nlohmann::ordered_json SummaryJson(const v1::JobSummary& summary);

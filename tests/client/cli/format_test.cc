@@ -65,6 +65,15 @@ TEST(FormatTest, EventsAreOneObjectEach) {
   EXPECT_EQ(MetricsText(event.metrics()), "bad nan, loss 1.25");
 }
 
+// A line of progress once carried all thirty metrics of a step.
+TEST(FormatTest, ALineOfProgressShowsTheHeadlinesAlone) {
+  v1::MetricsPoint point;
+  (*point.mutable_values())["gate/open_rate"] = 0.25;
+  (*point.mutable_values())["gate/stale"] = 0;
+  (*point.mutable_values())["loss/nll"] = 1.5;
+  EXPECT_EQ(MetricsText(point), "loss/nll 1.5, gate/open_rate 0.25");
+}
+
 TEST(FormatTest, DescribeShowsTheBalanceAndTheSpec) {
   v1::DescribeResponse job;
   *job.mutable_summary() = Summary();

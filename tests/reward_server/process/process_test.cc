@@ -1,4 +1,6 @@
 // The binary itself: what a user sees of starting, serving and stopping it.
+#include "tests/testing/process.h"
+
 #include <grpcpp/client_context.h>
 #include <signal.h>
 
@@ -13,7 +15,6 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "sluice/v1/reward.grpc.pb.h"
-#include "tests/testing/process.h"
 
 namespace sluice::reward {
 namespace {
