@@ -209,6 +209,21 @@ def check_cycles(tree):
         visit(library)
 
 
+def check_table(tree):
+    """Every library has its folder in the table of docs/architecture.md."""
+    page = tree.text.get("docs/architecture.md")
+    if page is None:
+        return
+    listed = set()
+    for row in re.findall(r"^\| `.*$", page, re.MULTILINE):
+        names = re.findall(r"`([\w/]+)`", row.split("|")[1])
+        parent = os.path.dirname(names[0].rstrip("/"))
+        listed.update(n if "/" in n else os.path.join(parent, n) for n in (name.rstrip("/") for name in names))
+    for library in sorted(tree.kinds):
+        if library not in listed and os.path.dirname(library) not in listed:
+            tree.breach("docs/architecture.md", 1, f"the table of folders lacks {library}")
+
+
 def check_words(tree, path):
     for number, line in enumerate(tree.text[path].splitlines(), 1):
         found = MACHINE_PATHS.search(line)
@@ -235,6 +250,7 @@ def check(root):
         elif path not in tree.named_sources:
             tree.breach(path, 1, "no CMakeLists.txt names this file, so nothing builds it")
     check_cycles(tree)
+    check_table(tree)
     return tree.breaches, sum(map(is_cpp, tree.text))
 
 

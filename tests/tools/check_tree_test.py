@@ -124,6 +124,11 @@ class CheckTreeTest(unittest.TestCase):
         found = breaches(learner__ledger__forgotten_DOT_cc="")
         self.assert_one(found, "learner/ledger/forgotten.cc:1:", "nothing builds it")
 
+    def test_the_page_on_architecture_lists_every_library(self):
+        page = "| `common/time` `model` | | x |\n| `common/rpc` | (R) | x |\n| `actor/rollout` | | x |\n"
+        found = breaches(docs__architecture_DOT_md=page)
+        self.assert_one(found, "docs/architecture.md:1:", "lacks learner/ledger")
+
     def test_paths_of_one_machine_are_found_and_relative_ones_are_not(self):
         self.assert_one(breaches(README_DOT_md="see /" + "work/main\n"), "README.md:1:", "path of one machine")
         self.assert_one(breaches(README_DOT_md="\nin '/" + "tmp/x'\n"), "README.md:2:", "path of one machine")
