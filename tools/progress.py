@@ -39,7 +39,8 @@ class Display:
         self.total = total
         elapsed = time.monotonic() - self.started
         rate = done / elapsed if elapsed > 0 else 0
-        left = duration((total - done) / rate) if rate > 0 else "?"
+        # The first files say little: a precompiled header takes longer than twenty others.
+        left = duration((total - done) / rate) if rate > 0 and done >= total / 20 else "?"
         if self.terminal:
             columns = shutil.get_terminal_size().columns
             bar = "=" * (24 * done // max(total, 1))
