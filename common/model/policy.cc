@@ -176,7 +176,9 @@ absl::StatusOr<TreeOutput> Policy::ForwardTree(const TreeBatch& batch, double dr
   if (!(dropout >= 0 && dropout < 1)) {
     return absl::InvalidArgumentError(absl::StrCat("want dropout in [0, 1), got ", dropout));
   }
-  SLUICE_ASSIGN_OR_RETURN(TreeLayout layout, MakeTreeLayout(batch.prompts, batch.branches, LimitsOf(config_)));
+  const std::vector<PromptInput> prompts =
+      parameters_.scalar_type() == at::kFloat ? WithFillers(batch.prompts, batch.branches) : batch.prompts;
+  SLUICE_ASSIGN_OR_RETURN(TreeLayout layout, MakeTreeLayout(prompts, batch.branches, LimitsOf(config_)));
   return CatchTorch("forward pass", [&] {
     const PolicyWeights& weights = internals_->weights;
     const auto plan = c10::make_intrusive<TreePlan>(std::move(layout), trie_.get(), weights.item_embedding.defined());
@@ -209,6 +211,7 @@ absl::StatusOr<TreeOutput> Policy::ForwardTree(const TreeBatch& batch, double dr
     TreeOutput output;
     output.hidden = RmsNorm(x, weights.final_norm, parts.eps);
     output.trunk_first_row = plan->layout.trunk_first;
+    output.trunk_first_row.resize(batch.prompts.size());
     output.prediction_rows = plan->layout.prediction_rows;
     output.prediction_first = plan->layout.prediction_first;
     return output;
@@ -216,7 +219,12 @@ absl::StatusOr<TreeOutput> Policy::ForwardTree(const TreeBatch& batch, double dr
 }
 
 at::Tensor Policy::Logits(const at::Tensor& hidden) const {
-  return Linear(hidden, internals_->weights.head, at::Tensor(), at::Tensor());
+  // As WithFillers: one kernel for many row counts.
+  const int64_t rows = hidden.size(0);
+  const int64_t fillers = hidden.scalar_type() == at::kFloat ? RoundedRows(rows) - rows : 0;
+  if (fillers == 0) return Linear(hidden, internals_->weights.head, at::Tensor(), at::Tensor());
+  const at::Tensor filled = at::constant_pad_nd(hidden, {0, 0, 0, fillers}, 0);
+  return Linear(filled, internals_->weights.head, at::Tensor(), at::Tensor()).narrow(0, 0, rows);
 }
 
 }  // namespace sluice

@@ -165,15 +165,19 @@ absl::StatusOr<Policy::Prefilled> Policy::Prefill(absl::Span<const PromptInput> 
   if (max_new_tokens < 0) {
     return absl::InvalidArgumentError(absl::StrCat("want max_new_tokens of at least 0, got ", max_new_tokens));
   }
-  SLUICE_ASSIGN_OR_RETURN(TreeLayout layout, MakeTreeLayout(prompts, {}, LimitsOf(config_)));
+  const std::vector<PromptInput> filled = parameters_.scalar_type() == at::kFloat
+                                              ? WithFillers(prompts, {})
+                                              : std::vector<PromptInput>(prompts.begin(), prompts.end());
+  SLUICE_ASSIGN_OR_RETURN(TreeLayout layout, MakeTreeLayout(filled, {}, LimitsOf(config_)));
   return CatchTorch("prefill", [&] {
     c10::InferenceMode inference;
     const PolicyWeights& weights = internals_->weights;
     const auto plan = c10::make_intrusive<TreePlan>(std::move(layout), trie_.get(), weights.item_embedding.defined());
     const TreeLayout& tree = plan->layout;
     auto state = std::make_shared<DecodeState>();
-    state->prompt_first = tree.trunk_first;
-    state->prompt_length = tree.trunk_length;
+    const int64_t count = static_cast<int64_t>(prompts.size());
+    state->prompt_first.assign(tree.trunk_first.begin(), tree.trunk_first.begin() + count);
+    state->prompt_length.assign(tree.trunk_length.begin(), tree.trunk_length.begin() + count);
     state->max_new_tokens = max_new_tokens;
     const RotaryTable rotary =
         ReachPositions(config_, std::min(config_.max_positions, plan->longest_trunk + max_new_tokens),
@@ -184,11 +188,11 @@ absl::StatusOr<Policy::Prefilled> Policy::Prefill(absl::Span<const PromptInput> 
     std::vector<QueryRow> last_queries;
     std::vector<AttentionGroup> last_groups;
     std::vector<int64_t> last_rows;
-    for (int64_t b = 0; b < tree.prompts(); ++b) {
+    for (int64_t b = 0; b < count; ++b) {
       last_rows.push_back(tree.trunk_first[b] + tree.trunk_length[b] - 1);
       last_queries.push_back({b, tree.trunk_length[b], nullptr, 0});
     }
-    for (int64_t b = 0; b < tree.prompts(); ++b) {
+    for (int64_t b = 0; b < count; ++b) {
       last_groups.push_back({tree.trunk_first[b], tree.trunk_length[b], &last_queries[b], 1});
     }
     const at::Tensor last = at::tensor(last_rows, at::kLong);

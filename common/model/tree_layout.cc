@@ -113,4 +113,24 @@ absl::StatusOr<TreeLayout> MakeTreeLayout(absl::Span<const PromptInput> prompts,
   return layout;
 }
 
+int64_t RoundedRows(int64_t rows) {
+  int64_t step = 1;
+  while (step * 16 <= rows) step *= 2;  // rows lies in [8, 16) steps
+  return (rows + step - 1) / step * step;
+}
+
+std::vector<PromptInput> WithFillers(absl::Span<const PromptInput> prompts, absl::Span<const Branch> branches) {
+  std::vector<PromptInput> filled(prompts.begin(), prompts.end());
+  int64_t rows = 0;
+  for (const PromptInput& prompt : prompts) rows += static_cast<int64_t>(prompt.size());
+  for (const Branch& branch : branches) {
+    const bool fits = branch.prompt >= 0 && static_cast<size_t>(branch.prompt) < prompts.size();
+    if (!fits || branch.tokens.empty()) return filled;
+    rows += static_cast<int64_t>(branch.tokens.size()) - 1;
+  }
+  if (rows == 0) return filled;
+  filled.resize(prompts.size() + static_cast<size_t>(RoundedRows(rows) - rows), PromptInput{0});
+  return filled;
+}
+
 }  // namespace sluice

@@ -64,6 +64,15 @@ struct TreeLimits {
 absl::StatusOr<TreeLayout> MakeTreeLayout(absl::Span<const PromptInput> prompts, absl::Span<const Branch> branches,
                                           const TreeLimits& limits);
 
+// The next row count that matrix products are made for: few distinct ones, at most an eighth above `rows`. LibTorch's
+// fast products keep a compiled kernel for every row count that they have seen, and every batch of packed rows has
+// another one: without rounding a training process grew by about 1 MB a step.
+int64_t RoundedRows(int64_t rows);
+
+// The prompts, and as many one-row prompts of token 0 as bring the rows of the pass to RoundedRows. Nothing hangs on
+// them and nobody sees them. None are added to a batch that MakeTreeLayout will refuse.
+std::vector<PromptInput> WithFillers(absl::Span<const PromptInput> prompts, absl::Span<const Branch> branches);
+
 }  // namespace sluice
 
 #endif  // SLUICE_COMMON_MODEL_TREE_LAYOUT_H_

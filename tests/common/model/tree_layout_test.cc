@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
 #include <vector>
 
 namespace sluice {
@@ -61,6 +62,33 @@ TEST(TreeLayoutTest, TooManyRowsAreResourceExhausted) {
   limits.max_rows = 6;
   const std::vector<PromptInput> prompts = {{1, 2, 3}, {1, 2, 3, 4}};
   EXPECT_EQ(MakeTreeLayout(prompts, {}, limits).status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST(FillersTest, RowCountsBecomeFewAndGrowByAnEighthAtMost) {
+  std::set<int64_t> distinct;
+  for (int64_t rows = 1; rows <= 4096; ++rows) {
+    const int64_t rounded = RoundedRows(rows);
+    EXPECT_GE(rounded, rows);
+    EXPECT_LE((rounded - rows) * 8, rows);
+    distinct.insert(rounded);
+  }
+  EXPECT_LE(distinct.size(), 16u + 8 * 8);  // 1 to 15, then 8 an octave
+}
+
+TEST(FillersTest, OneRowPromptsFillTheBatchUp) {
+  const std::vector<PromptInput> prompts = {PromptInput(30, 1)};
+  const std::vector<Branch> branches = {{0, 29, {3, 4, 5}}, {0, 29, {3, 4, 5}}};
+  const std::vector<PromptInput> filled = WithFillers(prompts, branches);  // 34 rows become 36
+  ASSERT_EQ(filled.size(), 3u);
+  EXPECT_EQ(filled[0], prompts[0]);
+  EXPECT_THAT(filled[2], ElementsAre(0));
+  EXPECT_EQ(MakeTreeLayout(filled, branches, Limits()).value().rows, 36);
+}
+
+TEST(FillersTest, ABranchOnNoPromptIsStillRefused) {
+  const std::vector<PromptInput> prompts = {PromptInput(17, 1)};
+  const std::vector<Branch> branches = {{1, 0, {3}}};
+  EXPECT_EQ(WithFillers(prompts, branches).size(), 1u);
 }
 
 }  // namespace
