@@ -76,12 +76,13 @@ TEST(FillersTest, RowCountsBecomeFewAndGrowByAnEighthAtMost) {
 }
 
 TEST(FillersTest, OneRowPromptsFillTheBatchUp) {
-  const std::vector<PromptInput> prompts = {PromptInput(30, 1)};
-  const std::vector<Branch> branches = {{0, 29, {3, 4, 5}}, {0, 29, {3, 4, 5}}};
+  const std::vector<PromptInput> prompts(5, PromptInput(6, 1));
+  const std::vector<Branch> branches = {{0, 5, {3, 4, 5}}, {4, 5, {3, 4, 5}}};
   const std::vector<PromptInput> filled = WithFillers(prompts, branches);  // 34 rows become 36
-  ASSERT_EQ(filled.size(), 3u);
-  EXPECT_EQ(filled[0], prompts[0]);
-  EXPECT_THAT(filled[2], ElementsAre(0));
+  ASSERT_EQ(filled.size(), 7u);
+  EXPECT_EQ(filled[4], prompts[4]);
+  EXPECT_THAT(filled[5], ElementsAre(0));
+  EXPECT_THAT(filled[6], ElementsAre(0));
   EXPECT_EQ(MakeTreeLayout(filled, branches, Limits()).value().rows, 36);
 }
 
