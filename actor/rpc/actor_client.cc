@@ -135,7 +135,8 @@ absl::Status ActorClient::Run() {
       status = Attend(*address);
       // A session that this actor cancelled itself, as its weights did not come, is a failure too.
       if (attached_ && !absl::IsCancelled(status)) failures = 0;
-      avoid_ = attached_ ? "" : *address;
+      // Sent away is not lost: some other rank needs this actor more.
+      avoid_ = attached_ && !absl::IsResourceExhausted(status) ? "" : *address;
     }
     if (stopping_.HasBeenNotified()) break;
     if (IsFinal(status)) {

@@ -23,6 +23,8 @@ absl::StatusOr<std::string> PolicyFetcher::Fetch(Assembler* assembler, const Ope
   std::string payload;
   absl::Status damage;
   const auto attempt = [&](absl::Duration timeout) -> absl::Status {
+    // Before each try, too: a rank that died answers none of them, and another one may be waiting for this actor.
+    if (!wanted()) return absl::CancelledError("the fetch is no longer wanted");
     grpc::ClientContext context;
     SetDeadline(&context, timeout);
     const auto reader = open(&context, assembler->next_offset());

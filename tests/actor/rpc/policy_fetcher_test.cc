@@ -29,6 +29,7 @@ class PolicyFetcherTest : public testing::Test {
     options.now = [this] { return now_; };
     options.wait = [this](absl::Duration delay) {  // time passes in waits alone
       now_ += delay;
+      if (now_ > unwanted_from_) wanted_ = false;
       return true;
     };
     options.metrics = &metrics_;
@@ -42,6 +43,7 @@ class PolicyFetcherTest : public testing::Test {
   FakePolicyService service_{300};
   absl::Time now_ = absl::UnixEpoch();
   bool wanted_ = true;
+  absl::Time unwanted_from_ = absl::InfiniteFuture();
   Metrics metrics_;
   std::unique_ptr<RpcServer> server_;
   std::unique_ptr<v1::PolicyService::Stub> stub_;
@@ -99,6 +101,15 @@ TEST_F(PolicyFetcherTest, AnOfferWithoutLengthOrChecksumCannotBeVerified) {
 TEST_F(PolicyFetcherTest, AFetchThatIsNoLongerWantedEnds) {
   wanted_ = false;
   EXPECT_EQ(Fetch(service_.Offer("job-1", 3)).status().code(), absl::StatusCode::kCancelled);
+}
+
+// It used to go on for the ten minutes of its budget, while the actor's new rank waited for it.
+TEST_F(PolicyFetcherTest, AFetchFromADeadRankEndsWhenItIsNoLongerWanted) {
+  const v1::PolicyOffer offer = service_.Offer("job-1", 3);
+  server_->Shutdown(absl::ZeroDuration());
+  unwanted_from_ = now_ + absl::Milliseconds(200);
+  EXPECT_EQ(Fetch(offer).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_LT(now_, absl::UnixEpoch() + absl::Seconds(10));
 }
 
 TEST_F(PolicyFetcherTest, TheCatalogIsCheckedByItsVersion) {
