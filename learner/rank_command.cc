@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <random>
 #include <string>
@@ -10,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
 #include "common/collective/collective.h"
 #include "common/file/file.h"
 #include "common/log/log.h"
@@ -32,6 +34,8 @@ namespace {
 
 // How often the loop looks whether the process is to stop.
 constexpr absl::Duration kLookInterval = absl::Milliseconds(200);
+// What the coordinator may need beyond a lease to notice that it ended.
+constexpr absl::Duration kLeaseMargin = absl::Seconds(2);
 // Time for the last report of a job to arrive.
 constexpr absl::Duration kFlushTimeout = absl::Seconds(30);
 
@@ -96,6 +100,31 @@ class MemberReservations : public Reservations {
   const uint64_t epoch_;
 };
 
+// The rendezvous store of one epoch: a wait in it ends with the epoch, or for a peer that died this rank would be
+// missing from the next group until its patience is over.
+class EpochStore : public KvStore {
+ public:
+  EpochStore(MemberClient* client, uint64_t epoch) : client_(client), epoch_(epoch) {}
+  absl::Status Set(const std::string& key, const std::string& value) override { return client_->kv()->Set(key, value); }
+  absl::StatusOr<int64_t> Add(const std::string& key, int64_t amount) override {
+    return client_->kv()->Add(key, amount);
+  }
+  absl::StatusOr<std::string> Get(const std::string& key, absl::Duration timeout) override {
+    for (absl::Duration left = timeout;; left -= kLookInterval) {
+      absl::StatusOr<std::string> value =
+          client_->kv()->Get(key, std::clamp(left, absl::ZeroDuration(), kLookInterval));
+      if (value.ok() || !absl::IsDeadlineExceeded(value.status()) || left <= kLookInterval) return value;
+      if (client_->view().epoch != epoch_) {
+        return absl::AbortedError(absl::StrCat("epoch ", epoch_, " ended while its group was forming"));
+      }
+    }
+  }
+
+ private:
+  MemberClient* const client_;
+  const uint64_t epoch_;
+};
+
 class RankLoop {
  public:
   RankLoop(const RankFlags& flags, const std::atomic<int>& stop, MemberClient* client, RankServer* server)
@@ -108,6 +137,8 @@ class RankLoop {
   // One assignment in one epoch, from the collective to the outcome.
   void RunAssigned(const RankView& view);
   absl::Status RunInEpoch(const RankView& view, MemberMonitor* monitor, const JobOptions& options);
+  // Waits for the next epoch, or makes one.
+  void LeaveBrokenGroup(const RankView& view);
   // Brings what happens outside to the job until `done`: a cancel, a drain, the end of the epoch, a signal.
   void Watch(const RankView& view, MemberMonitor* monitor, Collective* collective, const Notification& done);
   absl::StatusOr<std::unique_ptr<Collective>> FormGroup(const RankView& view, const JobOptions& options);
@@ -141,9 +172,8 @@ absl::StatusOr<std::unique_ptr<Collective>> RankLoop::FormGroup(const RankView& 
   GlooOptions gloo;
   gloo.host = flags_.collective_host;
   gloo.name = view.job->id;  // the next job of this epoch forms a group of its own
-  // The client outlives every group: no ownership to share.
-  std::shared_ptr<KvStore> store(client_->kv(), [](KvStore*) {});
-  return MakeGlooCollective(std::move(store), view.rank, view.world_size, view.epoch, gloo);
+  return MakeGlooCollective(std::make_shared<EpochStore>(client_, view.epoch), view.rank, view.world_size, view.epoch,
+                            gloo);
 }
 
 void RankLoop::Watch(const RankView& view, MemberMonitor* monitor, Collective* collective, const Notification& done) {
@@ -192,6 +222,21 @@ absl::Status RankLoop::RunInEpoch(const RankView& view, MemberMonitor* monitor, 
   return status;
 }
 
+void RankLoop::LeaveBrokenGroup(const RankView& view) {
+  // A peer that died is taken for a living one until its lease ends; a group formed before that would have it again.
+  const auto still_assigned = [&view](const RankView& now) {
+    return now.epoch == view.epoch && now.job != nullptr && now.job->id == view.job->id;
+  };
+  client_->SetPhase("waiting for a new group");
+  const absl::Time until = absl::Now() + client_->lease() + kLeaseMargin;
+  RankView now = client_->view();
+  while (still_assigned(now) && !stopping() && absl::Now() < until) {
+    now = client_->WaitForChange(now.generation, kLookInterval);
+  }
+  // Every rank lives, then: one that leaves and joins again makes a new epoch.
+  if (still_assigned(now)) client_->Leave("the group broke");
+}
+
 void RankLoop::RunAssigned(const RankView& view) {
   const JobOptions options = CopyOptions(view.job->spec);
   if (options.kind == JobKind::kPrepare && view.rank != 0) return;
@@ -205,8 +250,7 @@ void RankLoop::RunAssigned(const RankView& view) {
   if (IsBrokenGroup(status)) {
     LogWarning("the group broke; the job resumes from its checkpoint in the next epoch",
                {{"job", view.job->id}, {"epoch", view.epoch}, {"error", status.ToString()}});
-    // A member that leaves and joins again makes a new epoch also when every rank still lives.
-    if (client_->view().epoch == view.epoch) client_->Leave("the group broke");
+    LeaveBrokenGroup(view);
     return;
   }
   LogInfo("job ended", {{"job", view.job->id}, {"outcome", status.ok() ? "done" : std::string(status.message())}});
@@ -231,7 +275,11 @@ absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
   member.address = server->address();
   member.host = HostName();
   MemberClient client(MakeChannel(flags.coordinator), member);
-  client.SetActorCount([&server] { return server->hub().num_actors(); });
+  client.SetLoad([&server] {
+    return MemberClient::RolloutLoad{.actors = server->hub().num_actors(),
+                                     .waiting_blocks = server->hub().waiting_blocks()};
+  });
+  client.SetReleaseActor([&server] { server->hub().ReleaseActor(); });
   client.Start();
   LogInfo("rank started",
           {{"address", server->address()}, {"coordinator", flags.coordinator}, {"member", client.member_id()}});

@@ -13,6 +13,8 @@ namespace {
 
 // An actor that was sent to a rank counts there for this long even if the rank's heartbeats do not show it yet.
 constexpr absl::Duration kAttachCounts = absl::Seconds(5);
+// An actor that was sent away needs this many heartbeats to arrive elsewhere; until then no other is moved.
+constexpr int kReleaseHeartbeats = 4;
 // Epochs whose rendezvous keys are kept, the present one included.
 constexpr uint64_t kKeptEpochs = 2;
 
@@ -112,11 +114,44 @@ absl::StatusOr<GroupView> Coordinator::Beat(const Heartbeat& heartbeat) {
   member->last_heard = now_();
   member->lease_until = now_() + options_.lease;
   member->phase = heartbeat.phase;
+  // Who is counted by the rank itself is no longer on its way.
+  const size_t arrived = heartbeat.actors > member->actors ? heartbeat.actors - member->actors : 0;
+  auto& attached = member->attached;
+  attached.erase(attached.begin(), attached.begin() + static_cast<ptrdiff_t>(std::min(arrived, attached.size())));
   member->actors = heartbeat.actors;
+  member->waiting_blocks = heartbeat.waiting_blocks;
   member->step = heartbeat.step;
   member->balance = heartbeat.balance;
   SLUICE_RETURN_IF_ERROR(RefreshLocked());
-  return ViewLocked(heartbeat.member_id);
+  GroupView view = ViewLocked(heartbeat.member_id);
+  view.release_actor = ReleasesActorLocked(heartbeat.member_id);
+  return view;
+}
+
+uint32_t Coordinator::ActorsLocked(Member* member) {
+  const absl::Time now = now_();
+  auto& attached = member->attached;
+  attached.erase(
+      std::remove_if(attached.begin(), attached.end(), [now](absl::Time time) { return time + kAttachCounts <= now; }),
+      attached.end());
+  return member->actors + static_cast<uint32_t>(attached.size());
+}
+
+bool Coordinator::ReleasesActorLocked(const std::string& member_id) {
+  if (epoch_ == 0 || job_ == nullptr || now_() - last_release_ < kReleaseHeartbeats * options_.heartbeat_interval) {
+    return false;
+  }
+  std::vector<RankLoad> loads;
+  for (const std::string& id : group_) {
+    Member* member = FindLocked(id);
+    if (member == nullptr) return false;
+    loads.push_back({ActorsLocked(member), member->waiting_blocks});
+  }
+  const RankChoice choice = ChooseDonor(loads);
+  if (choice.rank < 0 || group_[choice.rank] != member_id) return false;
+  last_release_ = now_();
+  LogInfo("an actor is to change its rank", {{"from", choice.rank}, {"reason", choice.reason}});
+  return true;
 }
 
 GroupView Coordinator::ViewLocked(const std::string& member_id) const {
@@ -274,22 +309,17 @@ absl::Status Coordinator::ReserveOrdinals(const std::string& job_id, uint64_t ep
 absl::StatusOr<std::string> Coordinator::AttachActor(const std::string& actor_id,
                                                      const std::vector<std::string>& avoid) {
   MutexLock lock(&mutex_);
-  const absl::Time now = now_();
   std::vector<uint32_t> actors;
   std::vector<std::string> addresses;
   for (const std::string& id : group_) {
     Member* member = FindLocked(id);
     if (member == nullptr) continue;
-    auto& attached = member->attached;
-    attached.erase(std::remove_if(attached.begin(), attached.end(),
-                                  [now](absl::Time time) { return time + kAttachCounts <= now; }),
-                   attached.end());
-    actors.push_back(member->actors + static_cast<uint32_t>(attached.size()));
+    actors.push_back(ActorsLocked(member));
     addresses.push_back(member->address);
   }
   const RankChoice choice = ChooseRank(actors, addresses, avoid);
   if (choice.rank < 0) return absl::UnavailableError(absl::StrCat(choice.reason, ": ", reason_, "; try again"));
-  FindLocked(group_[choice.rank])->attached.push_back(now);
+  FindLocked(group_[choice.rank])->attached.push_back(now_());
   LogInfo("actor attached", {{"actor", actor_id}, {"address", addresses[choice.rank]}, {"reason", choice.reason}});
   return addresses[choice.rank];
 }

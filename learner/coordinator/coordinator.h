@@ -45,6 +45,7 @@ struct Heartbeat {
   std::string member_id;
   std::string phase;
   uint32_t actors = 0;
+  uint32_t waiting_blocks = 0;
   uint64_t step = 0;
   LedgerBalance balance;
 };
@@ -57,6 +58,7 @@ struct GroupView {
   std::shared_ptr<const JobRecord> job;  // null: nothing to do
   bool cancel_requested = false;
   bool drain = false;
+  bool release_actor = false;  // once: another rank has more need of one of this rank's actors
 };
 
 struct CoordinatorSnapshot {
@@ -116,6 +118,10 @@ class Coordinator {
   absl::Status FormLocked(const GroupDecision& decision) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status AssignLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status TakeUpLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether this member is to send an actor away now.
+  bool ReleasesActorLocked(const std::string& member_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Actors of a member, those included that are on their way to it.
+  uint32_t ActorsLocked(Member* member) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ExpireLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Member* FindLocked(const std::string& member_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   GroupView ViewLocked(const std::string& member_id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -136,6 +142,7 @@ class Coordinator {
   bool queue_changed_ ABSL_GUARDED_BY(mutex_) = true;
   bool drain_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time last_tick_ ABSL_GUARDED_BY(mutex_);
+  absl::Time last_release_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
 };
 
 }  // namespace sluice::learner

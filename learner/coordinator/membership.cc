@@ -66,4 +66,32 @@ RankChoice ChooseRank(const std::vector<uint32_t>& actors, const std::vector<std
   return choice;
 }
 
+RankChoice ChooseDonor(const std::vector<RankLoad>& loads) {
+  int needy = -1;
+  int donor = -1;
+  for (size_t rank = 0; rank < loads.size(); ++rank) {
+    const RankLoad& load = loads[rank];
+    if (load.waiting_blocks > 0 && (needy < 0 || load.actors < loads[needy].actors)) needy = static_cast<int>(rank);
+    const bool more = donor < 0 || load.actors > loads[donor].actors ||
+                      (load.actors == loads[donor].actors && load.waiting_blocks < loads[donor].waiting_blocks);
+    if (more) donor = static_cast<int>(rank);
+  }
+  RankChoice choice;
+  if (needy < 0 || donor == needy || loads[donor].actors == 0) {
+    choice.reason = "no rank wants for actors";
+    return choice;
+  }
+  const bool unfair = loads[donor].actors >= loads[needy].actors + 2;
+  const bool last_but_idle = loads[needy].actors == 0 && loads[donor].waiting_blocks == 0;
+  if (!unfair && !last_but_idle) {
+    choice.reason = "every rank needs its own actors";
+    return choice;
+  }
+  choice.rank = donor;
+  choice.reason =
+      absl::StrCat("rank ", needy, " has ", loads[needy].actors, " actors for ", loads[needy].waiting_blocks,
+                   " waiting blocks, rank ", donor, " has ", loads[donor].actors, " actors");
+  return choice;
+}
+
 }  // namespace sluice::learner

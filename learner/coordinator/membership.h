@@ -19,6 +19,7 @@ struct Member {
   absl::Time last_heard;
   std::string phase;
   uint32_t actors = 0;
+  uint32_t waiting_blocks = 0;  // lease blocks that wait for an actor
   uint64_t step = 0;
   LedgerBalance balance;             // of this rank's share
   std::vector<absl::Time> attached;  // actors sent here that its heartbeats may not count yet
@@ -48,6 +49,17 @@ struct RankChoice {
 // all are. `actors` and `addresses` are indexed by rank.
 RankChoice ChooseRank(const std::vector<uint32_t>& actors, const std::vector<std::string>& addresses,
                       const std::vector<std::string>& avoid);
+
+// What a rank has to do and who does it.
+struct RankLoad {
+  uint32_t actors = 0;
+  uint32_t waiting_blocks = 0;
+};
+
+// The rank that is to send one of its actors away, -1 if none is. A step needs every rank's groups, so one rank without
+// an actor holds up all: it gets one from the rank with the most, and the last one too of a rank that has nothing to
+// do. Indexed by rank.
+RankChoice ChooseDonor(const std::vector<RankLoad>& loads);
 
 }  // namespace sluice::learner
 

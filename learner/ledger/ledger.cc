@@ -217,6 +217,11 @@ int Ledger::ReturnLeases(const std::string& actor, const std::string& reason) {
   return static_cast<int>(over.size());
 }
 
+bool Ledger::HoldsLease(const std::string& actor) const {
+  return std::any_of(leases_.begin(), leases_.end(),
+                     [&actor](const auto& entry) { return entry.second.actor == actor; });
+}
+
 absl::Time Ledger::NextDeadline() const {
   absl::Time next = absl::InfiniteFuture();
   for (const auto& [id, lease] : leases_) next = std::min(next, lease.deadline);

@@ -119,6 +119,7 @@ class Ledger {
   uint64_t ahead_of_frontier() const { return terminal_.CountAbove(Balance().frontier); }
   uint64_t waiting_blocks() const { return waiting_.size(); }
   uint64_t live_leases() const { return leases_.size(); }
+  bool HoldsLease(const std::string& actor) const;
   uint64_t parked() const;
   // Times that an outcome was added, of whatever kind. For "is there progress".
   uint64_t outcomes() const { return outcomes_; }

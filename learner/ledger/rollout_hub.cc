@@ -162,6 +162,29 @@ void RolloutHub::DisconnectActors(const absl::Status& status) {
   PumpLocked();
 }
 
+bool RolloutHub::ReleaseActor() {
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  std::shared_ptr<Actor> chosen;
+  for (const auto& [handle, actor] : actors_) {
+    if (actor->draining) continue;  // it leaves by itself
+    const bool busy = ledger_ != nullptr && ledger_->HoldsLease(actor->id);
+    if (chosen == nullptr || !busy) chosen = actor;
+    if (!busy) break;
+  }
+  if (chosen == nullptr) return false;
+  CloseLocked(chosen, absl::ResourceExhaustedError("another rank has more need of actors"));
+  RemoveLocked(chosen->handle, "its actor was sent to another rank");
+  PumpLocked();
+  changed_.NotifyAll();
+  return true;
+}
+
+int RolloutHub::waiting_blocks() const {
+  MutexLock lock(&mutex_);
+  return job_ == nullptr || ledger_ == nullptr ? 0 : static_cast<int>(ledger_->waiting_blocks());
+}
+
 // ----------------------------------------------------------------------------------------------- GroupSource
 
 absl::Status RolloutHub::Issue(uint64_t step, std::vector<Prompt> prompts) {

@@ -58,6 +58,12 @@ class RolloutHub : public GroupSource, public EvalSource {
   // Opens a job with an empty ledger and welcomes the attached actors. FailedPrecondition: a job is open;
   // InvalidArgument: settings that cannot work.
   absl::Status StartJob(HubJob job);
+  // Sends one actor away with ResourceExhausted, so that it looks for another rank: one without a lease if there is
+  // one. False: there is none at all.
+  bool ReleaseActor();
+  // Lease blocks of the open job that wait for an actor.
+  int waiting_blocks() const;
+
   // Tells the actors; what is still open stays open in the ledger, which remains readable until the next StartJob.
   void EndJob();
   // Ends all actors' streams, e.g. with Unavailable when the rank drains or Aborted when the epoch changed.

@@ -128,25 +128,33 @@ absl::Status MemberClient::Join() {
   joined_ = true;
   const absl::Duration interval = absl::Seconds(response.heartbeat_interval_s());
   interval_ = std::clamp(interval, absl::Milliseconds(10), absl::Seconds(60));
+  lease_ = std::clamp(absl::Seconds(response.lease_s()), absl::ZeroDuration(), absl::Minutes(10));
   return absl::OkStatus();
 }
 
 absl::Status MemberClient::Beat() {
   v1::MemberHeartbeat request;
-  std::function<int()> count_actors;
+  std::function<RolloutLoad()> load;
+  std::function<void()> release_actor;
   {
     MutexLock lock(&mutex_);
     heartbeat_.set_epoch(view_.epoch);
     heartbeat_.set_job_id(view_.job == nullptr ? "" : view_.job->id);
     request = heartbeat_;
-    count_actors = count_actors_;
+    load = load_;
+    release_actor = release_actor_;
   }
-  if (count_actors) request.set_actors(static_cast<uint32_t>(std::max(0, count_actors())));
+  if (load) {
+    const RolloutLoad now = load();
+    request.set_actors(static_cast<uint32_t>(std::max(0, now.actors)));
+    request.set_waiting_blocks(static_cast<uint32_t>(std::max(0, now.waiting_blocks)));
+  }
   v1::View response;
   grpc::ClientContext context;
   SetDeadline(&context, kCallTimeout);
   SLUICE_RETURN_IF_ERROR(FromGrpc(stub_->Heartbeat(&context, request, &response)));
   Take(response);
+  if (response.release_actor() && release_actor) release_actor();
   return absl::OkStatus();
 }
 
@@ -203,9 +211,19 @@ void MemberClient::SetProgress(uint64_t step, const LedgerBalance& balance) {
   ledger->set_frontier(balance.frontier);
 }
 
-void MemberClient::SetActorCount(std::function<int()> count) {
+void MemberClient::SetLoad(std::function<RolloutLoad()> load) {
   MutexLock lock(&mutex_);
-  count_actors_ = std::move(count);
+  load_ = std::move(load);
+}
+
+void MemberClient::SetReleaseActor(std::function<void()> release) {
+  MutexLock lock(&mutex_);
+  release_actor_ = std::move(release);
+}
+
+absl::Duration MemberClient::lease() const {
+  MutexLock lock(&mutex_);
+  return lease_;
 }
 
 RankView MemberClient::view() const {

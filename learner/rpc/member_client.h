@@ -67,8 +67,14 @@ class MemberClient {
   // What the heartbeats tell of this rank.
   void SetPhase(const std::string& phase);
   void SetProgress(uint64_t step, const LedgerBalance& balance);
-  // `count` is asked before each heartbeat, from the heartbeat's thread.
-  void SetActorCount(std::function<int()> count);
+  // Asked before each heartbeat, from the heartbeat's thread: actors of this rank, and lease blocks that wait for one.
+  struct RolloutLoad {
+    int actors = 0;
+    int waiting_blocks = 0;
+  };
+  void SetLoad(std::function<RolloutLoad()> load);
+  // Called from the heartbeat's thread when another rank has more need of one of this rank's actors.
+  void SetReleaseActor(std::function<void()> release);
 
   RankView view() const;
   // Waits until the view is newer than `generation`, for `timeout` at most, or Stop.
@@ -88,6 +94,9 @@ class MemberClient {
 
   // One report; JobReporter calls it. Returns whether the job's end is asked for.
   absl::StatusOr<bool> SendReport(const v1::JobReport& report, absl::Duration timeout);
+
+  // How long a silent member is still taken for a living one, as the coordinator said at the last join.
+  absl::Duration lease() const;
 
   const std::string& member_id() const { return options_.member_id; }
   // One exchange: a join if needed, then a heartbeat. Returns the wait until the next. For tests and the loop.
@@ -121,7 +130,9 @@ class MemberClient {
   CondVar changed_;
   RankView view_ ABSL_GUARDED_BY(mutex_);
   v1::MemberHeartbeat heartbeat_ ABSL_GUARDED_BY(mutex_);
-  std::function<int()> count_actors_ ABSL_GUARDED_BY(mutex_);
+  std::function<RolloutLoad()> load_ ABSL_GUARDED_BY(mutex_);
+  std::function<void()> release_actor_ ABSL_GUARDED_BY(mutex_);
+  absl::Duration lease_ ABSL_GUARDED_BY(mutex_) = absl::Seconds(5);
   absl::Duration interval_ ABSL_GUARDED_BY(mutex_) = absl::Milliseconds(500);
   bool joined_ ABSL_GUARDED_BY(mutex_) = false;
   bool reachable_ ABSL_GUARDED_BY(mutex_) = true;

@@ -36,6 +36,7 @@ grpc::Status MemberService::Heartbeat(grpc::ServerContext*, const v1::MemberHear
   heartbeat.member_id = request->member_id();
   heartbeat.phase = request->phase().substr(0, kMaxAddressBytes);
   heartbeat.actors = request->actors();
+  heartbeat.waiting_blocks = request->waiting_blocks();
   heartbeat.step = request->step();
   heartbeat.balance = FromMessage(request->ledger());
   const absl::StatusOr<GroupView> view = coordinator_->Beat(heartbeat);
@@ -44,6 +45,7 @@ grpc::Status MemberService::Heartbeat(grpc::ServerContext*, const v1::MemberHear
   response->set_rank(view->rank);
   response->set_world_size(view->world_size);
   response->set_drain(view->drain);
+  response->set_release_actor(view->release_actor);
   if (view->job == nullptr) return grpc::Status::OK;
   v1::Assignment* assignment = response->mutable_assignment();
   assignment->set_job_id(view->job->id);

@@ -40,10 +40,11 @@ class CoordinatorTest : public testing::Test {
   }
 
   void Join(const std::string& id) { ASSERT_TRUE(coordinator_->Join(id, absl::StrCat(id, ":7090"), "host").ok()); }
-  absl::StatusOr<GroupView> Beat(const std::string& id, uint32_t actors = 0) {
+  absl::StatusOr<GroupView> Beat(const std::string& id, uint32_t actors = 0, uint32_t waiting_blocks = 0) {
     Heartbeat heartbeat;
     heartbeat.member_id = id;
     heartbeat.actors = actors;
+    heartbeat.waiting_blocks = waiting_blocks;
     return coordinator_->Beat(heartbeat);
   }
   GroupView View(const std::string& id) { return Beat(id).value(); }
@@ -291,6 +292,29 @@ TEST_F(CoordinatorTest, ActorsSpreadOverRanksEvenBeforeHeartbeatsCountThem) {
   ASSERT_TRUE(Beat("a", 3).ok());
   ASSERT_TRUE(Beat("b", 1).ok());
   EXPECT_EQ(coordinator_->AttachActor("w", {}).value(), "b:7090");
+}
+
+TEST_F(CoordinatorTest, AnActorIsSentFromTheRankThatHasManyToTheOneThatHasNone) {
+  Join("a"), Join("b");
+  ASSERT_TRUE(Beat("b", 0, 4).ok());
+  EXPECT_FALSE(Beat("a", 2, 4)->release_actor);  // no job runs
+  Submit("job");
+  ASSERT_TRUE(Beat("b", 0, 4).ok());
+  EXPECT_TRUE(Beat("a", 2, 4)->release_actor);
+  EXPECT_FALSE(Beat("a", 2, 4)->release_actor);  // one at a time: it is on its way
+  EXPECT_EQ(coordinator_->AttachActor("x", {"a:7090"}).value(), "b:7090");
+  now_ += absl::Seconds(2);
+  EXPECT_FALSE(Beat("a", 1, 4)->release_actor);  // it counts at b, though b has not reported it
+  EXPECT_FALSE(Beat("b", 1, 4)->release_actor);
+}
+
+TEST_F(CoordinatorTest, AnActorThatNeverArrivesIsFollowedByAnother) {
+  Join("a"), Join("b");
+  Submit("job");
+  ASSERT_TRUE(Beat("b", 0, 4).ok());
+  EXPECT_TRUE(Beat("a", 3, 4)->release_actor);
+  now_ += absl::Seconds(2);
+  EXPECT_TRUE(Beat("a", 2, 4)->release_actor);
 }
 
 TEST_F(CoordinatorTest, ImpossibleOptionsAreRefused) {

@@ -63,5 +63,26 @@ TEST(MembershipTest, RanksWithoutAnAddressServeNobody) {
   EXPECT_EQ(ChooseRank({}, {}, {}).rank, -1);
 }
 
+TEST(MembershipTest, ARankWithoutActorsGetsOneFromTheRankWithTheMost) {
+  // {actors, waiting blocks} of each rank.
+  EXPECT_EQ(ChooseDonor({{2, 4}, {0, 4}}).rank, 0);
+  EXPECT_EQ(ChooseDonor({{1, 4}, {0, 4}, {3, 4}}).rank, 2);
+  EXPECT_EQ(ChooseDonor({{4, 0}, {2, 1}}).rank, 0);
+}
+
+TEST(MembershipTest, TheLastActorOfARankGoesOnlyWhenThereIsNothingToDo) {
+  EXPECT_EQ(ChooseDonor({{1, 4}, {0, 4}}).rank, -1);
+  EXPECT_EQ(ChooseDonor({{1, 0}, {0, 4}}).rank, 0);
+  EXPECT_EQ(ChooseDonor({{1, 3}, {1, 0}, {0, 4}}).rank, 1);
+}
+
+TEST(MembershipTest, NobodyMovesWithoutNeed) {
+  EXPECT_EQ(ChooseDonor({{5, 0}, {0, 0}}).rank, -1);  // no rank has anything to do
+  EXPECT_EQ(ChooseDonor({{2, 4}, {1, 4}}).rank, -1);  // as even as it gets
+  EXPECT_EQ(ChooseDonor({{0, 4}, {0, 4}}).rank, -1);
+  EXPECT_EQ(ChooseDonor({{0, 4}}).rank, -1);
+  EXPECT_EQ(ChooseDonor({}).rank, -1);
+}
+
 }  // namespace
 }  // namespace sluice::learner

@@ -311,6 +311,26 @@ TEST_F(RolloutHubTest, AnActorThatComesBackReplacesItsOldStream) {
   EXPECT_EQ(hub_.num_actors(), 1);
 }
 
+TEST_F(RolloutHubTest, AnIdleActorIsReleasedBeforeABusyOne) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  hub_.Publish(Version(1));
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  EXPECT_EQ(hub_.waiting_blocks(), 2);
+  Join("a", sink_, 1, 1);
+  EXPECT_EQ(hub_.waiting_blocks(), 1);
+  auto idle = std::make_shared<RecordingSink>();
+  Join("b", idle, 1, 0);
+  EXPECT_TRUE(hub_.ReleaseActor());
+  EXPECT_EQ(idle->closed()->code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_FALSE(sink_->closed().has_value());
+  // The busy one's lease comes back.
+  EXPECT_TRUE(hub_.ReleaseActor());
+  EXPECT_EQ(sink_->closed()->code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(hub_.waiting_blocks(), 2);
+  EXPECT_EQ(hub_.num_actors(), 0);
+  EXPECT_FALSE(hub_.ReleaseActor());
+}
+
 TEST_F(RolloutHubTest, ADrainingActorGetsNothingMoreButMayFinish) {
   ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
   hub_.Publish(Version(1));

@@ -129,7 +129,7 @@ TEST_F(MemberClientTest, ReportedResultsAndCheckpointsAreDescribed) {
   const std::string id = SubmitJob();
   const auto member = MakeMember("m");
   member->SetPhase("training");
-  member->SetActorCount([] { return 3; });
+  member->SetLoad([] { return MemberClient::RolloutLoad{.actors = 3, .waiting_blocks = 7}; });
   const RankView view = WaitForJob(member.get());
   JobReporter reporter(member.get(), id, view.epoch);
   LedgerBalance balance;
