@@ -99,7 +99,7 @@ class BadInputTest(harness.SluiceTest):
         evaluate = {"name": "evaluate", "kind": "evaluate", "data": data, "model": {"path": self.path("no-model")}}
         self.refused(evaluate, INTEGRITY, "no-model")
         _, sft = self.run_job({"name": "sft", "kind": "sft", "data": data, "model": harness.model_spec(),
-                               "sft": {"passes": 1, "validation": {"beams": 5}}})
+                               "sft": {"passes": 1, "validation": {"beams": 10}}})
         weights = os.path.join(sft, "export", "best", "model.safetensors")
         evaluate["model"]["path"] = sft
         with open(weights, "rb") as file:
@@ -138,7 +138,7 @@ class BadInputTest(harness.SluiceTest):
     def test_a_checkpoint_of_another_spec_or_with_damage_is_not_resumed(self):
         data = self.prepare(ranker={"sequential": False})
         spec = {"name": "sft", "kind": "sft", "data": data, "model": harness.model_spec(),
-                "sft": {"passes": 2, "targets_per_step": 100, "validation": {"beams": 5}}, "checkpoint": {"every": 2}}
+                "sft": {"passes": 2, "targets_per_step": 100, "validation": {"beams": 10}}, "checkpoint": {"every": 2}}
         _, folder = self.run_job(spec)
         newest = os.path.join(folder, "checkpoints", harness.checkpoints(folder)[-1])
         spec["seed"] = 9

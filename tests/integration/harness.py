@@ -299,7 +299,7 @@ class Cluster:
         return self.test.start_actor("--coordinator", self.address, reward=self.reward_address, name=name)
 
     def ctl(self, *arguments, name="sluicectl"):
-        return self.test.start(name, "sluicectl", *arguments, "--server", self.address)
+        return self.test.start(name, "sluicectl", "--server", self.address, *arguments)
 
     def submit(self, values, *flags):
         """sluicectl submit --watch: the process, which ends with the job and its exit code."""
@@ -315,8 +315,54 @@ class Cluster:
 
     def json(self, *arguments):
         """What a command of sluicectl prints with -o json."""
-        process = self.test.check_call("sluicectl", "sluicectl", *arguments, "-o", "json", "--server", self.address)
-        return json.loads(process.said())
+        answer = subprocess.run([os.path.join(BIN, "sluicectl"), "--server", self.address, "-o", "json", *arguments],
+                                stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S, text=True)
+        if answer.returncode != DONE:
+            raise AssertionError(f"sluicectl {arguments} ended with {answer.returncode}: {answer.stderr}")
+        return json.loads(answer.stdout)
+
+    def job(self):
+        """The description of the only job."""
+        jobs = self.json("list")["jobs"]
+        self.test.assertEqual(len(jobs), 1, jobs)
+        return self.json("describe", jobs[0]["job_id"])
+
+    def wait_for_state(self, state, alive=()):
+        """The description of the only job once it is in that state."""
+        return wait_until(lambda: (lambda job: job if job["state"] == state else None)(self.job()),
+                          f"the job is {state}", alive=alive)
+
+
+class GroupFaultsTest(SluiceTest):
+    """A cluster whose job is stopped in the middle, by freezing its actors, so that a fault cannot come too late."""
+
+    STEPS = 12
+
+    def start_cluster(self, ranks=2):
+        cluster = Cluster(self, self.prepare(ranker={"sequential": False}), ranks=ranks)
+        cluster.coordinator = cluster.start_coordinator()
+        cluster.start_reward()
+        cluster.members = [cluster.start_rank(f"rank-{i}") for i in range(ranks)]
+        cluster.actors = [cluster.start_actor(f"actor-{i}") for i in range(ranks)]
+        return cluster
+
+    def submit_and_freeze(self, cluster):
+        """Returns (sluicectl that watches, run folder), with at least one checkpoint in it."""
+        watch = cluster.submit(rl_spec(cluster.data, steps=self.STEPS, checkpoint={"every": 2}))
+        folder = cluster.run_folder(alive=[watch])
+        wait_until(lambda: checkpoints(folder), "a checkpoint", alive=[watch])
+        for actor in cluster.actors:
+            actor.pause()
+        self.assertFalse(os.path.exists(os.path.join(folder, "results.json")), "the job was too fast to be disturbed")
+        return watch, folder
+
+    def thaw(self, cluster):
+        for actor in cluster.actors:
+            actor.resume()
+
+    def check_ends_well(self, watch, folder):
+        self.assertEqual(watch.wait(), DONE, watch.said())
+        return self.check_rl_results(folder, self.STEPS, 16)
 
 
 # ------------------------------------------------------------------------------------------------------ the tiny world

@@ -73,7 +73,7 @@ class InterruptTest(harness.SluiceTest):
         data = self.prepare(ranker={"sequential": False})
         # Long enough to be stopped in the middle; checkpoints only because of the stop.
         spec = {"name": "sft", "kind": "sft", "seed": 5, "data": data, "model": harness.model_spec(),
-                "sft": {"passes": 60, "targets_per_step": 100, "validation": {"every": 20, "users": 20, "beams": 5}},
+                "sft": {"passes": 60, "targets_per_step": 100, "validation": {"every": 20, "users": 20, "beams": 10}},
                 "checkpoint": {"every": 0}}
         _, whole = self.run_job(spec, name="whole")
         learner, stopped = self.start_job(spec, name="stopped")

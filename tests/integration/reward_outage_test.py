@@ -3,7 +3,7 @@
 import os
 
 import harness
-from harness import DONE, HELD, PREEMPTED, TRANSIENT, last_step, wait_until
+from harness import DONE, HELD, TRANSIENT, last_step, wait_until
 
 STEPS = 6
 NO_DELAY = {"ranker": "cooccurrence", "deadline_s": 0.2}
