@@ -27,7 +27,6 @@ constexpr int64_t kPointsPerCode = 256;  // more move a centroid by little
 constexpr int64_t kBlockRows = 1024;     // of points in one matrix product
 constexpr uint64_t kFactorStream = 1;
 constexpr uint64_t kLevelStream = 2;
-constexpr uint64_t kSampleStream = 3;
 constexpr uint64_t kLonelyStream = 4;
 
 // C of FactorizeCooccurrence; both triangles.
