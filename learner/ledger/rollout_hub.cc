@@ -238,7 +238,7 @@ absl::Status RolloutHub::Commit(uint64_t step, absl::Span<const Verdict> verdict
   const Delivery delivery(this);
   MutexLock lock(&mutex_);
   if (ledger_ == nullptr) return absl::FailedPreconditionError("no job is open");
-  const absl::Status status = ledger_->Commit(step, verdicts);
+  absl::Status status = ledger_->Commit(step, verdicts);
   PumpLocked();
   return status;
 }
@@ -287,7 +287,7 @@ std::string RolloutHub::Snapshot() const {
 absl::Status RolloutHub::Restore(const std::string& snapshot) {
   MutexLock lock(&mutex_);
   if (job_ == nullptr) return absl::FailedPreconditionError("no job is open");
-  const absl::Status status = ledger_->Restore(snapshot);
+  absl::Status status = ledger_->Restore(snapshot);
   const LedgerBalance balance = ledger_->Balance();
   // What the restored books already counted was counted by an earlier process.
   series_->counted = {balance.issued, balance.trained, balance.dropped, balance.failed, balance.cancelled};

@@ -145,7 +145,7 @@ std::vector<Batcher::Entry> Batcher::TakeBatchLocked(absl::Time now) {
   return batch;
 }
 
-void Batcher::Compute(std::vector<Entry> batch, absl::Time now) {
+void Batcher::Compute(const std::vector<Entry>& batch, absl::Time now) {
   // What nobody waits for any more is not computed.
   std::map<const Ranker*, std::vector<const Entry*>> by_ranker;
   int64_t candidates = 0, groups = 0;
@@ -201,7 +201,7 @@ absl::Time Batcher::RunOnce() {
     MutexLock lock(&mutex_);
     batch = TakeBatchLocked(now);
   }
-  if (!batch.empty()) Compute(std::move(batch), now);
+  if (!batch.empty()) Compute(batch, now);
   MutexLock lock(&mutex_);
   return DueLocked();
 }

@@ -95,7 +95,7 @@ class Batcher {
 
   absl::Time DueLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::vector<Entry> TakeBatchLocked(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Compute(std::vector<Entry> batch, absl::Time now);
+  void Compute(const std::vector<Entry>& batch, absl::Time now);
 
   const BatcherOptions options_;
   const NowFunction now_;
