@@ -1,5 +1,6 @@
 #include "learner/coordinator_command.h"
 
+#include <filesystem>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -18,7 +19,8 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> StartCoordinator(const Coordi
   options.address = flags.address;
   options.metrics_address = flags.metrics_address;
   options.store_path = JoinPath(state, "jobs.db");
-  options.store.runs_folder = flags.runs_folder;
+  // What describe shows must not depend on where the coordinator was started.
+  options.store.runs_folder = std::filesystem::absolute(flags.runs_folder).lexically_normal().string();
   options.coordinator.ranks = flags.ranks;
   options.coordinator.heartbeat_interval = absl::Seconds(flags.heartbeat_s);
   options.coordinator.lease = absl::Seconds(flags.lease_s);

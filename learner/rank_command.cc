@@ -205,6 +205,7 @@ absl::Status RankLoop::RunInEpoch(const RankView& view, MemberMonitor* monitor, 
   context.options = options;
   context.spec_yaml = SpecToYaml(view.job->spec);
   context.spec_digest = SpecDigest(view.job->spec);
+  context.resume_digest = ResumeDigest(view.job->spec);
   context.run_folder = view.job->run_folder;
   context.collective = collective.get();
   context.monitor = monitor;

@@ -3,7 +3,9 @@
 #include <ATen/Parallel.h>
 
 #include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/collective/collective.h"
@@ -16,12 +18,29 @@
 #include "learner/rpc/options_from_spec.h"
 #include "learner/run/local_services.h"
 #include "learner/run/run_context.h"
+#include "learner/train/checkpoint.h"
 
 namespace sluice::learner {
 namespace {
 
 // Digits of the spec's digest in a run folder's name: two specs of one name must not meet.
 constexpr size_t kDigestDigits = 8;
+
+// A folder with checkpoints, or of another kind of job, keeps what it holds when a spec is refused: the refusal must
+// come before anything is written there.
+absl::Status CheckRunFolder(const std::string& folder, const RunContext& context, const v1::JobSpec& effective) {
+  const std::string path = JoinPath(folder, "spec.yaml");
+  if (!PathExists(path)) return absl::OkStatus();
+  CheckpointState then;
+  SLUICE_ASSIGN_OR_RETURN(then.spec_yaml, ReadFile(path, kMaxSpecBytes));
+  const absl::StatusOr<ResolvedSpec> spec = ResolveSpec(then.spec_yaml, path, {});
+  if (!spec.ok()) return absl::OkStatus();  // of another version of Sluice: the checkpoint itself decides
+  then.spec_digest = ResumeDigest(spec->effective);
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> found, ListCheckpoints(JoinPath(folder, "checkpoints")));
+  if (found.empty() && spec->effective.kind() == effective.kind()) return absl::OkStatus();
+  return Annotate(CheckResumable(then, context.spec_yaml, context.resume_digest, ""),
+                  absl::StrCat("run folder '", folder, "'"));
+}
 
 const char* UnitOf(JobKind kind) { return kind == JobKind::kEvaluate ? "users" : "steps"; }
 
@@ -34,12 +53,17 @@ absl::Status RunCommand(const RunFlags& flags, const std::atomic<int>& stop) {
   SLUICE_ASSIGN_OR_RETURN(context.options, OptionsFromSpec(spec.effective));
   context.spec_yaml = SpecToYaml(spec.effective);
   context.spec_digest = SpecDigest(spec.effective);
+  context.resume_digest = ResumeDigest(spec.effective);
   context.run_folder = !flags.run_folder.empty()
                            ? flags.run_folder
                            : JoinPath(flags.runs_folder, absl::StrCat(context.options.name, "-",
                                                                       context.spec_digest.substr(0, kDigestDigits)));
   context.job_id = context.options.name;
+  SLUICE_RETURN_IF_ERROR(CheckRunFolder(context.run_folder, context, spec.effective));
   SLUICE_RETURN_IF_ERROR(MakeDirectories(context.run_folder));
+  SLUICE_ASSIGN_OR_RETURN(
+      const std::unique_ptr<FileLock> lock,
+      FileLock::Acquire(JoinPath(context.run_folder, "lock"), absl::StrCat("run folder '", context.run_folder, "'")));
   SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(context.run_folder, "spec.yaml"), context.spec_yaml));
 
   at::set_num_threads(flags.threads);

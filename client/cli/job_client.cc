@@ -56,6 +56,11 @@ absl::Status JobClient::Call(const std::function<absl::Status(grpc::ClientContex
     }
     return result;
   });
+  if (status.code() == absl::StatusCode::kUnimplemented) {
+    return absl::FailedPreconditionError(absl::StrCat("what answers at ", options_.server, " is no coordinator (",
+                                                      status.message(),
+                                                      "); name the coordinator with --server or SLUICE_SERVER"));
+  }
   if (refused.ok() && status.code() != absl::StatusCode::kUnavailable &&
       status.code() != absl::StatusCode::kDeadlineExceeded) {
     return status;

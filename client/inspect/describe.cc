@@ -14,6 +14,7 @@
 #include "client/inspect/catalog_source.h"
 #include "common/catalog/dataset.h"
 #include "common/file/file.h"
+#include "common/model/model_folder.h"
 #include "common/model/policy_config.h"
 #include "common/safetensors/safetensors.h"
 #include "common/status/status.h"
@@ -61,7 +62,10 @@ std::vector<std::string> CheckpointsIn(const std::string& folder) {
 // Every file against the checkpoint's manifest: a table of them.
 absl::StatusOr<ordered_json> CheckManifest(const std::string& folder) {
   if (!PathExists(JoinPath(folder, "state.json"))) {
-    const std::vector<std::string> inside = CheckpointsIn(folder);
+    std::vector<std::string> inside = CheckpointsIn(folder);
+    for (const std::string& name : CheckpointsIn(JoinPath(folder, "checkpoints"))) {  // a run folder
+      inside.push_back(JoinPath("checkpoints", name));
+    }
     return absl::NotFoundError(absl::StrCat(
         "'", folder, "' is no checkpoint: it has no state.json",
         inside.empty() ? "" : absl::StrCat("; it holds checkpoints, name one of them: ", absl::StrJoin(inside, ", "))));
@@ -163,7 +167,8 @@ void RenderFields(const ordered_json& object, const std::string& indent, std::st
 
 }  // namespace
 
-absl::StatusOr<ordered_json> DescribeModel(const std::string& folder) {
+absl::StatusOr<ordered_json> DescribeModel(const std::string& path) {
+  SLUICE_ASSIGN_OR_RETURN(const std::string folder, ResolveModelFolder(path));
   SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(JoinPath(folder, "config.json")));
   const absl::StatusOr<PolicyConfig> config = PolicyConfig::FromJson(text);
   if (!config.ok()) return Annotate(config.status(), absl::StrCat("'", folder, "'"));

@@ -10,6 +10,7 @@
 #include "client/inspect/catalog_source.h"
 #include "client/inspect/describe.h"
 #include "client/inspect/score_lines.h"
+#include "common/model/model_folder.h"
 #include "common/model/policy.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
@@ -35,7 +36,8 @@ absl::Status Print(const absl::StatusOr<nlohmann::ordered_json>& document, const
 
 absl::Status Score(const ScoreFlags& flags) {
   SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<const Trie> trie, LoadCatalog(flags.items));
-  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Policy> policy, Policy::Load(flags.model, trie));
+  SLUICE_ASSIGN_OR_RETURN(const std::string folder, ResolveModelFolder(flags.model));
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Policy> policy, Policy::Load(folder, trie));
   ScoreOptions options;
   options.beams = flags.beams;
   options.space = flags.space == "trie" ? LogProbSpace::kTrie : LogProbSpace::kFull;
@@ -60,8 +62,8 @@ int Run(int argc, char** argv) {
     command->add_option("-o,--output", format, "text or json")->check(CLI::IsMember({"text", "json"}));
     command->callback([&, describe] { status = Print(describe(path), format); });
   };
-  add_description("model", "A model: configuration, tensors, files.", "folder with config.json and safetensors",
-                  &DescribeModel);
+  add_description("model", "A model: configuration, tensors, files.",
+                  "folder with config.json and safetensors, or of a run", &DescribeModel);
   add_description("dataset", "A prepared data set: sizes, splits, catalog; checks every digest.",
                   "folder that a prepare job wrote", &DescribeDataset);
   add_description("trie", "A catalog: levels, fan-out, collisions.",
@@ -71,7 +73,7 @@ int Run(int argc, char** argv) {
 
   ScoreFlags flags;
   CLI::App* score = app.add_subcommand("score", "Log-probabilities and beams for JSON lines of prompts.");
-  score->add_option("--model", flags.model, "folder with config.json and safetensors")->required();
+  score->add_option("--model", flags.model, "folder with config.json and safetensors, or of a run")->required();
   score->add_option("--items", flags.items, "JSON list with one list of token ids per item, or a prepared data set")
       ->required();
   score

@@ -148,7 +148,8 @@ bool IsInnerPath(const std::string& name) {
 absl::StatusOr<Manifest> ReadManifest(const std::string& folder) {
   const std::string path = JoinPath(folder, kManifest);
   if (!IsDirectory(folder)) {
-    return absl::NotFoundError(absl::StrCat("no data set folder '", folder, "'; a prepare job makes one"));
+    return absl::NotFoundError(
+        absl::StrCat("no data set folder '", folder, "'; a prepare job makes one", RelativeTo(folder)));
   }
   absl::StatusOr<std::string> text = ReadFile(path, kMaxManifestBytes);
   if (absl::IsNotFound(text.status())) {

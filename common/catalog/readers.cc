@@ -25,15 +25,21 @@ using nlohmann::json;
 
 constexpr int64_t kMaxEvents = (int64_t{1} << 31) - 2;
 
-// Foreign text in a message: cut, without control characters.
+// Foreign text in a message: cut, without control characters or bytes that are no UTF-8.
 std::string Quoted(absl::string_view text) {
   std::string result;
   for (const char c : text.substr(0, 100)) result.push_back(static_cast<unsigned char>(c) < 0x20 ? '?' : c);
+  const bool ascii =
+      std::all_of(result.begin(), result.end(), [](char c) { return static_cast<unsigned char>(c) < 0x7f; });
+  if (!ascii) {
+    result = json(result).dump(-1, ' ', false, json::error_handler_t::replace);
+    result = result.substr(1, result.size() - 2);
+  }
   return absl::StrCat("'", result, text.size() > 100 ? "...'" : "'");
 }
 
 absl::Status AtLine(const std::string& path, int64_t line, absl::string_view what) {
-  return absl::InvalidArgumentError(absl::StrCat(path, ":", line, ": ", what));
+  return absl::DataLossError(absl::StrCat(path, ":", line, ": ", what));
 }
 
 // Gives names numbers in the order of their first appearance.
@@ -93,7 +99,7 @@ class LogBuilder {
 
   absl::StatusOr<EventLog> Finish(bool has_times, bool has_ratings) {
     if (log_.events.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat(Quoted(log_.source), " has no events"));
+      return absl::DataLossError(absl::StrCat(Quoted(log_.source), " has no events"));
     }
     const std::vector<int32_t> user_number = users_.Sort();
     const std::vector<int32_t> item_number = items_.Sort();
@@ -349,7 +355,8 @@ class JsonReader : public nlohmann::json_sax<json> {
   }
   bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&) override {
     const size_t end = std::min(position, text_.size());
-    status = AtLine(path_, 1 + std::count(text_.begin(), text_.begin() + end, '\n'), "not valid JSON");
+    status = AtLine(path_, 1 + std::count(text_.begin(), text_.begin() + end, '\n'),
+                    "not valid JSON; the file may be cut short: copy it again");
     return false;
   }
 
@@ -366,7 +373,7 @@ class JsonReader : public nlohmann::json_sax<json> {
                              in_list_ ? " in it" : ""));
   }
   bool Stop(absl::string_view what) {
-    status = absl::InvalidArgumentError(absl::StrCat(path_, ": ", what));
+    status = absl::DataLossError(absl::StrCat(path_, ": ", what));
     return false;
   }
 

@@ -90,7 +90,8 @@ class IndexReader : public nlohmann::json_sax<json> {
   bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&) override {
     const size_t end = std::min(position, text_.size());
     const int64_t line = 1 + std::count(text_.begin(), text_.begin() + end, '\n');
-    status = absl::InvalidArgumentError(absl::StrCat(path_, ":", line, ": not valid JSON"));
+    status = absl::DataLossError(
+        absl::StrCat(path_, ":", line, ": not valid JSON; the file may be cut short: copy it again"));
     return false;
   }
 
@@ -102,7 +103,7 @@ class IndexReader : public nlohmann::json_sax<json> {
     if (row_.size() >= kMaxLevels) return Stop(absl::StrCat("item '", item_, "' has more than ", kMaxLevels, " codes"));
     if (code < 0 || code >= max_code_) {
       return Stop(absl::StrCat("item '", item_, "', level ", row_.size(), ": code ", text, " is outside [0, ",
-                               max_code_, "); set sids.codes if the index has more codes"));
+                               max_code_, "); set prepare.sids.codes if the index has more codes"));
     }
     row_.push_back(static_cast<int32_t>(code));
     return true;
@@ -113,7 +114,7 @@ class IndexReader : public nlohmann::json_sax<json> {
                              in_list_ ? " in it" : ""));
   }
   bool Stop(absl::string_view what) {
-    status = absl::InvalidArgumentError(absl::StrCat(path_, ": ", what));
+    status = absl::DataLossError(absl::StrCat(path_, ": ", what));
     return false;
   }
 
@@ -143,9 +144,8 @@ absl::StatusOr<SidTable> ReadSidIndex(const std::string& path, absl::Span<const 
       std::count_if(reader.rows.begin(), reader.rows.end(), [](const auto& row) { return row.empty(); });
   for (size_t i = 0; i < reader.rows.size(); ++i) {
     if (reader.rows[i].empty()) {
-      return absl::InvalidArgumentError(absl::StrCat(path, ": item '", item_names[i], "' has no semantic ID (",
-                                                     missing - 1,
-                                                     " others neither); give it one or leave its events out"));
+      return absl::DataLossError(absl::StrCat(path, ": item '", item_names[i], "' has no semantic ID (", missing - 1,
+                                              " others neither); give it one or leave its events out"));
     }
     table.item_codes.insert(table.item_codes.end(), reader.rows[i].begin(), reader.rows[i].end());
   }

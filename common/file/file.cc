@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +20,14 @@
 #include "common/status/status.h"
 
 namespace sluice {
+
+std::string RelativeTo(const std::string& path) {
+  if (path.empty() || path.front() == '/') return "";
+  std::error_code error;
+  const std::string here = std::filesystem::current_path(error).string();
+  return error ? "" : absl::StrCat("; a relative path starts at '", here, "'");
+}
+
 namespace {
 
 constexpr size_t kBufferBytes = size_t{1} << 20;
@@ -28,7 +37,7 @@ absl::Status ErrnoStatus(int error, absl::string_view doing, const std::string& 
   switch (error) {
     case ENOENT:
     case ENOTDIR:
-      return absl::NotFoundError(message);
+      return absl::NotFoundError(absl::StrCat(message, RelativeTo(path)));
     case EACCES:
     case EPERM:
     case EROFS:
@@ -134,6 +143,17 @@ absl::StatusOr<std::unique_ptr<AppendFile>> AppendFile::Open(const std::string& 
   if (descriptor < 0) return ErrnoStatus(errno, "open", path);
   return std::unique_ptr<AppendFile>(new AppendFile(path, descriptor));
 }
+
+absl::StatusOr<std::unique_ptr<FileLock>> FileLock::Acquire(const std::string& path, absl::string_view what) {
+  const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (descriptor < 0) return ErrnoStatus(errno, "open", path);
+  std::unique_ptr<FileLock> lock(new FileLock(descriptor));
+  if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) return lock;
+  if (errno != EWOULDBLOCK) return ErrnoStatus(errno, "lock", path);
+  return absl::UnavailableError(absl::StrCat(what, " is in use by another process, which holds '", path, "'"));
+}
+
+FileLock::~FileLock() { ::close(descriptor_); }
 
 AppendFile::~AppendFile() { ::close(descriptor_); }
 

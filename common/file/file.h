@@ -18,6 +18,9 @@
 
 namespace sluice {
 
+// For a message about a path that is not there: "; a relative path starts at '/here'", or nothing for an absolute path.
+std::string RelativeTo(const std::string& path);
+
 inline constexpr int64_t kMaxTextFileBytes = int64_t{1} << 30;
 
 // The whole file, refused if larger than `max_bytes`.
@@ -44,6 +47,18 @@ class AppendFile {
  private:
   AppendFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
   std::string path_;
+  int descriptor_;
+};
+
+// Held by one process at a time, until it is destroyed or its process ends, however it ends. The file stays.
+class FileLock {
+ public:
+  // Unavailable if another holder has it, in words that begin with `what`.
+  static absl::StatusOr<std::unique_ptr<FileLock>> Acquire(const std::string& path, absl::string_view what);
+  ~FileLock();
+
+ private:
+  explicit FileLock(int descriptor) : descriptor_(descriptor) {}
   int descriptor_;
 };
 

@@ -10,6 +10,7 @@
 #include <exception>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/sync/mutex.h"
 
@@ -101,6 +102,13 @@ void Metrics::OnScrape(std::function<void()> refresh) {
 }
 
 absl::StatusOr<int> Metrics::Serve(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  int port = 0;
+  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 ||
+      port > 65535) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--metrics-address: want HOST:PORT with a port from 0 (any) to 65535, got '", address, "'"));
+  }
   try {
     impl_->exposer = std::make_unique<prometheus::Exposer>(address, 1);
     impl_->exposer->RegisterCollectable(impl_->self);

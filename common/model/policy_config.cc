@@ -363,8 +363,8 @@ std::string PolicyConfig::ToJson() const {
   if (encoder == PromptEncoderKind::kMerged) {
     section["item_embedding"] = item_embedding;
     section["num_leaves"] = num_leaves;
-    section["catalog_version"] = catalog_version;
   }
+  if (!catalog_version.empty()) section["catalog_version"] = catalog_version;
   json["sluice"] = section;
   return json.dump(2) + "\n";
 }

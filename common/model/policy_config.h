@@ -45,7 +45,7 @@ struct PolicyConfig {
   PromptEncoderKind encoder = PromptEncoderKind::kCodes;
   bool item_embedding = false;  // kMerged: a learned vector a trie leaf
   int64_t num_leaves = 0;       // kMerged: rows of the item embedding
-  std::string catalog_version;  // kMerged: the trie that leaves are numbered by
+  std::string catalog_version;  // that it was trained on: for kMerged, the trie that leaves are numbered by
   int32_t begin_token = -1;     // -1: prompts start without one
   int32_t begin_reversed_token = -1;
 

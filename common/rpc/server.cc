@@ -8,6 +8,7 @@
 #include <chrono>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/rpc/channel.h"
 
@@ -16,8 +17,12 @@ namespace sluice {
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const std::string& address,
                                                             const std::vector<grpc::Service*>& services) {
   const size_t colon = address.rfind(':');
-  if (colon == std::string::npos || colon == 0) {
-    return absl::InvalidArgumentError(absl::StrCat("want HOST:PORT to listen at, got '", address, "'"));
+  int port = 0;
+  // gRPC itself would take port 99999 for 34463.
+  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 ||
+      port > 65535) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("want HOST:PORT to listen at with a port from 0 (any) to 65535, got '", address, "'"));
   }
   // These are process-wide switches, to be thrown before the first builder.
   static const bool initialized = [] {

@@ -110,6 +110,20 @@ std::string TypeText(const FieldDescriptor& field) {
   }
 }
 
+// Unsets the keys that may change when a job resumes.
+void ClearTunable(google::protobuf::Message* message) {
+  const Descriptor& type = *message->GetDescriptor();
+  const google::protobuf::Reflection& reflection = *message->GetReflection();
+  for (int i = 0; i < type.field_count(); ++i) {
+    const FieldDescriptor& field = *type.field(i);
+    if (FieldSpecOf(field).tunable_on_resume()) {
+      reflection.ClearField(message, &field);
+    } else if (IsSection(field) && reflection.HasField(*message, &field)) {
+      ClearTunable(reflection.MutableMessage(message, &field));
+    }
+  }
+}
+
 // Defaults that a section's option gives its keys, as a tree; an empty map if
 // it gives none.
 YamlNode SectionDefaults(const FieldDescriptor& section) {
@@ -323,6 +337,12 @@ std::string SpecToYaml(const v1::JobSpec& spec) {
 }
 
 std::string SpecDigest(const v1::JobSpec& effective) { return Sha256(SpecToYaml(effective)); }
+
+std::string ResumeDigest(const v1::JobSpec& effective) {
+  v1::JobSpec fixed = effective;
+  ClearTunable(&fixed);
+  return Sha256(SpecToYaml(fixed));
+}
 
 std::vector<SpecKey> ExplainSpec() {
   std::vector<SpecKey> keys;

@@ -47,6 +47,10 @@ std::string SpecToYaml(const v1::JobSpec& spec);
 // however they were written.
 std::string SpecDigest(const v1::JobSpec& effective);
 
+// The same without the keys that may change when a job resumes (SpecKey::tunable_on_resume): two specs of one resume
+// digest may share checkpoints.
+std::string ResumeDigest(const v1::JobSpec& effective);
+
 // One key of the schema, for `sluicectl config explain` and the reference page.
 struct SpecKey {
   std::string path;  // "rl.gate.tau"

@@ -138,7 +138,7 @@ std::string WhyUnused(const v1::JobSpec& given, const std::string& path) {
   }
   if (absl::StartsWith(path, "prepare.sids.")) {
     const absl::string_view key = absl::StripPrefix(path, "prepare.sids.");
-    if (given.prepare().sids().has_index() && key != "index" && key != "unique_level") {
+    if (given.prepare().sids().has_index() && key != "index" && key != "codes" && key != "unique_level") {
       return "describes how semantic IDs are made, but prepare.sids.index "
              "names a file of them; remove one of the two";
     }

@@ -110,17 +110,16 @@ absl::StatusOr<RankingMetrics> EvaluatePolicy(Policy& policy, const Dataset& dat
       excluded[i] = SortedEventsBefore(dataset, example);
       prompts[i].excluded_leaves = ExcludedLeaves(trie, excluded[i]);
     }
-    SLUICE_ASSIGN_OR_RETURN(const auto constrained,
-                            ConstrainedBeamSearch(policy, trie, prompts, settings.beams, LogProbSpace::kFull));
-    std::vector<std::vector<Completion>> unconstrained(count);
-    if (settings.unconstrained_beams > 0) {
-      SLUICE_ASSIGN_OR_RETURN(unconstrained,
-                              UnconstrainedBeamSearch(policy, trie, prompts, settings.unconstrained_beams));
-    }
+    // Both kinds of beams in one call: the prompts are prefilled once.
+    DecodePlan plan;
+    plan.beams = settings.beams;
+    plan.beam_space = LogProbSpace::kFull;
+    plan.unconstrained_beams = settings.unconstrained_beams;
+    SLUICE_ASSIGN_OR_RETURN(const std::vector<DecodeResult> decoded, Decode(policy, trie, prompts, plan));
     for (size_t i = 0; i < count; ++i) {
       const Example& example = mine[order[first + i]];
-      found[order[first + i]] =
-          JudgeBeams(trie, example.user, dataset.Target(example), excluded[i], constrained[i], unconstrained[i]);
+      found[order[first + i]] = JudgeBeams(trie, example.user, dataset.Target(example), excluded[i], decoded[i].beams,
+                                           decoded[i].unconstrained);
     }
     SLUICE_RETURN_IF_ERROR(progress(static_cast<int64_t>(first + count), static_cast<int64_t>(order.size())));
   }

@@ -61,7 +61,7 @@ absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::Resume(Policy* po
   if (!state) {
     SLUICE_ASSIGN_OR_RETURN(state, ReadCheckpointState(path));
   }
-  SLUICE_RETURN_IF_ERROR(CheckResumable(*state, context_.spec_yaml, context_.spec_digest, data_digest_));
+  SLUICE_RETURN_IF_ERROR(CheckResumable(*state, context_.spec_yaml, context_.resume_digest, data_digest_));
   SLUICE_RETURN_IF_ERROR(RestoreCheckpoint(path, policy, optimizer));
   ledgers_ = state->ledgers;
   return state;
@@ -82,7 +82,7 @@ absl::Status JobCheckpoints::Save(CheckpointState state, const Policy& policy, c
     SLUICE_ASSIGN_OR_RETURN(state.ledgers, GatherStrings(*context_.collective, source->Snapshot()));
   }
   state.spec_yaml = context_.spec_yaml;
-  state.spec_digest = context_.spec_digest;
+  state.spec_digest = context_.resume_digest;
   state.data_digest = data_digest_;
   absl::Status status;
   if (context_.is_first()) {

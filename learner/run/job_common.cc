@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/model/model_folder.h"
 #include "common/random/random.h"
 #include "common/status/status.h"
 #include "learner/run/prompt_order.h"
@@ -66,6 +67,15 @@ absl::StatusOr<std::unique_ptr<Policy>> MakePolicy(const RunContext& context, co
                                                    " tokens and the data set '", dataset.folder(), "' needs ",
                                                    dataset.vocabulary().size(),
                                                    "; train the model on this data set, or give its own"));
+  }
+  // A merged policy's leaves were compared on loading. Of codes alone one catalog's look like another's.
+  const std::string& trained_on = (*policy)->config().catalog_version;
+  if (!trained_on.empty() && trained_on != dataset.trie().version()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the model at '", folder, "' was trained on catalog ", trained_on, " and the data set '",
+                     dataset.folder(), "' has catalog ", dataset.trie().version(),
+                     "; give the data set that it was trained on, or remove sluice.catalog_version from its "
+                     "config.json if the semantic IDs mean the same"));
   }
   return policy;
 }

@@ -52,6 +52,8 @@ class RlJob {
   absl::StatusOr<bool> AwaitGroups();
   absl::Status TrainStep(const StepDecision& decision);
   absl::StatusOr<std::vector<RlGroup>> JudgeStep(const std::vector<TakenGroup>& taken, JudgeStatistics* statistics);
+  // Counts the step against the operational budget, and says when an outage begins and ends.
+  absl::Status TellOutage(const std::vector<TakenGroup>& taken, double closed_share);
   absl::Status ValidateNow();
   absl::Status SaveCheckpoint();
   absl::Status Finish();
@@ -81,6 +83,7 @@ class RlJob {
   std::optional<absl::Time> waiting_since_;       // for them
   absl::Duration idle_;                           // without any of them coming
   OperationalBudget budget_;
+  std::string outage_;  // why scores failed last, on this rank
   BestPolicy best_;
   std::map<std::string, double> latest_validation_;
   std::string ending_;
@@ -306,7 +309,28 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
         statistics.groups > 0 ? statistics.by_reason[static_cast<size_t>(reason)] / statistics.groups : 0;
   }
   SLUICE_RETURN_IF_ERROR(RecordMetrics(context_, folder_.get(), step_, total_steps(), seconds(), values));
-  return budget_.Add(statistics.degraded_share(), options_.on_reward_outage);
+  return TellOutage(taken, statistics.degraded_share());
+}
+
+absl::Status RlJob::TellOutage(const std::vector<TakenGroup>& taken, double closed_share) {
+  for (const TakenGroup& one : taken) {
+    if (!one.group || one.group->score_error.empty()) continue;
+    outage_ = absl::StrCat("scores: ", one.group->score_error);
+    break;
+  }
+  const bool was_out = budget_.steps() > 0;
+  const absl::Status status = budget_.Add(closed_share, options_.on_reward_outage, outage_);
+  const bool is_out = budget_.steps() > 0;
+  // Said when it begins and when it ends: a job that trains on logged truth alone must not look like one that works.
+  if (context_.is_first() && is_out && !was_out) {
+    context_.monitor->ReportLog(absl::StrFormat(
+        "step %d: %.0f %% of the groups closed for operational reasons and trained on logged truth alone%s", step_,
+        100 * closed_share, outage_.empty() ? "; see the gate reasons" : absl::StrCat("; ", outage_)));
+  }
+  if (context_.is_first() && was_out && !is_out) {
+    context_.monitor->ReportLog(absl::StrFormat("step %d: groups are judged again", step_));
+  }
+  return status;
 }
 
 absl::Status RlJob::ValidateNow() {

@@ -114,9 +114,10 @@ absl::Status SftJob::TrainPass(int pass) {
     return absl::InvalidArgumentError(
         absl::StrCat("no user of '", dataset_->folder(), "' has two training events; nothing can be trained"));
   }
-  if (total_steps_ == 0) total_steps_ = plans.size() * static_cast<uint64_t>(options_.passes);
+  const size_t first = pass == first_pass_ ? first_step_of_pass_ : 0;
+  total_steps_ = step_ + (plans.size() - first) + plans.size() * static_cast<uint64_t>(options_.passes - pass - 1);
   context_.monitor->SetPhase("training");
-  for (size_t i = pass == first_pass_ ? first_step_of_pass_ : 0; i < plans.size(); ++i) {
+  for (size_t i = first; i < plans.size(); ++i) {
     SLUICE_ASSIGN_OR_RETURN(const StepDecision decision, control_->Agree());
     if (decision.stop != StopRequest::kNone) {
       SLUICE_RETURN_IF_ERROR(SaveCheckpoint(pass, i));

@@ -22,13 +22,15 @@ class OperationalBudget {
 
   // Takes in one step. Past the budget: HeldError (kHold) or Unavailable (kFail), in words; OK for kNllOnly, which
   // was chosen on purpose.
-  absl::Status Add(double closed_share, OnFailure policy) {
+  // `cause` is what was last seen to go wrong, for the message.
+  absl::Status Add(double closed_share, OnFailure policy, const std::string& cause = "") {
     steps_ = closed_share > share_ ? steps_ + 1 : 0;
     if (steps_ <= max_steps_ || policy == OnFailure::kNllOnly) return absl::OkStatus();
     const std::string message =
         absl::StrCat(steps_, " steps in a row had more than ", share_ * 100,
                      " % of their groups closed for operational reasons; see the gate reasons in metrics.jsonl, mend "
-                     "the reward server or the actors, and resume");
+                     "the reward server or the actors, and resume",
+                     cause.empty() ? "" : absl::StrCat(" (last: ", cause, ")"));
     return policy == OnFailure::kHold ? HeldError(message) : absl::UnavailableError(message);
   }
 

@@ -76,6 +76,7 @@ struct RunContext {
   JobOptions options;
   std::string spec_yaml;  // effective, as kept in the run folder
   std::string spec_digest;
+  std::string resume_digest;  // of what must not change between a checkpoint and its resumption
   std::string run_folder;
   Collective* collective = nullptr;      // not null
   JobMonitor* monitor = nullptr;         // not null

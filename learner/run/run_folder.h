@@ -56,10 +56,6 @@ class RunFolder {
   std::unique_ptr<AppendFile> metrics_;
 };
 
-// Where a spec's model.path points: the folder itself if it holds config.json, else its export/best, else its
-// model/ (a checkpoint). NotFound names all that were tried.
-absl::StatusOr<std::string> ResolveModelFolder(const std::string& path);
-
 }  // namespace sluice::learner
 
 #endif  // SLUICE_LEARNER_RUN_RUN_FOLDER_H_

@@ -212,9 +212,13 @@ absl::StatusOr<RlStepResult> RlStep(Policy& policy, const Trie& trie, AdamW& opt
     first += count;
   }
   SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(policy.gradients()));
-  at::Tensor sums =
-      torch::tensor({total.nll_sum, total.nll_tokens, total.grpo_sum, total.mismatch_sum, total.compared, total.rows},
-                    torch::kDouble);
+  std::vector<double> mine = {total.nll_sum,      total.nll_tokens, total.grpo_sum,
+                              total.mismatch_sum, total.compared,   total.rows};
+  // Each rank's maximum in a place of its own: a sum with zeros is a copy.
+  const size_t maxima = mine.size();
+  mine.resize(maxima + static_cast<size_t>(collective.world_size()), 0);
+  mine[maxima + static_cast<size_t>(collective.rank())] = total.mismatch_max;
+  at::Tensor sums = torch::tensor(mine, torch::kDouble);
   SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(sums));
   const double* const s = sums.const_data_ptr<double>();
   RlStepResult result;
@@ -222,7 +226,7 @@ absl::StatusOr<RlStepResult> RlStep(Policy& policy, const Trie& trie, AdamW& opt
   result.grpo_loss = s[2];
   result.compared = s[4];
   result.mismatch_mean = s[4] > 0 ? s[3] / s[4] : 0;
-  result.mismatch_max = total.mismatch_max;
+  result.mismatch_max = *std::max_element(s + maxima, s + mine.size());
   result.rows = s[5];
   SLUICE_ASSIGN_OR_RETURN(result.gradient_norm, optimizer.Step(settings.learning_rate));
   return result;

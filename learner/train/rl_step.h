@@ -53,7 +53,7 @@ struct RlStepResult {
   // |log p_learner - log p_actor| of tokens sampled under learner_version, in the space of the GRPO term; only tokens
   // with a weight are compared. compared == 0: nothing to compare.
   double mismatch_mean = 0;
-  double mismatch_max = 0;  // of this rank
+  double mismatch_max = 0;  // over all ranks
   double compared = 0;
 };
 

@@ -18,6 +18,13 @@ int32_t AnchorPosition(const PolicyConfig& config, int levels, size_t anchor) {
   return begin + static_cast<int32_t>(anchor + 1) * rows_per_item - 1;
 }
 
+// Rows of a window in a pass: its prompt, and the tokens of its branches that are inputs (all but the last).
+int64_t RowsOf(const PolicyConfig& config, int levels, const SftWindow& window) {
+  const bool merged = config.encoder == PromptEncoderKind::kMerged;
+  const int64_t prompt = AnchorPosition(config, levels, window.items.size() - 1) + 1;
+  return prompt + (merged ? window.targets() : 1) * (levels - 1);
+}
+
 }  // namespace
 
 absl::StatusOr<SftBatch> MakeSftBatch(const Policy& policy, const Trie& trie,
@@ -64,19 +71,31 @@ absl::StatusOr<at::Tensor> SftLossSum(Policy& policy, const SftBatch& batch, dou
 
 absl::StatusOr<SftStepResult> SftStep(Policy& policy, const Trie& trie, AdamW& optimizer, Collective& collective,
                                       const SftStepPlan& plan, double learning_rate, double dropout,
-                                      uint64_t dropout_seed) {
+                                      uint64_t dropout_seed, int64_t max_rows) {
   const double tokens = static_cast<double>(plan.targets) * trie.levels();
   const std::vector<const SftWindow*> windows = plan.OfRank(collective.rank(), collective.world_size());
   policy.gradients().zero_();
   double loss_sum = 0;
-  if (!windows.empty()) {
-    SLUICE_ASSIGN_OR_RETURN(const SftBatch batch, MakeSftBatch(policy, trie, windows));
+  size_t first = 0;
+  while (first < windows.size()) {
+    int64_t rows = 0;
+    std::vector<const SftWindow*> part;
+    while (first + part.size() < windows.size()) {
+      const SftWindow* const window = windows[first + part.size()];
+      const int64_t more = RowsOf(policy.config(), trie.levels(), *window);
+      if (!part.empty() && rows + more > max_rows) break;
+      rows += more;
+      part.push_back(window);
+    }
+    SLUICE_ASSIGN_OR_RETURN(const SftBatch batch, MakeSftBatch(policy, trie, part));
     int64_t mine = 0;
-    // Each rank has a dropout mask of its own.
-    const uint64_t seed = DeriveSeed(dropout_seed, {static_cast<uint64_t>(collective.rank())});
+    // Each rank has dropout masks of its own, and so has each part.
+    uint64_t seed = DeriveSeed(dropout_seed, {static_cast<uint64_t>(collective.rank())});
+    if (first > 0) seed = DeriveSeed(seed, {static_cast<uint64_t>(first)});
     SLUICE_ASSIGN_OR_RETURN(const at::Tensor loss, SftLossSum(policy, batch, dropout, seed, &mine));
     (loss / tokens).backward();
-    loss_sum = loss.item<double>();
+    loss_sum += loss.item<double>();
+    first += part.size();
   }
   SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(policy.gradients()));
   at::Tensor total = torch::tensor({loss_sum}, torch::kDouble);

@@ -36,16 +36,20 @@ absl::StatusOr<SftBatch> MakeSftBatch(const Policy& policy, const Trie& trie,
 absl::StatusOr<at::Tensor> SftLossSum(Policy& policy, const SftBatch& batch, double dropout, uint64_t dropout_seed,
                                       int64_t* tokens);
 
+// Windows are passed through the policy in parts of at most this many rows (one window always fits): bounds memory.
+inline constexpr int64_t kMaxSftRows = 16384;
+
 struct SftStepResult {
   double loss = 0;  // mean NLL a token over all ranks
   double gradient_norm = 0;
 };
 
-// Forward, backward, one all-reduce of the gradient arena, clip, AdamW. The gradient is that of the mean over the
-// tokens of all ranks, so the world size does not change the update (beyond rounding and dropout). Collective.
+// Forward and backward in parts of at most `max_rows` rows, one all-reduce of the gradient arena, clip, AdamW. The
+// gradient is that of the mean over the tokens of all ranks, so the world size does not change the update (beyond
+// rounding and dropout). Collective.
 absl::StatusOr<SftStepResult> SftStep(Policy& policy, const Trie& trie, AdamW& optimizer, Collective& collective,
                                       const SftStepPlan& plan, double learning_rate, double dropout,
-                                      uint64_t dropout_seed);
+                                      uint64_t dropout_seed, int64_t max_rows = kMaxSftRows);
 
 }  // namespace sluice::learner
 

@@ -145,6 +145,8 @@ class BadInputTest(harness.SluiceTest):
         other, _ = self.start_job(spec, folder=folder, name="other")
         self.assertEqual(other.wait(), harness.PERMISSION, other.said())
         self.assertIn("seed", other.said())
+        with open(os.path.join(folder, "spec.yaml"), encoding="utf-8") as file:
+            self.assertNotIn("seed: 9", file.read(), "a spec that is refused leaves the run folder as it was")
         del spec["seed"]
         optimizer = os.path.join(newest, "optimizer.safetensors")
         with open(optimizer, "r+b") as file:

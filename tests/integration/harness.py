@@ -428,7 +428,8 @@ def checkpoints(folder):
     """Names of the complete checkpoints, oldest first."""
     parent = os.path.join(folder, "checkpoints")
     names = os.listdir(parent) if os.path.isdir(parent) else []
-    return sorted(n for n in names if n.startswith("step-") and os.path.isfile(os.path.join(parent, n, "manifest.json")))
+    return sorted(n for n in names if n.startswith("step-") and not n.endswith(".tmp")  # one that is being written
+                  and os.path.isfile(os.path.join(parent, n, "manifest.json")))
 
 
 def sha256(path):

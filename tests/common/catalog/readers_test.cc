@@ -49,7 +49,7 @@ class ReadersTest : public ::testing::Test {
   void ExpectRefused(const std::string& name, const std::string& text, const std::string& message,
                      const ReadEventsOptions& options = {}) {
     const auto log = Read(name, text, options);
-    EXPECT_EQ(log.status().code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_EQ(log.status().code(), absl::StatusCode::kDataLoss) << text;
     EXPECT_THAT(std::string(log.status().message()), HasSubstr(message));
     EXPECT_THAT(std::string(log.status().message()), HasSubstr(name));
   }
@@ -190,7 +190,7 @@ TEST_F(ReadersTest, MutatedFilesAreReadOrRefused) {
       }
       const auto log = Read(name, text);
       if (!log.ok()) {
-        EXPECT_EQ(log.status().code(), absl::StatusCode::kInvalidArgument) << log.status();
+        EXPECT_EQ(log.status().code(), absl::StatusCode::kDataLoss) << log.status();
         continue;
       }
       for (const Event& event : log->events) {

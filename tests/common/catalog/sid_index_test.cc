@@ -29,7 +29,7 @@ class SidIndexTest : public ::testing::Test {
   }
   std::string Message(const std::string& text) {
     const auto table = Read(text);
-    EXPECT_EQ(table.status().code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_EQ(table.status().code(), absl::StatusCode::kDataLoss) << text;
     EXPECT_THAT(std::string(table.status().message()), HasSubstr(path_));
     return std::string(table.status().message());
   }

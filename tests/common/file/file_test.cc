@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -154,6 +155,20 @@ TEST_F(FileTest, FoldersAreMadeListedRenamedAndRemoved) {
   ASSERT_TRUE(RemoveAll(Path("d")).ok());
   ASSERT_TRUE(RemoveAll(Path("d")).ok());  // nothing there: no error
   EXPECT_THAT(Names(), ElementsAre("a"));
+}
+
+TEST_F(FileTest, ALockHasOneHolderAtATime) {
+  std::unique_ptr<FileLock> first = FileLock::Acquire(Path("lock"), "the folder").value();
+  const absl::Status second = FileLock::Acquire(Path("lock"), "the folder").status();
+  EXPECT_EQ(second.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(second.message()), HasSubstr("the folder is in use"));
+  first.reset();
+  EXPECT_TRUE(FileLock::Acquire(Path("lock"), "the folder").ok());
+}
+
+TEST_F(FileTest, AMissingRelativePathSaysWhereItStarts) {
+  EXPECT_THAT(std::string(ReadFile("no-such-file").status().message()), HasSubstr("a relative path starts at '/"));
+  EXPECT_EQ(RelativeTo("/absolute"), "");
 }
 
 TEST_F(FileTest, ListingAMissingFolderIsNotFound) {

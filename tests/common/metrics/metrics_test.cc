@@ -103,6 +103,12 @@ TEST(MetricsTest, ATakenAddressIsUnavailableAndTheMessageSaysWhatToDo) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("--metrics-address"));
 }
 
+TEST(MetricsTest, AnAddressWithoutAPortIsRefusedInWords) {
+  for (const char* address : {"localhost", "9090", ":9090", "127.0.0.1:99999"}) {
+    EXPECT_EQ(Metrics().Serve(address).status().code(), absl::StatusCode::kInvalidArgument) << address;
+  }
+}
+
 TEST(MetricsTest, ThePortIsFreeAgainAfterTheMetricsAreGone) {
   int port = 0;
   {

@@ -43,7 +43,10 @@ TEST(RpcServerTest, RefusesAPortInUse) {
 }
 
 TEST(RpcServerTest, RefusesAnAddressWithoutAPort) {
-  EXPECT_EQ(RpcServer::Start("localhost", {}).status().code(), absl::StatusCode::kInvalidArgument);
+  for (const char* address :
+       {"localhost", ":7070", "localhost:", "localhost:http", "127.0.0.1:99999", "127.0.0.1:-1"}) {
+    EXPECT_EQ(RpcServer::Start(address, {}).status().code(), absl::StatusCode::kInvalidArgument) << address;
+  }
 }
 
 TEST(RpcServerTest, ACallWithoutServerEndsAtItsDeadlineOrBefore) {

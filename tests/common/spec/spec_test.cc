@@ -170,6 +170,24 @@ TEST(SpecTest, EqualJobsHaveEqualDigestsHoweverWritten) {
   EXPECT_NE(SpecDigest(a->effective), SpecDigest(c->effective));
 }
 
+TEST(SpecTest, WhatMayChangeOnResumeDoesNotChangeTheResumeDigest) {
+  const auto a = ResolveSpec("kind: sft\ndata: d\n", "a.yaml");
+  const auto b = ResolveSpec(
+      "kind: sft\ndata: d\ntime_limit_s: 9\nsft: {validation: {every: 5}}\ncheckpoint: {keep: 7}\n", "b.yaml");
+  const auto c = ResolveSpec("kind: sft\ndata: d\nseed: 2\n", "c.yaml");
+  ASSERT_TRUE(a.ok() && b.ok() && c.ok());
+  EXPECT_NE(SpecDigest(a->effective), SpecDigest(b->effective));
+  EXPECT_EQ(ResumeDigest(a->effective), ResumeDigest(b->effective));
+  EXPECT_NE(ResumeDigest(a->effective), ResumeDigest(c->effective));
+}
+
+TEST(SpecTest, AnIndexMaySayHowManyCodesALevelHas) {
+  const auto spec =
+      ResolveSpec("kind: prepare\nprepare:\n  events: e\n  sids: {index: i.json, codes: 1024}\n", "a.yaml");
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->effective.prepare().sids().codes(), 1024);
+}
+
 TEST(SpecTest, CompletingAnEffectiveSpecChangesNothing) {
   const auto spec = ResolveSpec(kRl, "rl.yaml");
   ASSERT_TRUE(spec.ok());

@@ -300,6 +300,7 @@ TEST_F(RlStepTest, NeitherPartsNorWorldSizeChangeTheUpdate) {
     EXPECT_NEAR(outcome.result.grpo_loss, outcomes[0].result.grpo_loss, 1e-8);
     EXPECT_EQ(outcome.result.compared, outcomes[0].result.compared);
     EXPECT_EQ(outcome.result.rows, outcomes[0].result.rows);
+    EXPECT_NEAR(outcome.result.mismatch_max, outcomes[0].result.mismatch_max, 1e-8);
   }
 }
 

@@ -122,6 +122,24 @@ TEST_P(SftStepTest, TheWorldSizeDoesNotChangeTheUpdate) {
   EXPECT_TRUE(results[1].equal(results[2]));  // two ranks agree to the bit
 }
 
+TEST_P(SftStepTest, PartsDoNotChangeTheUpdate) {
+  const SftStepPlan plan = MakePlan();
+  const auto single = MakeSingleCollective();
+  at::Tensor whole;
+  double loss = 0;
+  for (const int64_t max_rows : {kMaxSftRows, int64_t{1}, int64_t{30}}) {  // one pass, a pass a window, a few passes
+    const std::unique_ptr<Policy> policy = MakePolicy();
+    AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
+    const SftStepResult result = SftStep(*policy, *trie_, optimizer, *single, plan, 1e-2, 0, 0, max_rows).value();
+    if (!whole.defined()) {
+      whole = policy->parameters().detach().clone();
+      loss = result.loss;
+    }
+    EXPECT_LE((policy->parameters() - whole).abs().max().item<double>(), 1e-9) << max_rows;
+    EXPECT_NEAR(result.loss, loss, 1e-9);
+  }
+}
+
 TEST_P(SftStepTest, ARankWithoutWindowsTakesPart) {
   SftStepPlan plan;
   plan.windows = CutIntoWindows({0, 1}, 4, false);
