@@ -38,7 +38,7 @@ TEST(SpecTest, GivenKeysWinAndTheRestGetsItsDefault) {
   EXPECT_EQ(spec->effective.rl().gate().tau(), 0.25);
   EXPECT_EQ(spec->effective.rl().gate().rho(), 0.5);
   EXPECT_EQ(spec->effective.model().architecture(), v1::ARCHITECTURE_QWEN3);
-  EXPECT_EQ(spec->effective.checkpoint().every(), 50);
+  EXPECT_EQ(spec->effective.checkpoint().every(), 200);
   EXPECT_FALSE(spec->given.rl().has_groups_per_step());
 }
 
