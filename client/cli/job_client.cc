@@ -73,7 +73,7 @@ absl::Status JobClient::Call(const std::function<absl::Status(grpc::ClientContex
 absl::StatusOr<v1::SubmitResponse> JobClient::Submit(const v1::SubmitRequest& request) {
   v1::SubmitResponse response;
   SLUICE_RETURN_IF_ERROR(
-      Call([&](grpc::ClientContext* context) { return FromGrpc(stub_->Submit(context, request, &response)); }));
+      Call([&](grpc::ClientContext* context) { return FromServer(stub_->Submit(context, request, &response)); }));
   return response;
 }
 
@@ -82,7 +82,7 @@ absl::StatusOr<v1::ListResponse> JobClient::List(int limit) {
   request.set_limit(limit);
   v1::ListResponse response;
   SLUICE_RETURN_IF_ERROR(
-      Call([&](grpc::ClientContext* context) { return FromGrpc(stub_->List(context, request, &response)); }));
+      Call([&](grpc::ClientContext* context) { return FromServer(stub_->List(context, request, &response)); }));
   return response;
 }
 
@@ -91,7 +91,7 @@ absl::StatusOr<v1::DescribeResponse> JobClient::Describe(const std::string& job_
   request.set_job_id(job_id);
   v1::DescribeResponse response;
   SLUICE_RETURN_IF_ERROR(
-      Call([&](grpc::ClientContext* context) { return FromGrpc(stub_->Describe(context, request, &response)); }));
+      Call([&](grpc::ClientContext* context) { return FromServer(stub_->Describe(context, request, &response)); }));
   return response;
 }
 
@@ -99,7 +99,7 @@ absl::Status JobClient::Cancel(const std::string& job_id) {
   v1::CancelRequest request;
   request.set_job_id(job_id);
   v1::CancelResponse response;
-  return Call([&](grpc::ClientContext* context) { return FromGrpc(stub_->Cancel(context, request, &response)); });
+  return Call([&](grpc::ClientContext* context) { return FromServer(stub_->Cancel(context, request, &response)); });
 }
 
 absl::StatusOr<std::string> JobClient::ResolveId(const std::string& abbreviation) {
@@ -132,7 +132,7 @@ absl::Status JobClient::WatchOnce(const v1::WatchRequest& request, const std::at
   const auto reader = stub_->Watch(&context, request);
   v1::JobEvent event;
   while (reader->Read(&event)) on_event(event);
-  const absl::Status status = FromGrpc(reader->Finish());
+  const absl::Status status = FromServer(reader->Finish());
   ended.Notify();
   stopper.Join();
   return status;

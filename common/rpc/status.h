@@ -9,6 +9,9 @@
 namespace sluice {
 
 absl::Status FromGrpc(const grpc::Status& status);
+// As FromGrpc, for a call that this process did not cancel: Cancelled says then that the server went away in the middle
+// of it, which is Unavailable, and not that somebody wanted an end.
+absl::Status FromServer(const grpc::Status& status);
 // Messages longer than 4 KiB are cut: a status travels in a trailer, and trailers are limited to 8 KiB by default.
 grpc::Status ToGrpc(const absl::Status& status);
 

@@ -123,7 +123,7 @@ absl::Status MemberClient::Join() {
   v1::JoinResponse response;
   grpc::ClientContext context;
   SetDeadline(&context, kCallTimeout);
-  SLUICE_RETURN_IF_ERROR(FromGrpc(stub_->Join(&context, request, &response)));
+  SLUICE_RETURN_IF_ERROR(FromServer(stub_->Join(&context, request, &response)));
   MutexLock lock(&mutex_);
   joined_ = true;
   const absl::Duration interval = absl::Seconds(response.heartbeat_interval_s());
@@ -152,7 +152,7 @@ absl::Status MemberClient::Beat() {
   v1::View response;
   grpc::ClientContext context;
   SetDeadline(&context, kCallTimeout);
-  SLUICE_RETURN_IF_ERROR(FromGrpc(stub_->Heartbeat(&context, request, &response)));
+  SLUICE_RETURN_IF_ERROR(FromServer(stub_->Heartbeat(&context, request, &response)));
   Take(response);
   if (response.release_actor() && release_actor) release_actor();
   return absl::OkStatus();
@@ -189,7 +189,7 @@ void MemberClient::Leave(const std::string& reason) {
   v1::LeaveResponse response;
   grpc::ClientContext context;
   SetDeadline(&context, kCallTimeout);
-  const absl::Status status = FromGrpc(stub_->Leave(&context, request, &response));
+  const absl::Status status = FromServer(stub_->Leave(&context, request, &response));
   if (!status.ok()) LogWarning("could not take leave; the lease will end by itself", {{"error", status.ToString()}});
 }
 
@@ -250,7 +250,7 @@ absl::StatusOr<uint64_t> MemberClient::ReserveVersion(const std::string& job_id,
   SLUICE_RETURN_IF_ERROR(Retry([&](absl::Duration timeout) {
     grpc::ClientContext context;
     SetDeadline(&context, timeout);
-    return FromGrpc(stub_->ReserveVersion(&context, request, &response));
+    return FromServer(stub_->ReserveVersion(&context, request, &response));
   }));
   return response.policy_version();
 }
@@ -267,7 +267,7 @@ absl::Status MemberClient::ReserveOrdinals(const std::string& job_id, uint64_t e
   return Retry([&](absl::Duration timeout) {
     grpc::ClientContext context;
     SetDeadline(&context, timeout);
-    return FromGrpc(stub_->ReserveOrdinals(&context, request, &response));
+    return FromServer(stub_->ReserveOrdinals(&context, request, &response));
   });
 }
 
@@ -282,7 +282,7 @@ absl::Status MemberClient::Finish(const std::string& job_id, uint64_t epoch, con
   return Retry([&](absl::Duration timeout) {
     grpc::ClientContext context;
     SetDeadline(&context, timeout);
-    return FromGrpc(stub_->Finish(&context, request, &response));
+    return FromServer(stub_->Finish(&context, request, &response));
   });
 }
 
@@ -290,7 +290,7 @@ absl::StatusOr<bool> MemberClient::SendReport(const v1::JobReport& report, absl:
   v1::JobReportResponse response;
   grpc::ClientContext context;
   SetDeadline(&context, timeout);
-  SLUICE_RETURN_IF_ERROR(FromGrpc(stub_->Report(&context, report, &response)));
+  SLUICE_RETURN_IF_ERROR(FromServer(stub_->Report(&context, report, &response)));
   return response.cancel_requested();
 }
 
@@ -302,7 +302,7 @@ absl::Status MemberClient::RemoteStore::Set(const std::string& key, const std::s
   return client_->Retry([&](absl::Duration timeout) {
     grpc::ClientContext context;
     SetDeadline(&context, timeout);
-    return FromGrpc(client_->stub_->StoreSet(&context, request, &response));
+    return FromServer(client_->stub_->StoreSet(&context, request, &response));
   });
 }
 
@@ -317,7 +317,7 @@ absl::StatusOr<std::string> MemberClient::RemoteStore::Get(const std::string& ke
     v1::StoreGetResponse response;
     grpc::ClientContext context;
     SetDeadline(&context, wait + kCallTimeout);
-    const absl::Status status = FromGrpc(client_->stub_->StoreGet(&context, request, &response));
+    const absl::Status status = FromServer(client_->stub_->StoreGet(&context, request, &response));
     if (status.ok()) return response.value();
     if (!IsRetryable(status)) return status;
     if (until - absl::Now() <= absl::ZeroDuration()) {
@@ -340,7 +340,7 @@ absl::StatusOr<int64_t> MemberClient::RemoteStore::Add(const std::string& key, i
   SLUICE_RETURN_IF_ERROR(client_->Retry([&](absl::Duration timeout) {
     grpc::ClientContext context;
     SetDeadline(&context, timeout);
-    return FromGrpc(client_->stub_->StoreAdd(&context, request, &response));
+    return FromServer(client_->stub_->StoreAdd(&context, request, &response));
   }));
   return response.value();
 }
