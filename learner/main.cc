@@ -105,6 +105,8 @@ int main(int argc, char** argv) {
                       sluice::LogLevel::kInfo);
   std::signal(SIGTERM, OnSignal);
   std::signal(SIGINT, OnSignal);
+  // A write beyond the limit on a file's size is an error like a full disk (exit code 14), not a death by signal.
+  std::signal(SIGXFSZ, SIG_IGN);
   if (*coordinator_command) return Report(sluice::learner::CoordinatorCommand(coordinator, stop_request));
   if (*report_command) return Report(sluice::learner::ReportCommand(report));
   if (*rank_command) {
