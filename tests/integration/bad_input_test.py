@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 
 import harness
@@ -134,6 +135,31 @@ class BadInputTest(harness.SluiceTest):
                     self.assertEqual(process.code(), TRANSIENT, process.said())
                     self.assertIn(taken, process.said())
                     self.assertIn("in use", process.said())
+
+    def test_a_full_disk_ends_the_job_with_its_code_and_leaves_the_last_checkpoint_whole(self):
+        data = self.prepare(ranker={"sequential": False})
+        spec = {"name": "sft", "kind": "sft", "data": data, "model": harness.model_spec(),
+                "sft": {"passes": 4, "targets_per_step": 100, "validation": {"every": 0, "beams": 10}},
+                "checkpoint": {"every": 4, "keep": 10}}
+        _, whole = self.run_job(spec, name="whole")
+        newest = os.path.join(whole, "checkpoints", harness.checkpoints(whole)[-1])
+        limit = os.path.getsize(os.path.join(newest, "optimizer.safetensors")) // 2
+        full, folder = self.start_job(spec, name="full", max_file_bytes=limit)
+        self.assertEqual(full.wait(), harness.NO_SPACE, full.said())
+        self.assertIn("step-00000004", full.said())
+        self.assertEqual(os.listdir(os.path.join(folder, "checkpoints")), [])
+
+        # The job that had a checkpoint keeps it.
+        shutil.rmtree(newest)
+        shutil.rmtree(os.path.join(whole, "export"))
+        left = harness.checkpoints(whole)
+        full, _ = self.start_job(spec, folder=whole, name="full-again", max_file_bytes=limit)
+        self.assertEqual(full.wait(), harness.NO_SPACE, full.said())
+        self.assertEqual(harness.checkpoints(whole), left)
+        # With room again the same command goes on from it.
+        resumed, _ = self.run_job(spec, folder=whole, name="resumed")
+        self.assertIn("resumed from the checkpoint of step 12", resumed.said())
+        self.assertEqual(harness.checkpoints(whole), left + [os.path.basename(newest)])
 
     def test_a_checkpoint_of_another_spec_or_with_damage_is_not_resumed(self):
         data = self.prepare(ranker={"sequential": False})

@@ -55,6 +55,29 @@ class ClusterTest(harness.SluiceTest):
             server.terminate()
             self.assertEqual(server.wait(), DONE, server.said())
 
+    def test_a_job_that_cannot_work_fails_with_the_reason_and_the_next_one_runs(self):
+        cluster = harness.Cluster(self, self.prepare(ranker={"sequential": False}), ranks=2)
+        self.assertEqual(cluster.ctl("list").wait(), harness.TRANSIENT)  # nobody there yet
+        cluster.start_coordinator()
+        misspelt = dict(harness.rl_spec(cluster.data), sft={"pases": 1})
+        refused = cluster.submit(misspelt)
+        self.assertEqual(refused.wait(), harness.USAGE, refused.said())
+        self.assertIn("did you mean passes", refused.said())
+        self.assertEqual(cluster.json("list")["jobs"], [])
+        ranks = [cluster.start_rank(), cluster.start_rank()]
+        sft = {"name": "lost", "kind": "sft", "data": self.path("nowhere"), "model": harness.model_spec(),
+               "sft": {"passes": 2, "targets_per_step": 100, "validation": {"beams": 10}}}
+        failing = cluster.submit(sft)
+        self.assertEqual(failing.wait(), harness.INTEGRITY, failing.said())
+        self.assertIn("nowhere", failing.said())
+        job = cluster.job()
+        self.assertEqual((job["state"], job["exit_code"]), ("failed", harness.INTEGRITY))
+        self.assertIn("nowhere", job["message"])
+        following = cluster.submit(dict(sft, name="found", data=cluster.data))
+        self.assertEqual(following.wait(), DONE, following.said())
+        for rank in ranks:
+            self.assertFalse(rank.ended())
+
     def test_a_whole_pipeline_of_jobs_runs_through_the_queue_one_after_the_other(self):
         events = harness.write_events(self.path("events.csv"))
         data = self.path("data")

@@ -11,6 +11,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -38,9 +39,14 @@ PREEMPTED, TRANSIENT, CANCELLED, HELD, NO_SPACE = 10, 11, 12, 13, 14
 USERS, EVENTS, ITEMS, STRIDE, FOLLOWS = 60, 12, 40, 7, 0.9
 
 
-def die_with_parent():
-    """In a child, before exec: killed when this process dies, however that happens (a ctest timeout, say)."""
+def die_with_parent(max_file_bytes=None):
+    """In a child, before exec: killed when this process dies, however that happens (a ctest timeout, say).
+
+    max_file_bytes: writes beyond it fail, much as on a full disk.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if max_file_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
 
 
 def wait_until(condition, what, limit_s=LIMIT_S, alive=()):
@@ -70,14 +76,14 @@ def free_address():
 class Process:
     """A child in a process group of its own; standard output and error go to one file."""
 
-    def __init__(self, name, argv, log):
+    def __init__(self, name, argv, log, max_file_bytes=None):
         self.name = name
         self.argv = argv
         self.log = log
         environment = dict(os.environ, OMP_NUM_THREADS="1", NO_COLOR="1")
         with open(log, "wb") as file:
             self.child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment,
-                                          start_new_session=True, preexec_fn=die_with_parent)
+                                          start_new_session=True, preexec_fn=lambda: die_with_parent(max_file_bytes))
 
     def ended(self):
         return self.child.poll() is not None
@@ -161,9 +167,9 @@ class SluiceTest(unittest.TestCase):
 
     # ------------------------------------------------------------------------------------------------- processes
 
-    def start(self, name, binary, *arguments):
+    def start(self, name, binary, *arguments, max_file_bytes=None):
         log = self.path(f"{len(self.processes):02d}-{name}.log")
-        process = Process(name, [os.path.join(BIN, binary), *map(str, arguments)], log)
+        process = Process(name, [os.path.join(BIN, binary), *map(str, arguments)], log, max_file_bytes)
         self.processes.append(process)
         return process
 
@@ -185,12 +191,13 @@ class SluiceTest(unittest.TestCase):
             json.dump(values, file, indent=1)
         return path
 
-    def start_job(self, values, *flags, name=None, folder=None):
+    def start_job(self, values, *flags, name=None, folder=None, max_file_bytes=None):
         """`sluice-learner run`: returns (process, run folder)."""
         name = name or values.get("name", values["kind"])
         folder = folder or self.path(name)
         spec = self.spec(name, values)
-        return self.start(name, "sluice-learner", "run", spec, "--run-folder", folder, *flags), folder
+        return self.start(name, "sluice-learner", "run", spec, "--run-folder", folder, *flags,
+                          max_file_bytes=max_file_bytes), folder
 
     def run_job(self, values, *flags, name=None, folder=None):
         """As start_job, to its end, which must be a good one."""
@@ -262,7 +269,7 @@ class SluiceTest(unittest.TestCase):
 class Cluster:
     """Coordinator, ranks, reward server and actors as a deployment has them; the test kills and restarts at will."""
 
-    def __init__(self, test, data, ranks, lease_s=2):
+    def __init__(self, test, data, ranks, lease_s=4):
         self.test = test
         self.data = data
         self.ranks = ranks

@@ -16,7 +16,8 @@ class RankFaultsTest(harness.GroupFaultsTest):
         cluster.start_rank("replacement")
         self.check_ends_well(watch, folder)
         job = cluster.job()
-        self.assertEqual((job["state"], job["step"], job["epoch"]), ("succeeded", self.STEPS, 2))
+        self.assertEqual((job["state"], job["step"]), ("succeeded", self.STEPS))
+        self.assertGreaterEqual(job["epoch"], 2)
         self.assertIn("group was lost", watch.said())
 
     def test_the_first_rank_is_killed_and_replaced_and_the_job_goes_on_from_its_checkpoint(self):
@@ -32,7 +33,7 @@ class RankFaultsTest(harness.GroupFaultsTest):
         cluster.members[1].kill()
         self.thaw(cluster)
         self.check_ends_well(watch, folder)
-        self.assertRegex(standby.said(), r"job assigned .*epoch=2")
+        self.assertRegex(standby.said(), r"job assigned .*epoch=[2-9]")
 
     def test_actors_change_ranks_when_one_rank_has_lost_its_own(self):
         cluster = self.start_cluster()
