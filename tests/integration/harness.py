@@ -313,7 +313,7 @@ class Cluster:
         return self.ctl("submit", self.test.spec(values["name"], values), "--watch", *flags, name="submit")
 
     def run_folder(self, alive=()):
-        """The folder of the one job of this cluster, once it is there."""
+        """The folder of the one job of this cluster so far, once it is there."""
         def only():
             names = [n for n in (os.listdir(self.runs) if os.path.isdir(self.runs) else [])
                      if os.path.isdir(os.path.join(self.runs, n))]
@@ -353,9 +353,12 @@ class GroupFaultsTest(SluiceTest):
         cluster.actors = [cluster.start_actor(f"actor-{i}") for i in range(ranks)]
         return cluster
 
-    def submit_and_freeze(self, cluster):
+    def spec_of(self, cluster, **changes):
+        return rl_spec(cluster.data, steps=self.STEPS, checkpoint={"every": 2}, **changes)
+
+    def submit_and_freeze(self, cluster, **changes):
         """Returns (sluicectl that watches, run folder), with at least one checkpoint in it."""
-        watch = cluster.submit(rl_spec(cluster.data, steps=self.STEPS, checkpoint={"every": 2}))
+        watch = cluster.submit(self.spec_of(cluster, **changes))
         folder = cluster.run_folder(alive=[watch])
         wait_until(lambda: checkpoints(folder), "a checkpoint", alive=[watch])
         for actor in cluster.actors:
