@@ -68,9 +68,17 @@ def wait_until(condition, what, limit_s=LIMIT_S, alive=()):
 
 
 def free_address():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{s.getsockname()[1]}"
+    """A port that nobody listens at, and that the system gives to no outgoing connection: while a server is dead its
+    port must stay free for the next one. Below the usual range of such connections, which starts at 32768."""
+    draw = random.Random()  # two suites at the same time must not look at the same ports
+    while True:
+        port = draw.randrange(15000, 32000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return f"127.0.0.1:{port}"
+            except OSError:
+                continue
 
 
 class Process:
