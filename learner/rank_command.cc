@@ -52,6 +52,13 @@ std::string HostName() {
 // The errors of a group that broke: another epoch may do better. A preemption looks alike and is not one of them.
 bool IsBrokenGroup(const absl::Status& status) { return ExitCodeFor(status) == ExitCode::kTransient; }
 
+// The ends that every rank comes to at the same step.
+bool IsAgreedOutcome(const absl::Status& status) {
+  const ExitCode code = ExitCodeFor(status);
+  return code == ExitCode::kDone || code == ExitCode::kPreempted || code == ExitCode::kCancelled ||
+         code == ExitCode::kHeld;
+}
+
 // What the job tells the coordinator, and what the outside tells the job.
 class MemberMonitor : public JobMonitor {
  public:
@@ -255,8 +262,9 @@ void RankLoop::RunAssigned(const RankView& view) {
     return;
   }
   LogInfo("job ended", {{"job", view.job->id}, {"outcome", status.ok() ? "done" : std::string(status.message())}});
-  // Success is the first rank's to tell. A failure may be of one rank alone, and the others only see a broken group.
-  if (view.rank != 0 && status.ok()) return;
+  // What all ranks agreed on is the first rank's to tell, after its last report. A failure may be of one rank alone,
+  // and the others only see a broken group.
+  if (view.rank != 0 && IsAgreedOutcome(status)) return;
   const absl::Status finished = client_->Finish(view.job->id, view.epoch, status);
   if (!finished.ok()) LogWarning("the outcome was not taken", {{"error", finished.ToString()}});
 }
