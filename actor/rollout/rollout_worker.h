@@ -11,10 +11,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "actor/rollout/backoff.h"
 #include "actor/rollout/decoder.h"
 #include "actor/rollout/lease_block.h"
 #include "actor/rollout/reward_client.h"
+#include "common/time/backoff.h"
 #include "common/time/clock.h"
 
 namespace sluice::actor {

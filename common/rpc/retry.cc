@@ -1,10 +1,10 @@
 #include "common/rpc/retry.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "common/status/status.h"
+#include "common/time/backoff.h"
 
 namespace sluice {
 
@@ -13,11 +13,8 @@ bool IsRetryable(const absl::Status& status) {
 }
 
 absl::Duration BackoffDelay(const RetryOptions& options, int retry, double uniform) {
-  // Past 60 doublings every sensible initial value has reached the maximum; keeps pow finite.
-  const double factor = std::pow(options.multiplier, std::min(retry - 1, 60));
-  const double seconds =
-      std::min(absl::ToDoubleSeconds(options.initial_backoff) * factor, absl::ToDoubleSeconds(options.max_backoff));
-  return absl::Seconds(seconds * (0.5 + 0.5 * uniform));
+  return RetryDelay(retry - 1, uniform,
+                    {.first = options.initial_backoff, .max = options.max_backoff, .multiplier = options.multiplier});
 }
 
 absl::Status CallWithRetry(const RetryOptions& options, const NowFunction& now, const WaitFunction& wait,

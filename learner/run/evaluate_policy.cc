@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/collective/sums.h"
 #include "common/cooccurrence/cooccurrence.h"
 #include "common/decode/decode.h"
 #include "common/status/status.h"
@@ -40,17 +41,6 @@ std::vector<int32_t> ExcludedLeaves(const Trie& trie, absl::Span<const int32_t> 
   std::sort(leaves.begin(), leaves.end());
   leaves.erase(std::unique(leaves.begin(), leaves.end()), leaves.end());
   return leaves;
-}
-
-absl::StatusOr<RankingMetrics> SumOverRanks(const RankingMetrics& mine, int64_t leaves, int depth,
-                                            Collective& collective) {
-  std::vector<double> sums = mine.ToSums();
-  at::Tensor tensor = torch::tensor(sums, torch::kDouble);
-  SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(tensor));
-  const double* data = tensor.const_data_ptr<double>();
-  RankingMetrics total(leaves, depth);
-  SLUICE_RETURN_IF_ERROR(total.SetSums(absl::MakeSpan(data, sums.size())));
-  return total;
 }
 
 }  // namespace
@@ -125,7 +115,10 @@ absl::StatusOr<RankingMetrics> EvaluatePolicy(Policy& policy, const Dataset& dat
   }
   for (const PromptOutcome& outcome : found) metrics.Add(outcome);
   if (outcomes != nullptr) *outcomes = std::move(found);
-  return SumOverRanks(metrics, trie.num_leaves(), settings.beams, collective);
+  std::vector<double> sums = metrics.ToSums();
+  SLUICE_RETURN_IF_ERROR(SumOverRanks(collective, &sums));
+  SLUICE_RETURN_IF_ERROR(metrics.SetSums(sums));
+  return metrics;
 }
 
 RankingMetrics EvaluateCooccurrenceRule(const Dataset& dataset, absl::Span<const Example> examples,

@@ -10,12 +10,12 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/collective/sums.h"
 #include "common/random/random.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
 #include "learner/objective/judge.h"
 #include "learner/publish/policy_store.h"
-#include "learner/run/best_policy.h"
 #include "learner/run/job_checkpoint.h"
 #include "learner/run/job_common.h"
 #include "learner/run/jobs.h"
@@ -24,6 +24,7 @@
 #include "learner/run/results.h"
 #include "learner/run/run_report.h"
 #include "learner/run/step_control.h"
+#include "learner/run/validation.h"
 #include "learner/train/adamw.h"
 #include "learner/train/rl_step.h"
 
@@ -54,7 +55,7 @@ class RlJob {
   absl::StatusOr<std::vector<RlGroup>> JudgeStep(const std::vector<TakenGroup>& taken, JudgeStatistics* statistics);
   // Counts the step against the operational budget, and says when an outage begins and ends.
   absl::Status TellOutage(const std::vector<TakenGroup>& taken, double closed_share);
-  absl::Status ValidateNow();
+  absl::Status ValidateNow() { return validation_->Run(*policy_, step_, total_steps(), seconds()); }
   absl::Status SaveCheckpoint();
   absl::Status Finish();
 
@@ -72,7 +73,7 @@ class RlJob {
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<JobCheckpoints> checkpoints_;
   std::vector<Example> examples_;
-  std::vector<Example> validation_;
+  std::unique_ptr<Validation> validation_;
   GroupSource* source_ = nullptr;
 
   bool resumed_ = false;                          // from a checkpoint
@@ -84,8 +85,6 @@ class RlJob {
   absl::Duration idle_;                           // without any of them coming
   OperationalBudget budget_;
   std::string outage_;  // why scores failed last, on this rank
-  BestPolicy best_;
-  std::map<std::string, double> latest_validation_;
   std::string ending_;
 };
 
@@ -104,20 +103,20 @@ absl::Status RlJob::Prepare() {
     return absl::InvalidArgumentError(
         absl::StrCat("the data set '", dataset_->folder(), "' has no training event with a history"));
   }
-  validation_ = ValidationExamples(context_, *dataset_, options_.validation.users);
+  validation_ = std::make_unique<Validation>(context_, *dataset_, options_.validation, *folder_);
 
   checkpoints_ = std::make_unique<JobCheckpoints>(context_, *folder_, DataDigest(*dataset_));
   SLUICE_ASSIGN_OR_RETURN(const std::optional<CheckpointState> state,
                           checkpoints_->Resume(policy_.get(), optimizer_.get()));
   control_ = std::make_unique<StepControl>(context_, state ? absl::Seconds(state->seconds) : absl::ZeroDuration());
   SLUICE_ASSIGN_OR_RETURN(
-      latest_validation_,
-      RewindMetrics(context_, folder_.get(), state ? std::optional<uint64_t>(state->step) : std::nullopt));
+      auto latest, RewindMetrics(context_, folder_.get(), state ? std::optional<uint64_t>(state->step) : std::nullopt));
+  validation_->SetLatest(std::move(latest));
   if (!state) return absl::OkStatus();
   resumed_ = true;
   step_ = issued_steps_ = state->step;
   budget_.Restore(state->numbers);
-  best_.Restore(state->numbers);
+  validation_->Restore(state->numbers);
   if (context_.is_first()) {
     context_.monitor->ReportLog(absl::StrCat("resumed from the checkpoint of step ", step_));
   }
@@ -190,10 +189,9 @@ absl::StatusOr<std::vector<RlGroup>> RlJob::JudgeStep(const std::vector<TakenGro
 }
 
 absl::StatusOr<JudgeStatistics> RlJob::SumOverRanks(const JudgeStatistics& mine) {
-  const std::vector<double> values = mine.ToVector();
-  at::Tensor sums = torch::tensor(values, torch::kDouble);
-  SLUICE_RETURN_IF_ERROR(context_.collective->AllReduceSum(sums));
-  return JudgeStatistics::FromVector(absl::MakeSpan(sums.const_data_ptr<double>(), values.size()));
+  std::vector<double> sums = mine.ToVector();
+  SLUICE_RETURN_IF_ERROR(sluice::SumOverRanks(*context_.collective, &sums));
+  return JudgeStatistics::FromVector(sums);
 }
 
 absl::StatusOr<LedgerBalance> RlJob::TotalBalance() {
@@ -333,21 +331,6 @@ absl::Status RlJob::TellOutage(const std::vector<TakenGroup>& taken, double clos
   return status;
 }
 
-absl::Status RlJob::ValidateNow() {
-  if (validation_.empty()) return absl::OkStatus();
-  SLUICE_ASSIGN_OR_RETURN(latest_validation_,
-                          Validate(context_, *policy_, *dataset_, validation_, options_.validation));
-  SLUICE_RETURN_IF_ERROR(RecordMetrics(context_, folder_.get(), step_, total_steps(), seconds(), latest_validation_));
-  if (context_.is_first()) {
-    context_.monitor->ReportLog(absl::StrFormat("step %d: validation HR@10 %.4f, NDCG@10 %.4f, hallucination %.4f",
-                                                step_, latest_validation_["validation/hr@10"],
-                                                latest_validation_["validation/ndcg@10"],
-                                                latest_validation_["validation/hallucination"]));
-  }
-  if (!best_.Offer(step_, latest_validation_) || !context_.is_first()) return absl::OkStatus();
-  return ExportPolicy(*policy_, *folder_, "best");
-}
-
 absl::Status RlJob::SaveCheckpoint() {
   context_.monitor->SetPhase("checkpoint");
   SLUICE_ASSIGN_OR_RETURN(const LedgerBalance balance, TotalBalance());
@@ -362,7 +345,7 @@ absl::Status RlJob::SaveCheckpoint() {
   state.policy_version = version_;
   state.seconds = seconds();
   budget_.Save(&state.numbers);
-  best_.Save(&state.numbers);
+  validation_->Save(&state.numbers);
   return checkpoints_->Save(std::move(state), *policy_, *optimizer_, source_, balance);
 }
 
@@ -377,8 +360,8 @@ absl::Status RlJob::Finish() {
   // Update 0, to compare with: a resumed job finds it in its metrics.
   SLUICE_ASSIGN_OR_RETURN(const std::vector<MetricsRow> rows, folder_->ReadMetrics());
   if (!rows.empty() && rows.front().step == 0) results.numbers["start"] = rows.front().values;
-  results.numbers["best"] = best_.metrics();
-  results.numbers["final"] = latest_validation_;
+  results.numbers["best"] = validation_->best().metrics();
+  results.numbers["final"] = validation_->latest();
   results.numbers["final"]["step"] = static_cast<double>(step_);
   results.numbers["run"]["seconds"] = seconds();
   results.numbers["ledger"] = {

@@ -12,13 +12,13 @@
 #include "common/random/random.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
-#include "learner/run/best_policy.h"
 #include "learner/run/job_checkpoint.h"
 #include "learner/run/job_common.h"
 #include "learner/run/jobs.h"
 #include "learner/run/results.h"
 #include "learner/run/run_report.h"
 #include "learner/run/step_control.h"
+#include "learner/run/validation.h"
 #include "learner/train/adamw.h"
 #include "learner/train/sft_plan.h"
 #include "learner/train/sft_step.h"
@@ -40,7 +40,7 @@ class SftJob {
   absl::Status Prepare();
   // Trains one pass, or what is left of it. Sets ended_ when the job is to end.
   absl::Status TrainPass(int pass);
-  absl::Status ValidateNow();
+  absl::Status ValidateNow() { return validation_->Run(*policy_, step_, total_steps_, seconds()); }
   absl::Status SaveCheckpoint(int pass, size_t steps_of_pass);
   absl::Status Finish();
   // Progress in passes, as a share of the job.
@@ -58,15 +58,13 @@ class SftJob {
   std::unique_ptr<RunFolder> folder_;
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<JobCheckpoints> checkpoints_;
-  std::vector<Example> validation_;
+  std::unique_ptr<Validation> validation_;
   uint64_t step_ = 0;
   uint64_t total_steps_ = 0;  // an estimate: augmentation changes a pass's length a little
   int first_pass_ = 0;        // where a resumed job goes on
   size_t first_step_of_pass_ = 0;
   bool ended_ = false;
   std::string ending_;
-  BestPolicy best_;
-  std::map<std::string, double> latest_;  // of the last validation
 };
 
 absl::Status SftJob::Prepare() {
@@ -75,8 +73,8 @@ absl::Status SftJob::Prepare() {
   SLUICE_ASSIGN_OR_RETURN(folder_, RunFolder::Open(context_.run_folder));
   optimizer_ =
       std::make_unique<AdamW>(policy_->parameters(), policy_->gradients(), policy_->decay_mask(), options_.optimizer);
-  validation_ = ValidationExamples(context_, *dataset_, options_.validation.users);
-  if (validation_.empty()) {
+  validation_ = std::make_unique<Validation>(context_, *dataset_, options_.validation, *folder_);
+  if (validation_->empty()) {
     return absl::InvalidArgumentError(absl::StrCat("the data set '", dataset_->folder(),
                                                    "' has no validation targets; prepare it with another split"));
   }
@@ -85,12 +83,13 @@ absl::Status SftJob::Prepare() {
                           checkpoints_->Resume(policy_.get(), optimizer_.get()));
   control_ = std::make_unique<StepControl>(context_, state ? absl::Seconds(state->seconds) : absl::ZeroDuration());
   SLUICE_ASSIGN_OR_RETURN(
-      latest_, RewindMetrics(context_, folder_.get(), state ? std::optional<uint64_t>(state->step) : std::nullopt));
+      auto latest, RewindMetrics(context_, folder_.get(), state ? std::optional<uint64_t>(state->step) : std::nullopt));
+  validation_->SetLatest(std::move(latest));
   if (!state) return absl::OkStatus();
   step_ = state->step;
   first_pass_ = static_cast<int>(state->numbers.at("pass"));
   first_step_of_pass_ = static_cast<size_t>(state->numbers.at("step_of_pass"));
-  best_.Restore(state->numbers);
+  validation_->Restore(state->numbers);
   if (context_.is_first()) {
     context_.monitor->ReportLog(absl::StrCat("resumed from the checkpoint of step ", step_));
   }
@@ -103,7 +102,7 @@ absl::Status SftJob::SaveCheckpoint(int pass, size_t steps_of_pass) {
   state.seconds = seconds();
   state.numbers["pass"] = pass;
   state.numbers["step_of_pass"] = static_cast<double>(steps_of_pass);
-  best_.Save(&state.numbers);
+  validation_->Save(&state.numbers);
   return checkpoints_->Save(std::move(state), *policy_, *optimizer_, nullptr, {});
 }
 
@@ -154,18 +153,6 @@ absl::Status SftJob::TrainPass(int pass) {
   return absl::OkStatus();
 }
 
-absl::Status SftJob::ValidateNow() {
-  SLUICE_ASSIGN_OR_RETURN(latest_, Validate(context_, *policy_, *dataset_, validation_, options_.validation));
-  SLUICE_RETURN_IF_ERROR(RecordMetrics(context_, folder_.get(), step_, total_steps_, seconds(), latest_));
-  if (context_.is_first()) {
-    context_.monitor->ReportLog(absl::StrFormat("step %d: validation HR@10 %.4f, NDCG@10 %.4f, hallucination %.4f",
-                                                step_, latest_[BestPolicy::kMetric], latest_["validation/ndcg@10"],
-                                                latest_["validation/hallucination"]));
-  }
-  if (!best_.Offer(step_, latest_) || !context_.is_first()) return absl::OkStatus();
-  return ExportPolicy(*policy_, *folder_, "best");
-}
-
 absl::Status SftJob::Finish() {
   if (!context_.is_first()) return absl::OkStatus();
   if (!ending_.empty()) context_.monitor->ReportLog(ending_);
@@ -173,8 +160,8 @@ absl::Status SftJob::Finish() {
   RunResults results;
   results.kind = "sft";
   results.texts["name"] = context_.options.name;
-  results.numbers["best"] = best_.metrics();
-  results.numbers["final"] = latest_;
+  results.numbers["best"] = validation_->best().metrics();
+  results.numbers["final"] = validation_->latest();
   results.numbers["final"]["step"] = static_cast<double>(step_);
   results.numbers["run"]["seconds"] = seconds();
   results.texts["data"] = dataset_->folder();
@@ -196,9 +183,10 @@ absl::Status SftJob::Run() {
     const bool due = options_.validation.every > 0 && (pass + 1) % options_.validation.every == 0;
     if (!last && !due) continue;
     SLUICE_RETURN_IF_ERROR(ValidateNow());
-    if (options_.validation.patience > 0 && best_.without_gain() >= options_.validation.patience) {
+    if (options_.validation.patience > 0 && validation_->best().without_gain() >= options_.validation.patience) {
       ended_ = true;
-      ending_ = absl::StrFormat("stopped early: %d validations without a better HR@10", best_.without_gain());
+      ending_ =
+          absl::StrFormat("stopped early: %d validations without a better HR@10", validation_->best().without_gain());
     }
   }
   return Finish();

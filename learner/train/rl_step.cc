@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/collective/sums.h"
 #include "common/status/status.h"
 
 namespace sluice::learner {
@@ -212,21 +213,20 @@ absl::StatusOr<RlStepResult> RlStep(Policy& policy, const Trie& trie, AdamW& opt
     first += count;
   }
   SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(policy.gradients()));
-  std::vector<double> mine = {total.nll_sum,      total.nll_tokens, total.grpo_sum,
+  std::vector<double> sums = {total.nll_sum,      total.nll_tokens, total.grpo_sum,
                               total.mismatch_sum, total.compared,   total.rows};
   // Each rank's maximum in a place of its own: a sum with zeros is a copy.
-  const size_t maxima = mine.size();
-  mine.resize(maxima + static_cast<size_t>(collective.world_size()), 0);
-  mine[maxima + static_cast<size_t>(collective.rank())] = total.mismatch_max;
-  at::Tensor sums = torch::tensor(mine, torch::kDouble);
-  SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(sums));
-  const double* const s = sums.const_data_ptr<double>();
+  const size_t maxima = sums.size();
+  sums.resize(maxima + static_cast<size_t>(collective.world_size()), 0);
+  sums[maxima + static_cast<size_t>(collective.rank())] = total.mismatch_max;
+  SLUICE_RETURN_IF_ERROR(SumOverRanks(collective, &sums));
+  const double* const s = sums.data();
   RlStepResult result;
   result.nll = s[1] > 0 ? s[0] / s[1] : 0;
   result.grpo_loss = s[2];
   result.compared = s[4];
   result.mismatch_mean = s[4] > 0 ? s[3] / s[4] : 0;
-  result.mismatch_max = *std::max_element(s + maxima, s + mine.size());
+  result.mismatch_max = *std::max_element(s + maxima, s + sums.size());
   result.rows = s[5];
   SLUICE_ASSIGN_OR_RETURN(result.gradient_norm, optimizer.Step(settings.learning_rate));
   return result;

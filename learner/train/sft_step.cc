@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/collective/sums.h"
 #include "common/random/random.h"
 #include "common/status/status.h"
 
@@ -98,10 +99,10 @@ absl::StatusOr<SftStepResult> SftStep(Policy& policy, const Trie& trie, AdamW& o
     first += part.size();
   }
   SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(policy.gradients()));
-  at::Tensor total = torch::tensor({loss_sum}, torch::kDouble);
-  SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(total));
+  std::vector<double> total = {loss_sum};
+  SLUICE_RETURN_IF_ERROR(SumOverRanks(collective, &total));
   SftStepResult result;
-  result.loss = total.item<double>() / tokens;
+  result.loss = total[0] / tokens;
   SLUICE_ASSIGN_OR_RETURN(result.gradient_norm, optimizer.Step(learning_rate));
   return result;
 }

@@ -1,10 +1,13 @@
 #include "learner/report/chart.h"
 
 #include <limits>
-#include <regex>
 #include <string>
 #include <vector>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -16,14 +19,15 @@ using ::testing::Not;
 
 // The numbers of all coordinates in the path of that class.
 std::vector<double> PathNumbers(const std::string& html, const std::string& css_class) {
-  std::smatch match;
-  const std::string drawing = html.substr(html.find("aria-label"));
-  if (!std::regex_search(drawing, match, std::regex("class=\"" + css_class + "\" d=\"([^\"]*)\""))) return {};
+  const std::string opening = absl::StrCat("class=\"", css_class, "\" d=\"");
+  const size_t begin = html.find(opening, html.find("aria-label"));
+  if (begin == std::string::npos) return {};
+  const size_t path = begin + opening.size();
   std::vector<double> numbers;
-  const std::string path = match[1];
-  const std::regex number("-?[0-9]+\\.[0-9]");
-  for (std::sregex_iterator it(path.begin(), path.end(), number), end; it != end; ++it) {
-    numbers.push_back(std::stod(it->str()));
+  for (const absl::string_view word :
+       absl::StrSplit(html.substr(path, html.find('"', path) - path), absl::ByAnyChar("MLZ ,"), absl::SkipEmpty())) {
+    numbers.push_back(0);
+    EXPECT_TRUE(absl::SimpleAtod(word, &numbers.back())) << word;
   }
   return numbers;
 }

@@ -1,14 +1,11 @@
-#include "actor/rollout/backoff.h"
+#include "common/time/backoff.h"
 
 #include <gtest/gtest.h>
 
-#include "absl/status/status.h"
-#include "actor/rollout/reward_client.h"
-
-namespace sluice::actor {
+namespace sluice {
 namespace {
 
-BackoffOptions TwentyToThousand() { return {absl::Milliseconds(20), absl::Seconds(1)}; }
+BackoffOptions TwentyToThousand() { return {.first = absl::Milliseconds(20), .max = absl::Seconds(1)}; }
 
 TEST(BackoffTest, DelaysDoubleUpToTheMaximum) {
   EXPECT_EQ(RetryDelay(0, 0, TwentyToThousand()), absl::Milliseconds(10));
@@ -24,12 +21,5 @@ TEST(BackoffTest, JitterSpreadsOverTheUpperHalf) {
   EXPECT_LT(RetryDelay(2, 0.999, TwentyToThousand()), absl::Milliseconds(80));
 }
 
-TEST(BackoffTest, AServersWishTravelsWithItsStatus) {
-  const absl::Status status = WithRetryAfter(absl::ResourceExhaustedError("queue full"), absl::Milliseconds(40));
-  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(RetryAfter(status), absl::Milliseconds(40));
-  EXPECT_FALSE(RetryAfter(absl::UnavailableError("gone")).has_value());
-}
-
 }  // namespace
-}  // namespace sluice::actor
+}  // namespace sluice

@@ -1,0 +1,30 @@
+#include "learner/run/validation.h"
+
+#include "absl/strings/str_format.h"
+#include "common/status/status.h"
+#include "learner/run/job_common.h"
+
+namespace sluice::learner {
+
+Validation::Validation(const RunContext& context, const Dataset& dataset, const ValidationOptions& options,
+                       RunFolder& folder)
+    : context_(context),
+      dataset_(dataset),
+      options_(options),
+      folder_(folder),
+      examples_(ValidationExamples(context, dataset, options.users)) {}
+
+absl::Status Validation::Run(Policy& policy, uint64_t step, uint64_t total_steps, double time_s) {
+  if (examples_.empty()) return absl::OkStatus();
+  SLUICE_ASSIGN_OR_RETURN(latest_, Validate(context_, policy, dataset_, examples_, options_));
+  SLUICE_RETURN_IF_ERROR(RecordMetrics(context_, &folder_, step, total_steps, time_s, latest_));
+  if (context_.is_first()) {
+    context_.monitor->ReportLog(absl::StrFormat("step %d: validation HR@10 %.4f, NDCG@10 %.4f, hallucination %.4f",
+                                                step, latest_[BestPolicy::kMetric], latest_["validation/ndcg@10"],
+                                                latest_["validation/hallucination"]));
+  }
+  if (!best_.Offer(step, latest_) || !context_.is_first()) return absl::OkStatus();
+  return ExportPolicy(policy, folder_, "best");
+}
+
+}  // namespace sluice::learner
