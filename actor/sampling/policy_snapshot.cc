@@ -2,11 +2,11 @@
 
 #include <torch/torch.h>
 
-#include <algorithm>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/catalog/exclusion.h"
 #include "common/status/status.h"
 
 namespace sluice::actor {
@@ -59,12 +59,7 @@ absl::StatusOr<DecodePrompt> PolicySnapshot::Prepare(const LeasedPrompt& leased,
     return absl::InvalidArgumentError(absl::StrCat("prompt and completion need ", positions,
                                                    " positions, the policy has ", policy_->config().max_positions));
   }
-  if (settings.exclude_history) {
-    for (const int32_t item : leased.prompt.history) prompt.excluded_leaves.push_back(trie_->LeafOfItem(item));
-    std::sort(prompt.excluded_leaves.begin(), prompt.excluded_leaves.end());
-    prompt.excluded_leaves.erase(std::unique(prompt.excluded_leaves.begin(), prompt.excluded_leaves.end()),
-                                 prompt.excluded_leaves.end());
-  }
+  if (settings.exclude_history) prompt.excluded_leaves = ExcludedLeaves(*trie_, leased.prompt.history);
   return prompt;
 }
 

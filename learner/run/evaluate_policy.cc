@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/catalog/exclusion.h"
 #include "common/collective/sums.h"
 #include "common/cooccurrence/cooccurrence.h"
 #include "common/decode/decode.h"
@@ -27,20 +28,6 @@ std::vector<int32_t> SortedEventsBefore(const Dataset& dataset, const Example& e
 
 bool Contains(absl::Span<const int32_t> sorted, int32_t value) {
   return std::binary_search(sorted.begin(), sorted.end(), value);
-}
-
-// Leaves all of whose items are excluded.
-std::vector<int32_t> ExcludedLeaves(const Trie& trie, absl::Span<const int32_t> excluded_items) {
-  std::vector<int32_t> leaves;
-  for (const int32_t item : excluded_items) {
-    const int32_t leaf = trie.LeafOfItem(item);
-    const absl::Span<const int32_t> items = trie.ItemsOfLeaf(leaf);
-    const bool all = std::all_of(items.begin(), items.end(), [&](int32_t i) { return Contains(excluded_items, i); });
-    if (all) leaves.push_back(leaf);
-  }
-  std::sort(leaves.begin(), leaves.end());
-  leaves.erase(std::unique(leaves.begin(), leaves.end()), leaves.end());
-  return leaves;
 }
 
 }  // namespace

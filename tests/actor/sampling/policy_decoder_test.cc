@@ -123,6 +123,27 @@ TEST_F(PolicyDecoderTest, BeamsAreThoseOfTheLearnersPolicyWithoutTheHistory) {
   EXPECT_THAT(Sample(*decoder_.Current())[0].completions, SizeIs(16));
 }
 
+TEST_F(PolicyDecoderTest, AnItemThatSharesItsSemanticIdWithOneOfTheHistoryCanStillBeFound) {
+  // Items 16 and 17 collide with items 7 and 9.
+  const SidVocabulary vocabulary{2, kCodes};
+  std::vector<int32_t> tokens;
+  for (const int32_t code : {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 7, 9}) {
+    tokens.push_back(vocabulary.Token(0, code / kCodes));
+    tokens.push_back(vocabulary.Token(1, code % kCodes));
+  }
+  trie_ = std::make_shared<const Trie>(*Trie::Build(2, tokens));
+  config_ = MergedConfig(*trie_);
+  Prepare();
+  prompts_.resize(1);
+  prompts_[0].prompt.history = {2, 7, 9, 17};
+  settings_.group_size = 16;
+  const std::vector<int32_t> found = LeavesOf(Sample(*decoder_.Current())[0].completions);
+  EXPECT_THAT(found, SizeIs(14));
+  EXPECT_THAT(found, testing::Contains(7)) << "for the sake of item 16";
+  EXPECT_THAT(found, testing::Not(testing::Contains(2)));
+  EXPECT_THAT(found, testing::Not(testing::Contains(9))) << "both of its items are in the history";
+}
+
 TEST_F(PolicyDecoderTest, TargetsAreScoredEvenWhenTheHistoryExcludesThem) {
   Prepare();
   prompts_[0].prompt.target = 9;
