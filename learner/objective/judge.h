@@ -42,6 +42,9 @@ struct CompletionPlan {
   double reward = 0;
   double advantage = 0;     // after negative_weight
   double token_weight = 0;  // w_gi, of each of its tokens; 0 under a closed gate
+  double kl_weight = 0;     // of each token's KL to the reference policy, times beta; 0 under a closed gate
+  // Added to token_weight token by token, for terms whose advantage differs by level (siblings); [L] or empty.
+  std::vector<double> level_weights;
 };
 
 struct GroupPlan {

@@ -87,6 +87,22 @@ struct GateOptions {
   bool operator==(const GateOptions&) const = default;
 };
 
+// What the policy-gradient term is a function of; learner/objective/policy_terms.h has the equations.
+enum class PolicyLossKind { kReinforce, kPpo, kTruncated, kEcpo, kGbpo, kSaGcpo };
+enum class RatioLevel { kToken, kSequenceMean, kSequence };
+
+struct PolicyLossOptions {
+  PolicyLossKind kind = PolicyLossKind::kReinforce;
+  RatioLevel ratio = RatioLevel::kToken;
+  double clip_low = 0.2;
+  double clip_high = 0.2;
+  double truncation = 2;
+  double ecpo_delta = 0.1;
+  double soft_positive = 1;
+  double soft_negative = 0.95;
+  bool operator==(const PolicyLossOptions&) const = default;
+};
+
 struct RewardOptions {
   std::string ranker = "blend";
   std::string head = "score";

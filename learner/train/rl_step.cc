@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/collective/sums.h"
 #include "common/status/status.h"
+#include "learner/objective/policy_terms.h"
 
 namespace sluice::learner {
 namespace {
@@ -30,14 +31,29 @@ struct PlannedBranch {
   absl::Span<const int32_t> tokens;
   double nll_weight = 0;  // of each token
   double grpo_weight = 0;
-  const std::vector<float>* recorded = nullptr;  // [L]; null: nothing to compare with
+  double kl_weight = 0;
+  const std::vector<double>* level_weights = nullptr;  // [L] beside grpo_weight; null: none
+  double level_scale = 0;                              // 1 / B_grpo, of level_weights
+  const std::vector<float>* recorded = nullptr;        // [L]; null: nothing to compare with
+  const std::vector<float>* behavior = nullptr;        // [L]; the same of any version; null: not recorded
+
+  bool has_weight() const { return nll_weight != 0 || has_policy_weight(); }
+  bool has_policy_weight() const { return grpo_weight != 0 || kl_weight != 0 || level_weights != nullptr; }
 };
 
-const std::vector<float>* Recorded(const std::vector<float>& full, const std::vector<float>& trie,
-                                   const RlStepSettings& settings, uint64_t behavior_version, size_t levels) {
-  const std::vector<float>& log_probs = settings.grpo_space == LogProbSpace::kTrie ? trie : full;
-  if (behavior_version != settings.learner_version || log_probs.size() != levels) return nullptr;
-  return &log_probs;
+// Adds what the plan says of one completion, or of the target in the group, to its branch.
+void AddPolicyWeights(const CompletionPlan& plan, const std::vector<float>& full, const std::vector<float>& in_trie,
+                      uint64_t behavior_version, const RlStepSettings& settings, size_t levels, PlannedBranch* branch) {
+  branch->grpo_weight = plan.token_weight / settings.grpo_groups;
+  branch->kl_weight = plan.kl_weight / settings.grpo_groups;
+  if (!plan.level_weights.empty()) {
+    branch->level_weights = &plan.level_weights;
+    branch->level_scale = 1 / settings.grpo_groups;
+  }
+  const std::vector<float>& log_probs = settings.grpo_space == LogProbSpace::kTrie ? in_trie : full;
+  if (log_probs.size() != levels) return;
+  branch->behavior = &log_probs;
+  if (behavior_version == settings.learner_version) branch->recorded = &log_probs;
 }
 
 // The branches of a group that carry weight: the target once, for both terms, then the completions.
@@ -48,23 +64,20 @@ std::vector<PlannedBranch> PlanBranches(const Trie& trie, const RlGroup& group, 
   if (settings.nll_groups > 0) target.nll_weight = group.plan.nll_token_weight / settings.nll_groups;
   std::vector<PlannedBranch> branches;
   for (const CompletionPlan& completion : group.plan.completions) {
-    if (completion.token_weight == 0) continue;
-    const double weight = completion.token_weight / settings.grpo_groups;
+    if (completion.token_weight == 0 && completion.kl_weight == 0 && completion.level_weights.empty()) continue;
+    const uint64_t version = group.group->behavior_version;
     if (completion.source == CompletionPlan::kTarget) {
-      target.grpo_weight += weight;
-      target.recorded = Recorded(group.group->target_log_probs_full, group.group->target_log_probs_trie, settings,
-                                 group.group->behavior_version, levels);
+      AddPolicyWeights(completion, group.group->target_log_probs_full, group.group->target_log_probs_trie, version,
+                       settings, levels, &target);
       continue;
     }
     const Completion& sampled = group.group->completions[static_cast<size_t>(completion.source)];
     PlannedBranch branch;
     branch.tokens = sampled.tokens;
-    branch.grpo_weight = weight;
-    branch.recorded =
-        Recorded(sampled.log_probs_full, sampled.log_probs_trie, settings, group.group->behavior_version, levels);
+    AddPolicyWeights(completion, sampled.log_probs_full, sampled.log_probs_trie, version, settings, levels, &branch);
     branches.push_back(branch);
   }
-  if (target.nll_weight != 0 || target.grpo_weight != 0) branches.insert(branches.begin(), target);
+  if (target.has_weight()) branches.insert(branches.begin(), target);
   return branches;
 }
 
@@ -92,6 +105,113 @@ at::Tensor TrieLogProbs(const at::Tensor& logits, const at::Tensor& chosen, cons
   const at::Tensor legal_logits =
       logits.gather(1, children).masked_fill(illegal, -std::numeric_limits<double>::infinity());
   return chosen - legal_logits.logsumexp(1);
+}
+
+// Each row's log-probability of its token in both spaces, [R]; `in_trie` is `full` itself unless it is asked for.
+struct RowLogProbs {
+  at::Tensor full;
+  at::Tensor in_trie;
+};
+
+RowLogProbs LogProbsOfRows(const Policy& policy, const at::Tensor& hidden, const Trie& trie,
+                           const std::vector<WeightedRow>& rows, bool any_trie) {
+  std::vector<int64_t> row_index, tokens;
+  for (const WeightedRow& row : rows) {
+    row_index.push_back(row.row);
+    tokens.push_back(row.token);
+  }
+  const at::Tensor logits = policy.Logits(hidden.index_select(0, torch::tensor(row_index, torch::kLong)));
+  const at::Tensor chosen = logits.gather(1, torch::tensor(tokens, torch::kLong).unsqueeze(1)).squeeze(1);
+  RowLogProbs log_probs;
+  log_probs.full = chosen - logits.logsumexp(1);
+  log_probs.in_trie = any_trie ? TrieLogProbs(logits, chosen, trie, rows) : log_probs.full;
+  return log_probs;
+}
+
+std::vector<double> ToDoubles(const at::Tensor& values) {
+  const at::Tensor in_double = values.detach().to(torch::kDouble).contiguous();
+  return {in_double.const_data_ptr<double>(), in_double.const_data_ptr<double>() + in_double.numel()};
+}
+
+// log p_ref of the rows of branches with a KL weight, in the space of the GRPO term, by their index in `rows`; the
+// reference passes over nothing else. Other rows are 0.
+absl::StatusOr<std::vector<double>> ReferenceLogProbs(const TreeBatch& batch, const std::vector<PlannedBranch>& planned,
+                                                      const std::vector<WeightedRow>& rows, const Trie& trie,
+                                                      const RlStepSettings& settings) {
+  std::vector<double> log_probs(rows.size(), 0);
+  TreeBatch measured;
+  std::vector<WeightedRow> measured_rows;
+  std::vector<size_t> place;  // of each measured row in `rows`
+  int32_t last_prompt = -1;
+  size_t row = 0;
+  for (size_t b = 0; b < planned.size(); ++b) {
+    const size_t length = planned[b].tokens.size();
+    if (planned[b].kl_weight != 0) {
+      const int32_t prompt = batch.branches[b].prompt;
+      if (prompt != last_prompt) measured.prompts.push_back(batch.prompts[static_cast<size_t>(prompt)]);
+      last_prompt = prompt;
+      measured.branches.push_back(batch.branches[b]);
+      measured.branches.back().prompt = static_cast<int32_t>(measured.prompts.size()) - 1;
+      for (size_t t = 0; t < length; ++t) {
+        measured_rows.push_back(rows[row + t]);
+        place.push_back(row + t);
+      }
+    }
+    row += length;
+  }
+  if (place.empty()) return log_probs;
+  if (settings.reference == nullptr) {
+    return absl::InvalidArgumentError("completions have a KL weight, but there is no reference policy to measure to");
+  }
+  const torch::NoGradGuard no_grad;
+  SLUICE_ASSIGN_OR_RETURN(const TreeOutput output, settings.reference->ForwardTree(measured));
+  for (size_t i = 0; i < measured_rows.size(); ++i) measured_rows[i].row = output.prediction_rows[i];
+  const bool in_trie = settings.grpo_space == LogProbSpace::kTrie;
+  const RowLogProbs found = LogProbsOfRows(*settings.reference, output.hidden, trie, measured_rows, in_trie);
+  const std::vector<double> values = ToDoubles(in_trie ? found.in_trie : found.full);
+  for (size_t i = 0; i < place.size(); ++i) log_probs[place[i]] = values[i];
+  return log_probs;
+}
+
+// Replaces the rows' policy weights by the objective's slopes at the pass's own log-probabilities, [R] in the space of
+// the GRPO term, and reports the values.
+absl::Status ApplyPolicyTerms(const std::vector<PlannedBranch>& planned, const std::vector<double>& log_probs,
+                              const std::vector<double>& reference_log_probs, const RlStepSettings& settings,
+                              std::vector<WeightedRow>* rows, RlLoss* result) {
+  size_t row = 0;
+  for (const PlannedBranch& branch : planned) {
+    const size_t length = branch.tokens.size();
+    if (branch.grpo_weight != 0) {
+      std::vector<double> behavior;
+      if (NeedsBehavior(settings.policy_loss.kind)) {
+        if (branch.behavior == nullptr) {
+          return absl::InvalidArgumentError(
+              "the objective compares the policy with the one that sampled, but a completion came without its "
+              "log-probabilities");
+        }
+        behavior.assign(branch.behavior->begin(), branch.behavior->end());
+      }
+      const TokenTerms terms = PolicyTerms(absl::MakeSpan(log_probs).subspan(row, length), behavior, branch.grpo_weight,
+                                           settings.policy_loss);
+      result->grpo_sum -= terms.value;
+      for (size_t t = 0; t < length; ++t) (*rows)[row + t].grpo_weight = terms.slopes[t];
+    }
+    for (size_t t = 0; t < length; ++t) {
+      WeightedRow& one = (*rows)[row + t];
+      if (branch.level_weights != nullptr) {
+        const double weight = (*branch.level_weights)[t] * branch.level_scale;
+        one.grpo_weight += weight;
+        result->grpo_sum -= weight;  // its ratio is 1
+      }
+      if (branch.kl_weight == 0) continue;
+      const KlTerm kl = K3Kl(log_probs[row + t], reference_log_probs[row + t]);
+      one.grpo_weight -= branch.kl_weight * kl.slope;
+      result->kl_sum += kl.value;
+      ++result->kl_tokens;
+    }
+    row += length;
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -139,34 +259,38 @@ absl::StatusOr<RlLoss> RlGroupLoss(Policy& policy, const Trie& trie, absl::Span<
     }
   }
 
-  std::vector<int64_t> row_index, tokens;
-  std::vector<double> full_weight, trie_weight;
   const bool nll_full = settings.nll_space == LogProbSpace::kFull;
   const bool grpo_full = settings.grpo_space == LogProbSpace::kFull;
   bool any_trie = !nll_full;
+  // Plain weights are the slopes themselves; anything else is a function of this pass's log-probabilities.
+  bool plain = settings.policy_loss.kind == PolicyLossKind::kReinforce;
+  for (const PlannedBranch& branch : planned) {
+    any_trie = any_trie || (!grpo_full && branch.has_policy_weight());
+    plain = plain && branch.kl_weight == 0 && branch.level_weights == nullptr;
+  }
+  const RowLogProbs found = LogProbsOfRows(policy, output.hidden, trie, rows, any_trie);
+  const std::vector<double> in_full = ToDoubles(found.full);
+  const std::vector<double> in_children = ToDoubles(found.in_trie);
+  const std::vector<double>& grpo_log_probs = grpo_full ? in_full : in_children;
+  if (!plain) {
+    SLUICE_ASSIGN_OR_RETURN(const std::vector<double> reference,
+                            ReferenceLogProbs(batch, planned, rows, trie, settings));
+    SLUICE_RETURN_IF_ERROR(ApplyPolicyTerms(planned, grpo_log_probs, reference, settings, &rows, &result));
+  }
+
+  std::vector<double> full_weight, trie_weight;
   for (const WeightedRow& row : rows) {
-    row_index.push_back(row.row);
-    tokens.push_back(row.token);
     full_weight.push_back((nll_full ? row.nll_weight : 0) + (grpo_full ? row.grpo_weight : 0));
     trie_weight.push_back((nll_full ? 0 : row.nll_weight) + (grpo_full ? 0 : row.grpo_weight));
-    any_trie = any_trie || trie_weight.back() != 0;
   }
-  const at::Tensor logits = policy.Logits(output.hidden.index_select(0, torch::tensor(row_index, torch::kLong)));
-  const at::Tensor chosen = logits.gather(1, torch::tensor(tokens, torch::kLong).unsqueeze(1)).squeeze(1);
-  const at::Tensor full = chosen - logits.logsumexp(1);
-  const at::Tensor in_trie = any_trie ? TrieLogProbs(logits, chosen, trie, rows) : full;
-  const at::ScalarType dtype = logits.scalar_type();
-  result.loss = -(ToTensor(full_weight, dtype) * full).sum();
-  if (any_trie) result.loss = result.loss - (ToTensor(trie_weight, dtype) * in_trie).sum();
+  const at::ScalarType dtype = found.full.scalar_type();
+  result.loss = -(ToTensor(full_weight, dtype) * found.full).sum();
+  if (any_trie) result.loss = result.loss - (ToTensor(trie_weight, dtype) * found.in_trie).sum();
 
   // The terms apart, and the comparison with the actors, from the same numbers without gradient.
-  const at::Tensor full_values = full.detach().to(torch::kDouble).contiguous();
-  const at::Tensor trie_values = in_trie.detach().to(torch::kDouble).contiguous();
-  const double* const in_full = full_values.const_data_ptr<double>();
-  const double* const in_children = trie_values.const_data_ptr<double>();
   for (size_t r = 0; r < rows.size(); ++r) {
-    const double grpo_log_prob = grpo_full ? in_full[r] : in_children[r];
-    result.grpo_sum -= rows[r].grpo_weight * grpo_log_prob;
+    const double grpo_log_prob = grpo_log_probs[r];
+    if (plain) result.grpo_sum -= rows[r].grpo_weight * grpo_log_prob;
     if (rows[r].nll_weight != 0) {
       result.nll_sum -= nll_full ? in_full[r] : in_children[r];
       ++result.nll_tokens;
@@ -206,6 +330,8 @@ absl::StatusOr<RlStepResult> RlStep(Policy& policy, const Trie& trie, AdamW& opt
     total.nll_sum += part.nll_sum;
     total.nll_tokens += part.nll_tokens;
     total.grpo_sum += part.grpo_sum;
+    total.kl_sum += part.kl_sum;
+    total.kl_tokens += part.kl_tokens;
     total.mismatch_sum += part.mismatch_sum;
     total.mismatch_max = std::max(total.mismatch_max, part.mismatch_max);
     total.compared += part.compared;
@@ -213,8 +339,8 @@ absl::StatusOr<RlStepResult> RlStep(Policy& policy, const Trie& trie, AdamW& opt
     first += count;
   }
   SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(policy.gradients()));
-  std::vector<double> sums = {total.nll_sum,      total.nll_tokens, total.grpo_sum,
-                              total.mismatch_sum, total.compared,   total.rows};
+  std::vector<double> sums = {total.nll_sum,  total.nll_tokens, total.grpo_sum, total.mismatch_sum,
+                              total.compared, total.rows,       total.kl_sum,   total.kl_tokens};
   // Each rank's maximum in a place of its own: a sum with zeros is a copy.
   const size_t maxima = sums.size();
   sums.resize(maxima + static_cast<size_t>(collective.world_size()), 0);
@@ -228,6 +354,8 @@ absl::StatusOr<RlStepResult> RlStep(Policy& policy, const Trie& trie, AdamW& opt
   result.mismatch_mean = s[4] > 0 ? s[3] / s[4] : 0;
   result.mismatch_max = *std::max_element(s + maxima, s + sums.size());
   result.rows = s[5];
+  result.kl = s[7] > 0 ? s[6] / s[7] : 0;
+  result.kl_tokens = s[7];
   SLUICE_ASSIGN_OR_RETURN(result.gradient_norm, optimizer.Step(settings.learning_rate));
   return result;
 }

@@ -4,6 +4,10 @@
 //
 // with n_g and w_gi from the judge (learner/objective/judge.h): AdaGRPO, GRPO, NLL and their mixtures differ only in
 // these weights. Log-probabilities of each term are over the full vocabulary or renormalised over the legal children.
+//
+// Objectives with ratios put g(r_git, w_git) in place of w_gi log p, and a KL to a reference policy adds
+// k_gi * k3(p, p_ref): both enter as the slopes that learner/objective/policy_terms.h computes from the pass's own
+// log-probabilities, so that the pass stays a weighted sum.
 #ifndef SLUICE_LEARNER_TRAIN_RL_STEP_H_
 #define SLUICE_LEARNER_TRAIN_RL_STEP_H_
 
@@ -17,6 +21,7 @@
 #include "common/model/policy.h"
 #include "common/types/group.h"
 #include "learner/objective/judge.h"
+#include "learner/options/options.h"
 #include "learner/train/adamw.h"
 
 namespace sluice::learner {
@@ -32,6 +37,12 @@ struct RlGroup {
 struct RlStepSettings {
   LogProbSpace grpo_space = LogProbSpace::kTrie;
   LogProbSpace nll_space = LogProbSpace::kFull;
+  // Ratios other than kReinforce's need what the actors recorded for every completion with weight, whatever version
+  // they had: InvalidArgument without.
+  PolicyLossOptions policy_loss;
+  // What the KL is measured to; must outlive the step and be of the policy's layout. Null: no completion may have a
+  // KL weight.
+  Policy* reference = nullptr;
   // B_nll and B_grpo over all ranks; a term whose denominator is 0 must have no weights.
   double nll_groups = 0;
   double grpo_groups = 0;
@@ -47,7 +58,9 @@ struct RlStepSettings {
 // Sums over all ranks.
 struct RlStepResult {
   double nll = 0;            // mean NLL a target token, in nats, over groups with an NLL weight
-  double grpo_loss = 0;      // the second term of the loss
+  double grpo_loss = 0;      // the second term of the loss, KL not included; with ratios: minus the objective's value
+  double kl = 0;             // mean k3 a token, in nats, over tokens with a KL weight
+  double kl_tokens = 0;      // 0: no KL was asked for
   double gradient_norm = 0;  // before clipping
   double rows = 0;           // trunk and branch rows that were computed
   // |log p_learner - log p_actor| of tokens sampled under learner_version, in the space of the GRPO term; only tokens
@@ -59,10 +72,13 @@ struct RlStepResult {
 
 // The differentiable loss of some groups (this rank's share, denominators applied), for tests and for RlStep.
 struct RlLoss {
+  // Its gradient is the objective's. Its value too, unless there are ratios or a KL, whose slopes alone are in it.
   at::Tensor loss;
   double nll_sum = 0;
   double nll_tokens = 0;
   double grpo_sum = 0;
+  double kl_sum = 0;  // of k3, unweighted
+  double kl_tokens = 0;
   double mismatch_sum = 0;
   double mismatch_max = 0;
   double compared = 0;

@@ -351,6 +351,140 @@ TEST_F(RlStepTest, ComparesItsLogProbabilitiesWithTheActorsOfTheSameVersion) {
   EXPECT_EQ(RlGroupLoss(*policy, *trie_, groups_, later).value().compared, 0);
 }
 
+// Objectives with ratios as they are written, by autograd: sum over tokens of g(r, A), sg() as detach().
+at::Tensor NaiveRatioObjective(PolicyLossKind kind, const at::Tensor& log_probs, const at::Tensor& behavior,
+                               double advantage) {
+  const at::Tensor p = log_probs.exp(), held = p.detach(), old = behavior.exp();
+  switch (kind) {
+    case PolicyLossKind::kPpo:
+      return torch::min(p / old * advantage, (p / old).clamp(0.8, 1.2) * advantage);
+    case PolicyLossKind::kTruncated:
+      return (held / old).clamp_max(2) * advantage * log_probs;
+    case PolicyLossKind::kEcpo: {
+      const at::Tensor ratio = p / (advantage < 0 ? torch::max(held / 1.3, old) : old);
+      return torch::min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage);
+    }
+    case PolicyLossKind::kGbpo:
+      return p / torch::max(old, advantage < 0 ? 1 - held : held) * advantage;
+    case PolicyLossKind::kSaGcpo: {
+      const double t = advantage > 0 ? 1 : 0.95;
+      return torch::sigmoid(t * (p / old - 1)) * 4 / t * advantage;
+    }
+    case PolicyLossKind::kReinforce:
+      break;
+  }
+  return p / held * advantage;
+}
+
+TEST_F(RlStepTest, ObjectivesWithRatiosHaveTheGradientsOfAutograd) {
+  const std::unique_ptr<Policy> policy = MakePolicy();
+  MakeGroups(*policy);
+  options_.objective = ObjectiveKind::kGrpoOnly;
+  options_.target_in_group = true;
+  Random random(4);
+  for (ScoredGroup& scored : scored_) {
+    scored.behavior_version = 6;
+    scored.target_log_probs_trie.assign(trie_->levels(), -0.7f);
+    for (Completion& completion : scored.completions) {
+      for (float& log_prob : completion.log_probs_trie) log_prob = static_cast<float>(-0.2 - 2 * random.Uniform());
+    }
+  }
+  JudgeAll();
+  const std::map<std::string, at::Tensor> parameters = testing::NamedParameters(*policy);
+  for (const PolicyLossKind kind : {PolicyLossKind::kPpo, PolicyLossKind::kTruncated, PolicyLossKind::kEcpo,
+                                    PolicyLossKind::kGbpo, PolicyLossKind::kSaGcpo}) {
+    RlStepSettings settings = Settings();
+    settings.policy_loss.kind = kind;
+    policy->gradients().zero_();
+    const RlLoss loss = RlGroupLoss(*policy, *trie_, groups_, settings).value();
+    loss.loss.backward();
+    EXPECT_EQ(loss.compared, 0);  // sampled under another version
+    at::Tensor naive = torch::zeros({}, torch::kDouble);
+    for (const RlGroup& group : groups_) {
+      for (const CompletionPlan& completion : group.plan.completions) {
+        const at::Tensor log_probs =
+            NaiveLogProbs(*policy, parameters, group, TokensOf(group, completion), settings.grpo_space);
+        const std::vector<float>& recorded = completion.source == CompletionPlan::kTarget
+                                                 ? group.group->target_log_probs_trie
+                                                 : group.group->completions[completion.source].log_probs_trie;
+        const at::Tensor behavior =
+            torch::tensor(std::vector<double>(recorded.begin(), recorded.end()), torch::kDouble);
+        naive = naive - NaiveRatioObjective(kind, log_probs, behavior, completion.token_weight).sum();
+      }
+    }
+    naive = naive / settings.grpo_groups;
+    EXPECT_NEAR(loss.grpo_sum, naive.item<double>(), kExact);
+    for (const auto& [name, parameter] : parameters) parameter.mutable_grad() = at::Tensor();
+    naive.backward();
+    ExpectGradients(*policy, parameters, kExact);
+  }
+}
+
+TEST_F(RlStepTest, AKlToAReferencePolicyHasTheGradientOfItsDefinition) {
+  const std::unique_ptr<Policy> policy = MakePolicy();
+  const std::unique_ptr<Policy> reference = testing::RandomPolicy(
+      testing::SmallMergedConfig(PolicyArchitecture::kQwen3, kCodes, *trie_), trie_, 17, at::kDouble);
+  MakeGroups(*policy);
+  for (const LogProbSpace space : {LogProbSpace::kFull, LogProbSpace::kTrie}) {
+    for (size_t g = 0; g < groups_.size(); ++g) {
+      if (g == 1) continue;  // a group behind a closed gate has none
+      for (CompletionPlan& completion : groups_[g].plan.completions) completion.kl_weight = 0.3 / (kGroupSize * 2.0);
+    }
+    RlStepSettings settings = Settings();
+    settings.grpo_space = space;
+    EXPECT_EQ(RlGroupLoss(*policy, *trie_, groups_, settings).status().code(), absl::StatusCode::kInvalidArgument);
+    settings.reference = reference.get();
+    policy->gradients().zero_();
+    const RlLoss loss = RlGroupLoss(*policy, *trie_, groups_, settings).value();
+    loss.loss.backward();
+    const std::map<std::string, at::Tensor> parameters = testing::NamedParameters(*policy);
+    const std::map<std::string, at::Tensor> frozen = testing::NamedParameters(*reference);
+    at::Tensor naive = NaiveLoss(*policy, parameters, settings);
+    double kl_sum = 0, tokens = 0;
+    for (const RlGroup& group : groups_) {
+      for (const CompletionPlan& completion : group.plan.completions) {
+        if (completion.kl_weight == 0) continue;
+        const absl::Span<const int32_t> chosen = TokensOf(group, completion);
+        const at::Tensor log_probs = NaiveLogProbs(*policy, parameters, group, chosen, space);
+        const at::Tensor ratio = NaiveLogProbs(*reference, frozen, group, chosen, space).detach() - log_probs;
+        const at::Tensor k3 = ratio.exp() - ratio - 1;
+        naive = naive + completion.kl_weight * k3.sum() / settings.grpo_groups;
+        kl_sum += k3.sum().item<double>();
+        tokens += static_cast<double>(k3.numel());
+      }
+    }
+    EXPECT_NEAR(loss.kl_sum, kl_sum, 1e-9);
+    EXPECT_EQ(loss.kl_tokens, tokens);
+    naive.backward();
+    ExpectGradients(*policy, parameters, kExact);
+  }
+}
+
+TEST_F(RlStepTest, WeightsByLevelAddToThoseOfTheCompletion) {
+  const std::unique_ptr<Policy> policy = MakePolicy();
+  MakeGroups(*policy);
+  Random random(6);
+  for (RlGroup& group : groups_) {
+    for (CompletionPlan& completion : group.plan.completions) {
+      for (int level = 0; level < trie_->levels(); ++level) completion.level_weights.push_back(random.Normal());
+    }
+  }
+  const RlStepSettings settings = Settings();
+  RlGroupLoss(*policy, *trie_, groups_, settings).value().loss.backward();
+  const std::map<std::string, at::Tensor> parameters = testing::NamedParameters(*policy);
+  at::Tensor naive = NaiveLoss(*policy, parameters, settings);
+  for (const RlGroup& group : groups_) {
+    for (const CompletionPlan& completion : group.plan.completions) {
+      const at::Tensor log_probs =
+          NaiveLogProbs(*policy, parameters, group, TokensOf(group, completion), settings.grpo_space);
+      naive =
+          naive - (torch::tensor(completion.level_weights, torch::kDouble) * log_probs).sum() / settings.grpo_groups;
+    }
+  }
+  naive.backward();
+  ExpectGradients(*policy, parameters, kExact);
+}
+
 TEST_F(RlStepTest, APositiveAdvantageMakesItsCompletionMoreProbable) {
   const std::unique_ptr<Policy> policy = MakePolicy();
   MakeGroups(*policy, 2);
