@@ -108,6 +108,8 @@ function(sluice_cc_test folder)
   endif()
 endfunction()
 
+add_custom_target(sluice_benchmarks)
+
 # sluice_cc_benchmark(<folder> SRCS ... DEPS ... [TORCH])
 #   google-benchmark, built into build/benchmarks with SLUICE_BUILD_BENCHMARKS; `./sluice bench` runs them. They report
 #   and assert nothing.
@@ -118,6 +120,7 @@ function(sluice_cc_benchmark folder)
   endif()
   string(REPLACE "/" "_" name ${folder})
   add_executable(${name}_benchmark ${ARG_SRCS})
+  add_dependencies(sluice_benchmarks ${name}_benchmark)
   set_target_properties(${name}_benchmark PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/benchmarks)
   target_link_libraries(${name}_benchmark PRIVATE sluice_options ${ARG_DEPS} benchmark::benchmark_main)
   _sluice_executable(${name}_benchmark "${ARG_TORCH}" "")
