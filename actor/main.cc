@@ -65,9 +65,8 @@ class DecoderLoader : public PolicyLoader {
   absl::Status SetJob(const std::string& model_config_json, std::shared_ptr<const Trie> trie) override {
     return decoder_->SetJob(model_config_json, std::move(trie));
   }
-  absl::Status LoadWeights(uint64_t version, absl::string_view payload) override {
-    return decoder_->LoadWeights(version, payload);
-  }
+  absl::StatusOr<absl::Span<char>> Stage(uint64_t bytes) override { return decoder_->Stage(bytes); }
+  absl::Status Commit(uint64_t version) override { return decoder_->Commit(version); }
   void EndJob() override { decoder_->EndJob(); }
 
  private:

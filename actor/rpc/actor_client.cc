@@ -386,11 +386,10 @@ absl::Status ActorClient::Prepare(const Assignment& assignment, uint64_t generat
   loaded_.job.reset();
   loaded_.version = 0;
   if (loaded_.trie == nullptr || loaded_.trie->version() != job.catalog_version) {
-    const auto stub = v1::PolicyService::NewStub(assignment.channel);
-    SLUICE_ASSIGN_OR_RETURN(loaded_.trie,
-                            fetcher_.FetchCatalog(stub.get(), job.job_id, job.catalog_version, [this, generation] {
-                              return !stopping_.HasBeenNotified() && !Stale(generation);
-                            }));
+    SLUICE_ASSIGN_OR_RETURN(
+        loaded_.trie, fetcher_.FetchCatalog(assignment.channel, job.job_id, job.catalog_version, [this, generation] {
+          return !stopping_.HasBeenNotified() && !Stale(generation);
+        }));
   }
   SLUICE_RETURN_IF_ERROR(loader_->SetJob(job.model_config_json, loaded_.trie));
   loaded_.job = job;
@@ -416,13 +415,13 @@ absl::Status ActorClient::Follow(const Assignment& assignment, uint64_t generati
       loaded_.version = 0;
       SLUICE_RETURN_IF_ERROR(loader_->SetJob(assignment.job->model_config_json, loaded_.trie));
     }
-    const auto stub = v1::PolicyService::NewStub(assignment.channel);
     const absl::Time begin = options_.now();
-    SLUICE_ASSIGN_OR_RETURN(const std::string payload, fetcher_.FetchPolicy(stub.get(), offer, [this, generation] {
+    SLUICE_ASSIGN_OR_RETURN(const absl::Span<char> shadow, loader_->Stage(offer.payload_bytes()));
+    SLUICE_RETURN_IF_ERROR(fetcher_.FetchPolicy(assignment.channel, offer, shadow, [this, generation] {
       return !stopping_.HasBeenNotified() && !Stale(generation);
     }));
     const absl::Time fetched = options_.now();
-    SLUICE_RETURN_IF_ERROR(loader_->LoadWeights(offer.policy_version(), payload));
+    SLUICE_RETURN_IF_ERROR(loader_->Commit(offer.policy_version()));
     loaded_.version = offer.policy_version();
     loaded_.checksum = offer.checksum();
     const absl::Time committed = options_.now();

@@ -2,11 +2,17 @@
 #ifndef SLUICE_ACTOR_RPC_POLICY_FETCHER_H_
 #define SLUICE_ACTOR_RPC_POLICY_FETCHER_H_
 
+#include <grpcpp/channel.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/sync_stream.h>
+
 #include <functional>
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "common/catalog/trie.h"
 #include "common/metrics/metrics.h"
 #include "common/rpc/retry.h"
@@ -33,19 +39,23 @@ class PolicyFetcher {
 
   explicit PolicyFetcher(Options options);
 
-  // The payload of an offered version; its length and checksum are the offer's. NotFound: no longer kept; Cancelled:
-  // `wanted` returned false, asked between chunks; DataLoss: damaged on every try.
-  absl::StatusOr<std::string> FetchPolicy(v1::PolicyService::Stub* stub, const v1::PolicyOffer& offer,
-                                          const std::function<bool()>& wanted);
+  // Writes the payload of an offered version into `place`, which must have the offer's length; its checksum is the
+  // offer's. After an error `place` holds anything. NotFound: no longer kept; Cancelled: `wanted` returned false, asked
+  // between chunks; DataLoss: damaged on every try; InvalidArgument: an offer that cannot be verified, or does not fit.
+  absl::Status FetchPolicy(const std::shared_ptr<grpc::Channel>& channel, const v1::PolicyOffer& offer,
+                           absl::Span<char> place, const std::function<bool()>& wanted);
   // The job's trie; its version is the digest of its contents.
-  absl::StatusOr<std::shared_ptr<const Trie>> FetchCatalog(v1::PolicyService::Stub* stub, const std::string& job_id,
+  absl::StatusOr<std::shared_ptr<const Trie>> FetchCatalog(const std::shared_ptr<grpc::Channel>& channel,
+                                                           const std::string& job_id,
                                                            const std::string& catalog_version,
                                                            const std::function<bool()>& wanted);
 
  private:
+  // Chunks as they come off the wire, so that their data is copied once, to where it belongs.
   using OpenStream =
-      std::function<std::unique_ptr<grpc::ClientReader<v1::Chunk>>(grpc::ClientContext*, uint64_t offset)>;
-  absl::StatusOr<std::string> Fetch(Assembler* assembler, const OpenStream& open, const std::function<bool()>& wanted);
+      std::function<std::unique_ptr<grpc::ClientReader<grpc::ByteBuffer>>(grpc::ClientContext*, uint64_t offset)>;
+  // Until the assembler is complete and verified.
+  absl::Status Fetch(Assembler* assembler, const OpenStream& open, const std::function<bool()>& wanted);
 
   const Options options_;
   Random random_;

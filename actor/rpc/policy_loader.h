@@ -8,7 +8,8 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/strings/string_view.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "common/catalog/trie.h"
 
 namespace sluice::actor {
@@ -17,10 +18,13 @@ namespace sluice::actor {
 class PolicyLoader {
  public:
   virtual ~PolicyLoader() = default;
-  // Prepares for a job; there is no policy until the next LoadWeights.
+  // Prepares for a job; there is no policy until the next Commit.
   virtual absl::Status SetJob(const std::string& model_config_json, std::shared_ptr<const Trie> trie) = 0;
-  // `payload`: the parameter arena, float32 little-endian, verified. The next block is sampled with it.
-  virtual absl::Status LoadWeights(uint64_t version, absl::string_view payload) = 0;
+  // Where the next weights are to be written: a shadow copy of the parameter arena, float32 little-endian, while the
+  // present one goes on sampling. Valid until Commit, SetJob or EndJob. InvalidArgument: not of `bytes`.
+  virtual absl::StatusOr<absl::Span<char>> Stage(uint64_t bytes) = 0;
+  // What was staged is verified: the next block is sampled with it.
+  virtual absl::Status Commit(uint64_t version) = 0;
   virtual void EndJob() = 0;
 };
 

@@ -1,6 +1,7 @@
 #include "actor/sampling/policy_decoder.h"
 
 #include <atomic>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -23,8 +24,22 @@ absl::Status PolicyDecoder::SetJob(const std::string& model_config_json, std::sh
   return absl::OkStatus();
 }
 
-absl::Status PolicyDecoder::LoadWeights(uint64_t version, absl::string_view payload) {
+absl::StatusOr<absl::Span<char>> PolicyDecoder::Stage(uint64_t bytes) {
   if (trie_ == nullptr) return absl::FailedPreconditionError("weights came before a job was set");
+  // Current() hands out only the current snapshot, so the spare's count can only fall; at 1 it is ours alone, and the
+  // fence orders our writes after the last reader's release.
+  if (spare_ == nullptr || spare_.use_count() > 1) {
+    SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Policy> policy, Policy::Create(config_, trie_, /*seed=*/0));
+    spare_ = std::make_shared<PolicySnapshot>(std::move(policy), trie_);
+  }
+  std::atomic_thread_fence(std::memory_order_acquire);
+  SLUICE_ASSIGN_OR_RETURN(const absl::Span<char> arena, spare_->Arena(bytes));
+  staged_ = true;
+  return arena;
+}
+
+absl::Status PolicyDecoder::Commit(uint64_t version) {
+  if (!staged_) return absl::FailedPreconditionError("no weights are staged");
   std::shared_ptr<PolicySnapshot> before;
   {
     MutexLock lock(&mutex_);
@@ -34,20 +49,20 @@ absl::Status PolicyDecoder::LoadWeights(uint64_t version, absl::string_view payl
     return absl::FailedPreconditionError(
         absl::StrCat("want a policy version above ", before->version(), ", got ", version));
   }
-  // Current() hands out only the current snapshot, so the spare's count can only fall; at 1 it is ours alone, and the
-  // fence orders our writes after the last reader's release.
-  if (spare_ == nullptr || spare_.use_count() > 1) {
-    SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Policy> policy, Policy::Create(config_, trie_, /*seed=*/0));
-    spare_ = std::make_shared<PolicySnapshot>(std::move(policy), trie_);
-  }
-  std::atomic_thread_fence(std::memory_order_acquire);
-  SLUICE_RETURN_IF_ERROR(spare_->Overwrite(version, payload));
+  spare_->SetVersion(version);
+  staged_ = false;
   {
     MutexLock lock(&mutex_);
     current_ = std::move(spare_);
   }
   spare_ = std::move(before);
   return absl::OkStatus();
+}
+
+absl::Status PolicyDecoder::LoadWeights(uint64_t version, absl::string_view payload) {
+  SLUICE_ASSIGN_OR_RETURN(const absl::Span<char> arena, Stage(payload.size()));
+  std::memcpy(arena.data(), payload.data(), payload.size());
+  return Commit(version);
 }
 
 void PolicyDecoder::EndJob() {
@@ -58,6 +73,7 @@ void PolicyDecoder::EndJob() {
     current_ = nullptr;
   }
   spare_ = nullptr;
+  staged_ = false;
   trie_ = nullptr;
 }
 

@@ -9,7 +9,9 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "actor/rollout/decoder.h"
 #include "common/catalog/trie.h"
 #include "common/model/policy_config.h"
@@ -19,7 +21,8 @@ namespace sluice::actor {
 
 class PolicySnapshot;
 
-// SetJob, LoadWeights and EndJob are called by one thread; Current by any. A snapshot is used by one thread at a time.
+// SetJob, Stage, Commit, LoadWeights and EndJob are called by one thread; Current by any. A snapshot is used by one
+// thread at a time.
 class PolicyDecoder : public Decoder {
  public:
   PolicyDecoder();
@@ -29,11 +32,15 @@ class PolicyDecoder : public Decoder {
   // not of this catalog; Unimplemented: an architecture or feature that Sluice does not know.
   absl::Status SetJob(const std::string& model_config_json, std::shared_ptr<const Trie> trie);
 
-  // Makes `payload` (the parameter arena: float32, little-endian) the current weights. Its checksum is verified by
-  // the caller. Blocks that are being worked on keep the snapshot they began with. Memory: two copies of the
-  // weights, a third one while a snapshot before the last is still in use.
-  // FailedPrecondition: no job, or a version that is not above the current one; InvalidArgument: another size than
-  // the configuration's.
+  // The shadow arena that the next weights are written to (float32, little-endian), until Commit makes them the current
+  // ones. Blocks that are being worked on keep the snapshot they began with. Memory: two copies of the weights, a third
+  // one while a snapshot before the last is still in use.
+  // FailedPrecondition: no job; InvalidArgument: another size than the configuration's.
+  absl::StatusOr<absl::Span<char>> Stage(uint64_t bytes);
+  // Makes what was staged the current weights; the caller has verified them. FailedPrecondition: nothing is staged, or
+  // the version is not above the current one.
+  absl::Status Commit(uint64_t version);
+  // Both at once, of a payload that lies elsewhere.
   absl::Status LoadWeights(uint64_t version, absl::string_view payload);
 
   // Forgets job and weights.
@@ -45,6 +52,7 @@ class PolicyDecoder : public Decoder {
   PolicyConfig config_;
   std::shared_ptr<const Trie> trie_;       // null: no job
   std::shared_ptr<PolicySnapshot> spare_;  // the arena that the next version is written to
+  bool staged_ = false;
 
   mutable Mutex mutex_;
   std::shared_ptr<PolicySnapshot> current_ ABSL_GUARDED_BY(mutex_);

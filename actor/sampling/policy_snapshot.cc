@@ -2,7 +2,6 @@
 
 #include <torch/torch.h>
 
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -26,17 +25,14 @@ struct GoodPrompts {
 
 }  // namespace
 
-absl::Status PolicySnapshot::Overwrite(uint64_t version, absl::string_view payload) {
+absl::StatusOr<absl::Span<char>> PolicySnapshot::Arena(uint64_t bytes) {
   const at::Tensor arena = policy_->parameters();
-  const size_t bytes = static_cast<size_t>(arena.numel()) * sizeof(float);
-  if (payload.size() != bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("want ", bytes, " bytes of weights for version ", version, ", got ",
-                                                   payload.size(), ": the learner's model differs from the job's"));
+  const size_t want = static_cast<size_t>(arena.numel()) * sizeof(float);
+  if (bytes != want) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("want ", want, " bytes of weights, got ", bytes, ": the learner's model differs from the job's"));
   }
-  // x86 and ARM are little-endian, as the payload is.
-  std::memcpy(arena.data_ptr<float>(), payload.data(), bytes);
-  version_ = version;
-  return absl::OkStatus();
+  return absl::MakeSpan(reinterpret_cast<char*>(arena.data_ptr<float>()), want);
 }
 
 absl::StatusOr<PromptInput> PolicySnapshot::Encode(const LeasedPrompt& leased) const {

@@ -8,7 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "actor/rollout/decoder.h"
 #include "common/catalog/trie.h"
 #include "common/decode/decode.h"
@@ -22,9 +22,11 @@ class PolicySnapshot : public Decoder::Snapshot {
   PolicySnapshot(std::unique_ptr<Policy> policy, std::shared_ptr<const Trie> trie)
       : policy_(std::move(policy)), trie_(std::move(trie)) {}
 
-  // Overwrites the weights. Only for a snapshot that nobody else holds. InvalidArgument: `payload` is not as long as
-  // the arena.
-  absl::Status Overwrite(uint64_t version, absl::string_view payload);
+  // The weights, to write over: float32, little-endian as x86 and ARM are. Only for a snapshot that nobody else holds.
+  // InvalidArgument: the arena is not of `bytes`.
+  absl::StatusOr<absl::Span<char>> Arena(uint64_t bytes);
+  // What was written is this version.
+  void SetVersion(uint64_t version) { version_ = version; }
 
   uint64_t version() const override { return version_; }
   const Trie& trie() const override { return *trie_; }

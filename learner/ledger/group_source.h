@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "common/transfer/transfer.h"
 #include "common/types/group.h"
 
 namespace sluice::learner {
@@ -52,6 +53,7 @@ struct PolicySnapshot {
   uint64_t version = 0;
   std::string payload;   // the parameter arena, float32 little-endian
   std::string checksum;  // XXH3-128 of the payload, hexadecimal
+  ChunkTable chunks;     // made with it; without one, whoever sends the payload hashes its chunks each time
 };
 
 class GroupSource {

@@ -1,5 +1,6 @@
 #include "learner/publish/policy_store.h"
 
+#include <atomic>
 #include <bit>
 #include <utility>
 
@@ -13,10 +14,32 @@ namespace sluice::learner {
 static_assert(std::endian::native == std::endian::little, "payloads travel as the machine keeps them");
 
 std::shared_ptr<const PolicySnapshot> MakeSnapshot(uint64_t version, absl::Span<const float> arena) {
-  auto snapshot = std::make_shared<PolicySnapshot>();
+  return SnapshotEncoder().Encode(version, arena);
+}
+
+std::shared_ptr<const PolicySnapshot> SnapshotEncoder::Encode(uint64_t version, absl::Span<const float> arena) {
+  // A snapshot that only this encoder holds can be had from nowhere else, so its count stays at 1; the fence orders our
+  // writes after the last reader's release.
+  std::shared_ptr<PolicySnapshot> snapshot;
+  std::vector<std::shared_ptr<PolicySnapshot>> held;
+  for (std::shared_ptr<PolicySnapshot>& made : made_) {
+    if (made.use_count() > 1) {
+      held.push_back(std::move(made));
+    } else if (snapshot == nullptr) {
+      snapshot = std::move(made);
+    }
+  }
+  std::atomic_thread_fence(std::memory_order_acquire);
+  if (snapshot == nullptr) {
+    snapshot = std::make_shared<PolicySnapshot>();
+    ++allocated_;
+  }
+  const absl::string_view bytes(reinterpret_cast<const char*>(arena.data()), arena.size() * sizeof(float));
   snapshot->version = version;
-  snapshot->payload.assign(reinterpret_cast<const char*>(arena.data()), arena.size() * sizeof(float));
-  snapshot->checksum = PayloadChecksum(snapshot->payload);
+  snapshot->payload.resize(bytes.size());
+  snapshot->checksum = CopyAndHash(bytes, snapshot->payload.data(), kDefaultChunkBytes, &snapshot->chunks);
+  held.push_back(snapshot);
+  made_ = std::move(held);
   return snapshot;
 }
 

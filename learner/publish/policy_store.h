@@ -9,6 +9,7 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -19,8 +20,22 @@
 
 namespace sluice::learner {
 
-// The arena as it leaves the learner: its float32 values, little-endian, and their checksum.
+// The arena as it leaves the learner: its float32 values, little-endian, and their checksums.
 std::shared_ptr<const PolicySnapshot> MakeSnapshot(uint64_t version, absl::Span<const float> arena);
+
+// MakeSnapshot in memory that is used again: once nobody holds an earlier snapshot any more, the next one is written
+// over it. Fresh memory for each version costs more than copying and hashing do, for the page faults. Not thread-safe.
+class SnapshotEncoder {
+ public:
+  std::shared_ptr<const PolicySnapshot> Encode(uint64_t version, absl::Span<const float> arena);
+
+  // Snapshots that memory was taken for, so far.
+  uint64_t allocated() const { return allocated_; }
+
+ private:
+  std::vector<std::shared_ptr<PolicySnapshot>> made_;  // those that are still held, and at most one that is free
+  uint64_t allocated_ = 0;
+};
 
 class PolicyStore : public SnapshotStore {
  public:

@@ -9,8 +9,10 @@
 
 namespace sluice::learner {
 
-// Thread-safe.
-class GrpcPolicyService : public v1::PolicyService::CallbackService {
+// Chunks leave as buffers that point into the payload, which all streams share: nothing is copied or hashed for each
+// actor. Thread-safe.
+class GrpcPolicyService : public v1::PolicyService::WithRawCallbackMethod_FetchPolicy<
+                              v1::PolicyService::WithRawCallbackMethod_FetchCatalog<v1::PolicyService::Service>> {
  public:
   struct Options {
     size_t chunk_bytes = kDefaultChunkBytes;
@@ -21,15 +23,16 @@ class GrpcPolicyService : public v1::PolicyService::CallbackService {
   explicit GrpcPolicyService(const PolicyStore* store) : GrpcPolicyService(store, Options()) {}
   GrpcPolicyService(const PolicyStore* store, const Options& options);
 
-  grpc::ServerWriteReactor<v1::Chunk>* FetchPolicy(grpc::CallbackServerContext* context,
-                                                   const v1::FetchPolicyRequest* request) override;
-  grpc::ServerWriteReactor<v1::Chunk>* FetchCatalog(grpc::CallbackServerContext* context,
-                                                    const v1::FetchCatalogRequest* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* FetchPolicy(grpc::CallbackServerContext* context,
+                                                          const grpc::ByteBuffer* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* FetchCatalog(grpc::CallbackServerContext* context,
+                                                           const grpc::ByteBuffer* request) override;
 
  private:
   const PolicyStore* const store_;
   const Options options_;
   Counter* bytes_sent_ = nullptr;
+  Counter* chunks_hashed_ = nullptr;
 };
 
 }  // namespace sluice::learner

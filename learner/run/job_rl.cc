@@ -74,6 +74,7 @@ class RlJob {
   std::unique_ptr<JobCheckpoints> checkpoints_;
   std::vector<Example> examples_;
   std::unique_ptr<Validation> validation_;
+  SnapshotEncoder encoder_;
   GroupSource* source_ = nullptr;
 
   bool resumed_ = false;                          // from a checkpoint
@@ -147,7 +148,7 @@ absl::Status RlJob::PublishPolicy() {
   version_ = static_cast<uint64_t>(version.item<int64_t>());
   const at::Tensor arena = policy_->parameters().detach().to(torch::kFloat).contiguous();
   source_->Publish(
-      MakeSnapshot(version_, absl::MakeSpan(arena.const_data_ptr<float>(), static_cast<size_t>(arena.numel()))));
+      encoder_.Encode(version_, absl::MakeSpan(arena.const_data_ptr<float>(), static_cast<size_t>(arena.numel()))));
   return absl::OkStatus();
 }
 

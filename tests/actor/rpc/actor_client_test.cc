@@ -138,8 +138,12 @@ class RecordingLoader : public PolicyLoader {
     Note("job " + config + " with " + std::to_string(trie->num_items()) + " items");
     return absl::OkStatus();
   }
-  absl::Status LoadWeights(uint64_t version, absl::string_view payload) override {
-    Note("weights " + std::to_string(version) + " " + std::string(payload));
+  absl::StatusOr<absl::Span<char>> Stage(uint64_t bytes) override {
+    shadow_.assign(bytes, '?');
+    return absl::MakeSpan(shadow_.data(), shadow_.size());
+  }
+  absl::Status Commit(uint64_t version) override {
+    Note("weights " + std::to_string(version) + " " + shadow_);
     return absl::OkStatus();
   }
   void EndJob() override { Note("end"); }
@@ -154,6 +158,7 @@ class RecordingLoader : public PolicyLoader {
     MutexLock lock(&mutex_);
     notes_.push_back(std::move(note));
   }
+  std::string shadow_;
   mutable Mutex mutex_;
   std::vector<std::string> notes_ ABSL_GUARDED_BY(mutex_);
 };

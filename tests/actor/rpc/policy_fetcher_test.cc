@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -24,7 +25,7 @@ class PolicyFetcherTest : public testing::Test {
     auto server = RpcServer::Start("127.0.0.1:0", {&service_});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
-    stub_ = v1::PolicyService::NewStub(MakeChannel(server_->address()));
+    channel_ = MakeChannel(server_->address());
     PolicyFetcher::Options options;
     options.now = [this] { return now_; };
     options.wait = [this](absl::Duration delay) {  // time passes in waits alone
@@ -37,7 +38,11 @@ class PolicyFetcherTest : public testing::Test {
   }
 
   absl::StatusOr<std::string> Fetch(const v1::PolicyOffer& offer) {
-    return fetcher_->FetchPolicy(stub_.get(), offer, [this] { return wanted_; });
+    std::string place(std::min<uint64_t>(offer.payload_bytes(), 1 << 20), '?');
+    const absl::Status status =
+        fetcher_->FetchPolicy(channel_, offer, absl::MakeSpan(place.data(), place.size()), [this] { return wanted_; });
+    if (!status.ok()) return status;
+    return place;
   }
 
   FakePolicyService service_{300};
@@ -46,7 +51,7 @@ class PolicyFetcherTest : public testing::Test {
   absl::Time unwanted_from_ = absl::InfiniteFuture();
   Metrics metrics_;
   std::unique_ptr<RpcServer> server_;
-  std::unique_ptr<v1::PolicyService::Stub> stub_;
+  std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<PolicyFetcher> fetcher_;
 };
 
@@ -117,11 +122,11 @@ TEST_F(PolicyFetcherTest, TheCatalogIsCheckedByItsVersion) {
   ASSERT_TRUE(trie.ok());
   service_.PutCatalog(CatalogToJson(*trie) + std::string(500, ' '));
   service_.DamageNext(1);
-  const auto fetched = fetcher_->FetchCatalog(stub_.get(), "job-1", trie->version(), [] { return true; });
+  const auto fetched = fetcher_->FetchCatalog(channel_, "job-1", trie->version(), [] { return true; });
   ASSERT_TRUE(fetched.ok()) << fetched.status();
   EXPECT_EQ((*fetched)->version(), trie->version());
   EXPECT_EQ(service_.catalog_fetches(), 2);
-  EXPECT_EQ(fetcher_->FetchCatalog(stub_.get(), "job-1", "other", [] { return true; }).status().code(),
+  EXPECT_EQ(fetcher_->FetchCatalog(channel_, "job-1", "other", [] { return true; }).status().code(),
             absl::StatusCode::kDataLoss);
 }
 

@@ -202,6 +202,25 @@ TEST_F(PolicyDecoderTest, WrongWeightsLeaveTheCurrentOnesAlone) {
   EXPECT_TRUE(decoder_.LoadWeights(4, PayloadOf(2)).ok());
 }
 
+TEST_F(PolicyDecoderTest, SamplingGoesOnWithTheOldWeightsWhileNewOnesAreStaged) {
+  Prepare(1, 1);
+  const auto before = Sample(*decoder_.Current());
+  const std::string payload = PayloadOf(2);
+  const auto shadow = decoder_.Stage(payload.size());
+  ASSERT_TRUE(shadow.ok()) << shadow.status();
+  std::copy_n(payload.begin(), payload.size() / 2, shadow->begin());  // half of them came
+  EXPECT_EQ(decoder_.Current()->version(), 1);
+  EXPECT_EQ(Sample(*decoder_.Current())[0].completions[0].log_probs_full, before[0].completions[0].log_probs_full);
+  // The transfer broke off; another one begins anew.
+  const auto again = decoder_.Stage(payload.size());
+  ASSERT_TRUE(again.ok());
+  std::copy(payload.begin(), payload.end(), again->begin());
+  ASSERT_TRUE(decoder_.Commit(2).ok());
+  EXPECT_EQ(decoder_.Current()->version(), 2);
+  EXPECT_NE(Sample(*decoder_.Current())[0].completions[0].log_probs_full, before[0].completions[0].log_probs_full);
+  EXPECT_EQ(decoder_.Commit(3).code(), absl::StatusCode::kFailedPrecondition);  // nothing is staged
+}
+
 TEST_F(PolicyDecoderTest, AConfigurationOfAnotherCatalogIsRefused) {
   config_.catalog_version = "another";
   EXPECT_FALSE(decoder_.SetJob(config_.ToJson(), trie_).ok());

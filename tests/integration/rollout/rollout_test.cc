@@ -58,10 +58,12 @@ class TestActor : public actor::PolicyLoader {
     version_ = 0;
     return absl::OkStatus();
   }
-  absl::Status LoadWeights(uint64_t version, absl::string_view payload) override {
-    const float* values = reinterpret_cast<const float*>(payload.data());
-    EXPECT_EQ(payload.size(), 4000u);
-    EXPECT_EQ(values[999], static_cast<float>(version));
+  absl::StatusOr<absl::Span<char>> Stage(uint64_t bytes) override {
+    EXPECT_EQ(bytes, 4000u);
+    return absl::MakeSpan(reinterpret_cast<char*>(shadow_.data()), 4000);
+  }
+  absl::Status Commit(uint64_t version) override {
+    EXPECT_EQ(shadow_[999], static_cast<float>(version));
     version_ = version;
     return absl::OkStatus();
   }
@@ -96,6 +98,7 @@ class TestActor : public actor::PolicyLoader {
 
   const int fail_every_;
   int blocks_ = 0;  // of the working thread
+  std::vector<float> shadow_ = std::vector<float>(1000);
   std::atomic<uint64_t> version_{0};
   std::unique_ptr<actor::ActorClient> client_;
   Thread runner_;

@@ -26,6 +26,26 @@ TEST(MakeSnapshotTest, ThePayloadIsTheArenasBytes) {
   EXPECT_EQ(snapshot->checksum, PayloadChecksum(snapshot->payload));
 }
 
+TEST(SnapshotEncoderTest, AVersionIsHashedOnceAndWrittenOverOneThatNobodyHolds) {
+  SnapshotEncoder encoder;
+  PolicyStore store;
+  const std::vector<float> first = {1.f, 2.f};
+  const auto held = encoder.Encode(1, first);  // by an actor that fetches slowly
+  store.Put("job-1", held);
+  for (uint64_t version = 2; version <= 20; ++version) {
+    store.Put("job-1", encoder.Encode(version, {static_cast<float>(version), 0.f}));
+    const auto latest = store.Find("job-1", version).value();
+    EXPECT_EQ(latest->checksum, PayloadChecksum(latest->payload));
+    ASSERT_EQ(latest->chunks.checksums.size(), 1u);
+    EXPECT_EQ(latest->chunks.checksums[0], ChunkChecksum(latest->payload));
+  }
+  // The one that is held, the two of the store, and the one that the next is written to.
+  EXPECT_EQ(encoder.allocated(), 4u);
+  EXPECT_EQ(held->version, 1u);
+  EXPECT_EQ(held->payload, std::string(reinterpret_cast<const char*>(first.data()), 8));
+  EXPECT_EQ(encoder.Encode(21, {1.f, 2.f, 3.f})->payload.size(), 12u);
+}
+
 TEST(PolicyStoreTest, KeepsTheLastTwoVersionsOfTheJob) {
   PolicyStore store;
   for (uint64_t version = 1; version <= 3; ++version) store.Put("job-1", MakeSnapshot(version, {1.f}));

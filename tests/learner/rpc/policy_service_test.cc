@@ -1,5 +1,6 @@
 #include "learner/rpc/policy_service.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -91,6 +92,37 @@ TEST_F(PolicyServiceTest, TheEndOfAPayloadIsOneEmptyChunk) {
   ASSERT_TRUE(Fetch(3, 4000, &chunks).ok());
   ASSERT_EQ(chunks.size(), 1u);
   EXPECT_TRUE(chunks[0].data().empty());
+}
+
+TEST_F(PolicyServiceTest, WeightsAreHashedOnceHoweverManyActorsFetchThem) {
+  GrpcPolicyService service(&store_, GrpcPolicyService::Options{.metrics = &metrics_});
+  const auto server = RpcServer::Start("127.0.0.1:0", {&service}).value();
+  stub_ = v1::PolicyService::NewStub(MakeChannel(server->address()));
+  std::vector<float> large(kDefaultChunkBytes / 2);  // two chunks of the default size
+  auto snapshot = std::make_shared<PolicySnapshot>(*MakeSnapshot(4, large));
+  ASSERT_EQ(snapshot->chunks.checksums.size(), 2u);
+  snapshot->chunks.checksums = {7, 8};  // would be told from computed ones
+  store_.Put("job-1", snapshot);
+  for (int actor = 0; actor < 5; ++actor) {
+    std::vector<v1::Chunk> chunks;
+    ASSERT_TRUE(Fetch(4, 0, &chunks).ok());
+    ASSERT_EQ(chunks.size(), 2u);
+    EXPECT_EQ(chunks[0].checksum(), 7u);
+    EXPECT_EQ(chunks[1].checksum(), 8u);
+    EXPECT_EQ(chunks[1].offset(), kDefaultChunkBytes);
+    EXPECT_EQ(chunks[0].data() + chunks[1].data(), snapshot->payload);
+  }
+  EXPECT_THAT(metrics_.Text(), testing::HasSubstr("sluice_weight_chunks_hashed_total 0"));
+  EXPECT_THAT(metrics_.Text(),
+              testing::HasSubstr("sluice_weight_bytes_total " + std::to_string(10 * kDefaultChunkBytes)));
+  // A resumed fetch that does not start on the grid hashes its first chunk and no more.
+  std::vector<v1::Chunk> chunks;
+  ASSERT_TRUE(Fetch(4, 5, &chunks).ok());
+  ASSERT_EQ(chunks.size(), 2u);
+  EXPECT_EQ(chunks[0].checksum(), ChunkChecksum(chunks[0].data()));
+  EXPECT_EQ(chunks[1].checksum(), 8u);
+  EXPECT_THAT(metrics_.Text(), testing::HasSubstr("sluice_weight_chunks_hashed_total 1"));
+  server->Shutdown(absl::ZeroDuration());
 }
 
 TEST_F(PolicyServiceTest, StreamsTheCatalog) {
