@@ -221,9 +221,60 @@ double TrainingFlops(const PolicyConfig& config, double rows, double pairs, doub
   return 3 * (static_cast<double>(config.num_layers) * layer + head);
 }
 
+// torch's own products of the shapes of an update: what its sgemm makes of them, without anything in between.
+class ShapesRow : public Row {
+ public:
+  ShapesRow(const PolicyConfig& config, int64_t rows, int64_t predictions) : layers_(config.num_layers) {
+    const int64_t queries = config.num_heads * config.head_dim;
+    const int64_t keys = config.num_kv_heads * config.head_dim;
+    of_layer_ = {Product(rows, config.hidden_size, queries + 2 * keys), Product(rows, queries, config.hidden_size),
+                 Product(rows, config.hidden_size, 2 * config.intermediate_size),
+                 Product(rows, config.intermediate_size, config.hidden_size)};
+    head_ = Product(predictions, config.hidden_size, config.vocab_size);
+  }
+  absl::StatusOr<json> First() override {
+    SLUICE_RETURN_IF_ERROR(Again());
+    double flops = head_.flops();
+    for (const Product& product : of_layer_) flops += static_cast<double>(layers_) * product.flops();
+    return json{{"flops", flops}};
+  }
+  absl::Status Again() override {
+    const torch::NoGradGuard no_grad;
+    for (int64_t layer = 0; layer < layers_; ++layer) {
+      for (Product& product : of_layer_) product.Run();
+    }
+    head_.Run();
+    return absl::OkStatus();
+  }
+
+ private:
+  // y = x W^T and both of its gradients.
+  struct Product {
+    Product() = default;
+    Product(int64_t rows, int64_t in, int64_t out)
+        : x(torch::rand({rows, in})),
+          weight(torch::rand({out, in})),
+          y(torch::rand({rows, out})),
+          x_gradient(torch::empty({rows, in})),
+          weight_gradient(torch::empty({out, in})) {}
+    void Run() {
+      torch::mm_out(y, x, weight.t());
+      torch::mm_out(x_gradient, y, weight);
+      torch::mm_out(weight_gradient, y.t(), x);
+    }
+    double flops() const {
+      return 6.0 * static_cast<double>(x.size(0)) * static_cast<double>(x.size(1)) * static_cast<double>(y.size(1));
+    }
+    at::Tensor x, weight, y, x_gradient, weight_gradient;
+  };
+  const int64_t layers_;
+  std::vector<Product> of_layer_;
+  Product head_;
+};
+
 class UpdateRow : public Row {
  public:
-  static absl::StatusOr<std::unique_ptr<Row>> Make(Work work) {
+  static absl::StatusOr<std::unique_ptr<UpdateRow>> Make(Work work) {
     auto row = std::make_unique<UpdateRow>(std::move(work));
     SLUICE_RETURN_IF_ERROR(row->FillGroups());
     return row;
@@ -247,6 +298,10 @@ class UpdateRow : public Row {
                 {"rows", whole.rows}};
   }
   absl::Status Again() override { return Step(kLearningRate).status(); }
+
+  std::unique_ptr<Row> MakeShapesRow() const {
+    return std::make_unique<ShapesRow>(work_.policy->config(), rows_, predictions_);
+  }
 
  private:
   absl::StatusOr<RlStepResult> Step(double learning_rate) {
@@ -291,8 +346,10 @@ class UpdateRow : public Row {
     const PolicyConfig& config = work_.policy->config();
     SLUICE_ASSIGN_OR_RETURN(const TreeLayout layout, MakeTreeLayout(batch.prompts, batch.branches,
                                                                     {config.vocab_size, 0, config.max_positions}));
-    flops_ = TrainingFlops(config, static_cast<double>(layout.rows), static_cast<double>(layout.visible_pairs),
-                           static_cast<double>(layout.prediction_rows.size()));
+    rows_ = layout.rows;
+    predictions_ = static_cast<int64_t>(layout.prediction_rows.size());
+    flops_ = TrainingFlops(config, static_cast<double>(rows_), static_cast<double>(layout.visible_pairs),
+                           static_cast<double>(predictions_));
     return absl::OkStatus();
   }
 
@@ -306,6 +363,8 @@ class UpdateRow : public Row {
   AdamW optimizer_;
   std::vector<ScoredGroup> scored_;
   std::vector<RlGroup> groups_;
+  int64_t rows_ = 0;
+  int64_t predictions_ = 0;
   double flops_ = 0;
 };
 
@@ -372,9 +431,13 @@ absl::StatusOr<std::unique_ptr<Row>> MakeRow(const Arguments& arguments) {
   if (arguments.row == "samples") return DecodingRow::Make(std::move(work), /*samples=*/true);
   if (arguments.row == "eval") return EvaluationRow::Make(std::move(work));
   if (arguments.row == "update") return UpdateRow::Make(std::move(work));
+  if (arguments.row == "shapes") {
+    SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<UpdateRow> update, UpdateRow::Make(std::move(work)));
+    return update->MakeShapesRow();
+  }
   if (arguments.row == "sft") return SupervisedRow::Make(std::move(work));
   return absl::InvalidArgumentError(
-      absl::StrCat("there is no row '", arguments.row, "'; want beams, samples, eval, update, sft or sgemm"));
+      absl::StrCat("there is no row '", arguments.row, "'; want beams, samples, eval, update, sft, sgemm or shapes"));
 }
 
 absl::StatusOr<Arguments> ParseArguments(int argc, char** argv) {
