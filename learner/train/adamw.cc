@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/status/status.h"
@@ -26,6 +27,22 @@ void Update(const AdamWCoefficients& c, const at::Tensor& p, const at::Tensor& g
   at::parallel_for(0, p.numel(), kGrain, [&](int64_t begin, int64_t end) {
     UpdateAdamW(begin, end, c, parameters, gradients, decay_mask, first, second);
   });
+}
+
+// In blocks that are summed in order, so that the norm does not depend on the number of threads.
+template <typename T>
+double Norm(const at::Tensor& values) {
+  const T* const data = values.const_data_ptr<T>();
+  const int64_t size = values.numel();
+  std::vector<double> blocks(static_cast<size_t>((size + kGrain - 1) / kGrain));
+  at::parallel_for(0, static_cast<int64_t>(blocks.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
+      blocks[static_cast<size_t>(block)] = SumOfSquares(block * kGrain, std::min(size, (block + 1) * kGrain), data);
+    }
+  });
+  double sum = 0;
+  for (const double of_block : blocks) sum += of_block;
+  return std::sqrt(sum);
 }
 
 }  // namespace
@@ -55,7 +72,7 @@ AdamW::AdamW(at::Tensor parameters, at::Tensor gradients, at::Tensor decay_mask,
 }
 
 absl::StatusOr<double> AdamW::Step(double learning_rate) {
-  const double norm = gradients_.norm().item<double>();
+  const double norm = gradients_.scalar_type() == at::kDouble ? Norm<double>(gradients_) : Norm<float>(gradients_);
   if (!std::isfinite(norm)) {
     return absl::InternalError(absl::StrCat("the gradient norm of step ", steps_ + 1, " is ", norm,
                                             "; the weights were left as they are. Lower the learning rate, or look "

@@ -19,6 +19,25 @@ void UpdateAdamW(int64_t begin, int64_t end, const AdamWCoefficients& c, T* __re
   }
 }
 
+template <typename T>
+double SumOfSquares(int64_t begin, int64_t end, const T* __restrict values) {
+  constexpr int kLanes = 16;  // sums of their own, which the compiler keeps in vectors
+  double sums[kLanes] = {};
+  int64_t i = begin;
+  for (; i + kLanes <= end; i += kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const double value = values[i + lane];
+      sums[lane] += value * value;
+    }
+  }
+  double sum = 0;
+  for (const double of_lane : sums) sum += of_lane;
+  for (; i < end; ++i) sum += static_cast<double>(values[i]) * values[i];
+  return sum;
+}
+
+template double SumOfSquares<float>(int64_t, int64_t, const float*);
+template double SumOfSquares<double>(int64_t, int64_t, const double*);
 template void UpdateAdamW<float>(int64_t, int64_t, const AdamWCoefficients&, float*, const float*, const float*, float*,
                                  float*);
 template void UpdateAdamW<double>(int64_t, int64_t, const AdamWCoefficients&, double*, const double*, const double*,

@@ -104,6 +104,14 @@ TEST(AdamWStepTest, ReturnsTheNormBeforeClippingAndZeroNeverClips) {
   EXPECT_DOUBLE_EQ(optimizer.first_moments()[0].item<double>(), (1 - options.beta1) * 3.0);
 }
 
+TEST(AdamWStepTest, TheNormOfMillionsOfSinglesIsThatOfDoubles) {
+  const int64_t size = 6'000'011;  // neither whole vectors nor whole blocks
+  const at::Tensor gradients = torch::full({size}, 1e-3f);
+  AdamW optimizer(torch::zeros({size}), gradients, torch::zeros({size}), {});
+  const double single = 1e-3f;
+  EXPECT_NEAR(optimizer.Step(0).value() / (single * std::sqrt(static_cast<double>(size))), 1, 1e-12);
+}
+
 TEST(AdamWStepTest, ABadGradientReachesNeitherWeightsNorMoments) {
   for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     Arenas arenas = MakeArenas(at::kDouble);
