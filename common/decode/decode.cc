@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/decode/step/step.h"
+#include "common/model/operations.h"
 #include "common/random/random.h"
 #include "common/status/status.h"
 #include "common/tensor/catch_torch.h"
@@ -22,14 +23,12 @@ constexpr int64_t kLogitsPerBlock = int64_t{1} << 24;
 
 enum class LaneKind { kBeams, kSamples, kUnconstrained, kTarget };
 
-// Rows of every prompt that are continued by one rule. Lanes lie side by side: the rows of a prompt are those of its
-// first lane, then those of its second. A lane keeps its width over the levels; where it has fewer rows, padding
-// rows take part in the computation and are never read.
+// Rows of every prompt that are continued by one rule. Rows with equal tokens, of one lane or of several, are one line
+// of the computation: repeated samples, say, or unconstrained beams that the constrained ones have too.
 struct Lane {
   LaneKind kind;
-  int width = 0;
-  int first_row = 0;                                        // within the prompt's rows
   std::vector<std::vector<std::vector<DecodeRow>>> levels;  // [B][levels done][rows]
+  std::vector<std::vector<int32_t>> slots;                  // [B][rows of the last level]: their lines of the prompt
 };
 
 template <typename Scalar>
@@ -37,9 +36,10 @@ struct Block {
   at::Tensor logits;       // [rows, V]
   at::Tensor normalizers;  // [rows]
 
-  RowLogits<Scalar> From(int64_t row) const {
+  RowLogits<Scalar> From(int64_t row, const int32_t* slots = nullptr) const {
     const int64_t vocabulary = logits.size(1);
-    return {logits.const_data_ptr<Scalar>() + row * vocabulary, normalizers.const_data_ptr<Scalar>() + row, vocabulary};
+    return {logits.const_data_ptr<Scalar>() + row * vocabulary, normalizers.const_data_ptr<Scalar>() + row, vocabulary,
+            slots};
   }
 };
 
@@ -48,7 +48,7 @@ template <typename Scalar>
 absl::StatusOr<Block<Scalar>> LogitsOf(const Policy& policy, const at::Tensor& hidden) {
   Block<Scalar> block;
   block.logits = policy.Logits(hidden).contiguous();
-  block.normalizers = at::logsumexp(block.logits, {1}).contiguous();
+  block.normalizers = LogSumExpRows(block.logits);
   const Scalar* normalizers = block.normalizers.template const_data_ptr<Scalar>();
   for (int64_t row = 0; row < hidden.size(0); ++row) {
     if (!std::isfinite(normalizers[row])) {
@@ -121,18 +121,20 @@ class BatchDecoder {
   }
 
   absl::StatusOr<std::vector<DecodeResult>> Run() {
-    if (rows_per_prompt_ == 0) {
+    if (lanes_.empty()) {
       return absl::InvalidArgumentError("want beams, samples or targets to decode, got none");
     }
     std::vector<PromptInput> inputs;
     for (const DecodePrompt& prompt : prompts_) inputs.push_back(prompt.input);
     SLUICE_ASSIGN_OR_RETURN(const Policy::Prefilled prefilled, policy_.Prefill(inputs, trie_.levels() - 1));
-    SLUICE_RETURN_IF_ERROR(Advance(prefilled.hidden, 1));
+    // Before the first step a prompt has one row, which all lanes start from.
+    rows_of_prompt_.assign(prompts_.size(), 1);
+    SLUICE_RETURN_IF_ERROR(Advance(prefilled.hidden));
     for (int level = 1; level < trie_.levels(); ++level) {
       LayOutRows();
       SLUICE_ASSIGN_OR_RETURN(const at::Tensor hidden,
-                              policy_.Step(prefilled.state.get(), tokens_, parents_, rows_per_prompt_));
-      SLUICE_RETURN_IF_ERROR(Advance(hidden, rows_per_prompt_));
+                              policy_.Step(prefilled.state.get(), tokens_, parents_, rows_of_prompt_));
+      SLUICE_RETURN_IF_ERROR(Advance(hidden));
     }
     return Collect();
   }
@@ -140,35 +142,45 @@ class BatchDecoder {
  private:
   void AddLane(LaneKind kind, int width) {
     if (width == 0) return;
-    lanes_.push_back({kind, width, rows_per_prompt_, {}});
+    lanes_.push_back({kind, {}, {}});
     lanes_.back().levels.resize(prompts_.size());
-    rows_per_prompt_ += width;
+    lanes_.back().slots.assign(prompts_.size(), {0});
   }
 
-  // Decides the rows of the next level from the hidden states of this one, [B * rows_per_prompt, D].
-  absl::Status Advance(const at::Tensor& hidden, int rows_per_prompt) {
-    const int64_t row_logits = policy_.config().vocab_size * rows_per_prompt;
-    const int64_t prompts_per_block = std::max<int64_t>(1, kLogitsPerBlock / row_logits);
-    const int64_t num_prompts = static_cast<int64_t>(prompts_.size());
-    for (int64_t first = 0; first < num_prompts; first += prompts_per_block) {
-      const int64_t count = std::min(prompts_per_block, num_prompts - first);
-      SLUICE_ASSIGN_OR_RETURN(
-          const Block<Scalar> block,
-          LogitsOf<Scalar>(policy_, hidden.narrow(0, first * rows_per_prompt, count * rows_per_prompt)));
-      for (int64_t b = first; b < first + count; ++b) {
+  // Decides the rows of the next level from the hidden states of this one's lines, [sum of rows_of_prompt_, D].
+  absl::Status Advance(const at::Tensor& hidden) {
+    const int64_t rows_per_block = std::max<int64_t>(1, kLogitsPerBlock / policy_.config().vocab_size);
+    size_t next = 0;
+    int64_t first_row = 0;
+    while (next < prompts_.size()) {
+      // As many whole prompts as a block of logits holds.
+      const size_t first = next;
+      int64_t rows = rows_of_prompt_[next++];
+      while (next < prompts_.size() && rows + rows_of_prompt_[next] <= rows_per_block) rows += rows_of_prompt_[next++];
+      Block<Scalar> block;
+      if (rows > 0) {
+        SLUICE_ASSIGN_OR_RETURN(block, LogitsOf<Scalar>(policy_, hidden.narrow(0, first_row, rows)));
+      }
+      first_row += rows;
+      int64_t offset = 0;
+      for (size_t b = first; b < next; ++b) {
         for (Lane& lane : lanes_) {
-          // Before the first step a prompt has one row, which all lanes start from.
-          const int64_t offset = lane.levels[b].empty() ? 0 : lane.first_row;
-          SLUICE_RETURN_IF_ERROR(AdvanceLane(b, block.From((b - first) * rows_per_prompt + offset), &lane));
+          if (rows_of_prompt_[b] > 0) {
+            SLUICE_RETURN_IF_ERROR(AdvanceLane(b, block.From(offset, lane.slots[b].data()), &lane));
+          } else {
+            lane.levels[b].emplace_back();  // nothing to continue
+          }
         }
+        offset += rows_of_prompt_[b];
       }
     }
     return absl::OkStatus();
   }
 
-  absl::Status AdvanceLane(int64_t b, const RowLogits<Scalar>& logits, Lane* lane) {
+  absl::Status AdvanceLane(size_t b, const RowLogits<Scalar>& logits, Lane* lane) {
     std::vector<std::vector<DecodeRow>>& levels = lane->levels[b];
-    const std::vector<DecodeRow> rows = levels.empty() ? std::vector<DecodeRow>{DecodeRow{}} : levels.back();
+    static const std::vector<DecodeRow>& kStart = *new std::vector<DecodeRow>(1);
+    const std::vector<DecodeRow>& rows = levels.empty() ? kStart : levels.back();
     const DecodePrompt& prompt = prompts_[b];
     SLUICE_RETURN_IF_ERROR(CheckVocabulary(trie_, rows, logits.vocabulary));
     std::vector<DecodeRow> next;
@@ -182,6 +194,7 @@ class BatchDecoder {
         break;
       case LaneKind::kSamples:
         if (!HasAllowedLeaf(trie_, Trie::kRoot, prompt.excluded_leaves)) break;
+        next.reserve(static_cast<size_t>(plan_.samples));
         for (int i = 0; i < plan_.samples; ++i) {
           next.push_back(DrawChild(trie_, absl::MakeConstSpan(rows), levels.empty() ? 0 : i, logits,
                                    prompt.excluded_leaves, plan_.temperature, randoms_[b][i].Uniform()));
@@ -197,21 +210,36 @@ class BatchDecoder {
     return absl::OkStatus();
   }
 
-  // Tokens and parents of all rows for the next step.
+  // Tokens and parents of all lines for the next step, and which line each row has.
   void LayOutRows() {
-    const size_t rows = prompts_.size() * static_cast<size_t>(rows_per_prompt_);
-    tokens_.assign(rows, trie_.ChildrenOf(Trie::kRoot).tokens.front());
-    parents_.resize(rows);
+    tokens_.clear();
+    parents_.clear();
+    int32_t first_above = 0;
     for (size_t b = 0; b < prompts_.size(); ++b) {
+      // A line is told by its line above and its token.
+      auto key = [](const Lane& lane, size_t prompt, const DecodeRow& row) {
+        return static_cast<int64_t>(lane.slots[prompt][row.parent]) << 32 | row.token;
+      };
+      keys_.clear();
       for (const Lane& lane : lanes_) {
-        const int32_t base = static_cast<int32_t>(b) * rows_per_prompt_ + lane.first_row;
-        const std::vector<DecodeRow>& last = lane.levels[b].back();
-        for (int32_t i = 0; i < lane.width; ++i) {
-          const bool padding = i >= static_cast<int32_t>(last.size());
-          parents_[base + i] = base + (padding ? 0 : last[i].parent);
-          if (!padding) tokens_[base + i] = last[i].token;
-        }
+        for (const DecodeRow& row : lane.levels[b].back()) keys_.push_back(key(lane, b, row));
       }
+      std::sort(keys_.begin(), keys_.end());
+      keys_.erase(std::unique(keys_.begin(), keys_.end()), keys_.end());
+      for (Lane& lane : lanes_) {
+        slots_.clear();
+        for (const DecodeRow& row : lane.levels[b].back()) {
+          const auto found = std::lower_bound(keys_.begin(), keys_.end(), key(lane, b, row));
+          slots_.push_back(static_cast<int32_t>(found - keys_.begin()));
+        }
+        lane.slots[b].swap(slots_);
+      }
+      for (const int64_t line : keys_) {
+        parents_.push_back(first_above + static_cast<int32_t>(line >> 32));
+        tokens_.push_back(static_cast<int32_t>(line & 0xffffffff));
+      }
+      first_above += rows_of_prompt_[b];
+      rows_of_prompt_[b] = static_cast<int32_t>(keys_.size());
     }
   }
 
@@ -247,10 +275,12 @@ class BatchDecoder {
   const absl::Span<const DecodePrompt> prompts_;
   const DecodePlan& plan_;
   std::vector<Lane> lanes_;
-  int rows_per_prompt_ = 0;
   std::vector<std::vector<Random>> randoms_;  // [B][samples]
-  std::vector<int32_t> tokens_;
+  std::vector<int32_t> rows_of_prompt_;       // [B] lines of the last level
+  std::vector<int32_t> tokens_;               // of the next step's lines
   std::vector<int32_t> parents_;
+  std::vector<int64_t> keys_;  // kept for their memory
+  std::vector<int32_t> slots_;
 };
 
 // Row i of `logits` predicts token i of one completion.

@@ -12,7 +12,17 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/model/kernels/kernels.h"
+
 namespace sluice {
+
+// What lies between the matrix products of a layer, used by every layer and step anew. [rows, ...] each; rows beyond
+// those of a pass hold finite numbers that nobody reads.
+struct RowBuffers {
+  at::Tensor normed;             // D
+  at::Tensor queries, attended;  // H hd
+  at::Tensor activated;          // I
+};
 
 struct DecodeState {
   std::vector<int64_t> prompt_first;   // [B] row of each prompt's first position
@@ -23,11 +33,18 @@ struct DecodeState {
   std::vector<at::Tensor> prompt_cache;
   std::vector<at::Tensor> appended_cache;  // grown as needed; rows [0, appended) are in use
 
-  int steps = 0;            // tokens appended so far
-  int rows_per_prompt = 0;  // of the last step
-  int64_t appended = 0;     // rows of appended_cache in use
+  int steps = 0;                   // tokens appended so far
+  std::vector<int64_t> first_row;  // [B + 1]: a prompt's rows of the last step start here
+  int64_t appended = 0;            // rows of appended_cache in use
   // Rows of appended_cache that each row of the last step descends from, itself last: [N, steps].
   std::vector<int64_t> ancestors;
+
+  // Kept from step to step for their memory alone.
+  RowBuffers buffers;
+  std::vector<int64_t> next_ancestors;
+  std::vector<int32_t> position;
+  std::vector<QueryRow> queries;
+  std::vector<AttentionGroup> groups;
 };
 
 }  // namespace sluice

@@ -357,6 +357,22 @@ at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
   return LinearFunction::apply(x, weight, IfDefined(bias), IfDefined(residual));
 }
 
+at::Tensor LinearWithoutGraph(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                              const at::Tensor& residual) {
+  return Multiply(x, weight, IfDefined(bias), IfDefined(residual));
+}
+
+at::Tensor LogSumExpRows(const at::Tensor& x) {
+  const at::Tensor rows = x.contiguous();
+  at::Tensor out = at::empty({rows.size(0)}, rows.options());
+  AT_DISPATCH_FLOATING_TYPES(rows.scalar_type(), "log_sum_exp_rows", [&] {
+    at::parallel_for(0, rows.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
+      Kernels<scalar_t>().log_sum_exp(begin, end, rows.size(1), rows.data_ptr<scalar_t>(), out.data_ptr<scalar_t>());
+    });
+  });
+  return out;
+}
+
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return RmsNormFunction::apply(x, weight, eps);
 }

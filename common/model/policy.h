@@ -26,6 +26,12 @@ namespace sluice {
 // The KV cache of one batch of prompts and the rows that continue them. Made by Prefill, advanced by Step.
 struct DecodeState;
 
+// Rows that went through the layers for decoding since the policy was made: what decoding costs, as a count.
+struct PolicyWork {
+  int64_t prefilled = 0;  // positions of prompts
+  int64_t appended = 0;   // new tokens of all rows
+};
+
 // What ForwardTree returns.
 struct TreeOutput {
   at::Tensor hidden;  // [rows, D], after the final norm, trunks first (prompt by prompt), then branches
@@ -94,12 +100,17 @@ class Policy {
   };
   absl::StatusOr<Prefilled> Prefill(absl::Span<const PromptInput> prompts, int max_new_tokens);
 
-  // Appends one token to each of N = B * rows_per_prompt rows; row n belongs to prompt n / rows_per_prompt.
-  // parents[n]: the row of the previous step that row n continues (its suffix cache is copied); ignored on the
-  // first step after Prefill. All N rows advance together; rows_per_prompt may change from step to step. Returns
+  // Appends one token to each of N rows: the first rows_of_prompt[0] belong to prompt 0, the next to prompt 1, and so
+  // on; none is fine. parents[n]: the row of the previous step that row n continues (nothing is copied for it); ignored
+  // on the first step after Prefill. All N rows advance together; their numbers may change from step to step. Returns
   // the hidden states, [N, D]. After an error other than InvalidArgument the state is of no more use.
   absl::StatusOr<at::Tensor> Step(DecodeState* state, absl::Span<const int32_t> tokens,
+                                  absl::Span<const int32_t> parents, absl::Span<const int32_t> rows_of_prompt);
+  // The same with as many rows for every prompt, at least one.
+  absl::StatusOr<at::Tensor> Step(DecodeState* state, absl::Span<const int32_t> tokens,
                                   absl::Span<const int32_t> parents, int rows_per_prompt);
+
+  const PolicyWork& work() const { return work_; }
 
  private:
   struct Internals;
@@ -115,6 +126,7 @@ class Policy {
   at::Tensor decay_mask_;
   std::string layout_digest_;
   std::unique_ptr<Internals> internals_;
+  PolicyWork work_;
 };
 
 }  // namespace sluice

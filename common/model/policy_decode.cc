@@ -4,13 +4,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <cstring>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/model/decode_state.h"
 #include "common/model/policy.h"
 #include "common/model/policy_internals.h"
+#include "common/model/tree_layout.h"
 #include "common/status/status.h"
 #include "common/tensor/catch_torch.h"
 
@@ -24,27 +26,54 @@ T* Data(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.data_ptr<T>() : nullptr;
 }
 
+// Rows that matrix products are made for: `rows` rounded up, so that few kernels are compiled. The surplus rows hold
+// zeros or what an earlier pass left there; nobody reads them.
+int64_t ProductRows(at::ScalarType type, int64_t rows) { return type == at::kFloat ? RoundedRows(rows) : rows; }
+
+// `buffer` with at least `rows` rows; its first `rows` are returned.
+at::Tensor TakeRows(int64_t rows, int64_t width, const at::TensorOptions& options, at::Tensor* buffer) {
+  if (!buffer->defined() || buffer->size(0) < rows) *buffer = at::zeros({rows, width}, options);
+  return buffer->size(0) == rows ? *buffer : buffer->narrow(0, 0, rows);
+}
+
 // One batch of rows on its way through the layers: which rows, what each attends to, where its keys go.
 struct RowPass {
-  const std::vector<int32_t>* position = nullptr;
+  int64_t rows = 0;                   // with a meaning; tensors have ProductRows
+  const int32_t* position = nullptr;  // [rows]
   const std::vector<AttentionGroup>* groups = nullptr;
   int64_t longest_shared = 0;
   int64_t longest_own = 0;
+  RowBuffers* buffers = nullptr;
 };
 
-// Turns the fused projection's queries and keys; keys and values go to rows [first, first + rows) of `cache`.
-at::Tensor TurnIntoCache(const RowPass& pass, const AttentionParts& parts, const at::Tensor& fused,
-                         const at::Tensor& cache, int64_t first) {
-  const HeadShape& shape = parts.shape;
-  at::Tensor queries = at::empty({fused.size(0), shape.query_width()}, fused.options());
+at::Tensor Normed(const RowPass& pass, const at::Tensor& x, const at::Tensor& weight, double eps) {
+  at::Tensor y = TakeRows(x.size(0), x.size(1), x.options(), &pass.buffers->normed);
+  AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "rms_norm", [&] {
+    at::parallel_for(0, x.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
+      Kernels<scalar_t>().rms_norm(begin, end, x.size(1), static_cast<scalar_t>(eps), x.data_ptr<scalar_t>(),
+                                   weight.data_ptr<scalar_t>(), y.data_ptr<scalar_t>(), nullptr);
+    });
+  });
+  return y;
+}
+
+// Turns the queries and keys of a projection [q | k | v] of `shape`, which may have no queries or no keys. Keys and
+// values go to rows [first, first + rows) of `cache`, queries to a buffer.
+at::Tensor Turn(const RowPass& pass, const AttentionParts& parts, const HeadShape& shape, const at::Tensor& fused,
+                const at::Tensor& cache, int64_t first) {
+  const int64_t width = parts.shape.query_width();
+  at::Tensor queries = TakeRows(fused.size(0), width, fused.options(), &pass.buffers->queries);
   AT_DISPATCH_FLOATING_TYPES(fused.scalar_type(), "rotate", [&] {
-    scalar_t* keys = cache.data_ptr<scalar_t>() + first * cache.size(1);
-    at::parallel_for(0, fused.size(0), kRowGrain, [&](int64_t begin, int64_t end) {
-      Kernels<scalar_t>().rotate(begin, end, shape, fused.data_ptr<scalar_t>(), pass.position->data(),
+    Strided<scalar_t> keys, values;
+    if (cache.defined()) {
+      keys = {cache.data_ptr<scalar_t>() + first * cache.size(1), cache.size(1)};
+      values = {keys.data + parts.shape.key_width(), cache.size(1)};
+    }
+    at::parallel_for(0, pass.rows, kRowGrain, [&](int64_t begin, int64_t end) {
+      Kernels<scalar_t>().rotate(begin, end, shape, fused.data_ptr<scalar_t>(), pass.position,
                                  Data<scalar_t>(parts.rotary.cosine), Data<scalar_t>(parts.rotary.sine),
                                  static_cast<scalar_t>(parts.eps), Data<scalar_t>(parts.query_norm),
-                                 Data<scalar_t>(parts.key_norm), {queries.data_ptr<scalar_t>(), queries.size(1)},
-                                 {keys, cache.size(1)}, {keys + shape.key_width(), cache.size(1)});
+                                 Data<scalar_t>(parts.key_norm), {queries.data_ptr<scalar_t>(), width}, keys, values);
     });
   });
   return queries;
@@ -52,7 +81,7 @@ at::Tensor TurnIntoCache(const RowPass& pass, const AttentionParts& parts, const
 
 at::Tensor AttendCache(const RowPass& pass, const HeadShape& shape, const at::Tensor& queries, const at::Tensor& shared,
                        const at::Tensor& own) {
-  at::Tensor out = at::empty_like(queries);
+  at::Tensor out = TakeRows(queries.size(0), queries.size(1), queries.options(), &pass.buffers->attended);
   AT_DISPATCH_FLOATING_TYPES(queries.scalar_type(), "attend", [&] {
     AttentionInput<scalar_t> input;
     input.shape = shape;
@@ -65,10 +94,12 @@ at::Tensor AttendCache(const RowPass& pass, const HeadShape& shape, const at::Te
       input.own_values = {own.data_ptr<scalar_t>() + shape.key_width(), own.size(1)};
     }
     at::parallel_for(0, static_cast<int64_t>(pass.groups->size()), 1, [&](int64_t begin, int64_t end) {
-      std::vector<scalar_t> scratch(AttentionScratch(shape, pass.longest_shared, pass.longest_own));
+      // Not filled with zeros first: the kernel writes what it reads.
+      const auto scratch = std::make_unique_for_overwrite<scalar_t[]>(
+          static_cast<size_t>(AttentionScratch(shape, pass.longest_shared, pass.longest_own)));
       for (int64_t b = begin; b < end; ++b) {
         Kernels<scalar_t>().attend(input, (*pass.groups)[b], {out.data_ptr<scalar_t>(), out.size(1)}, nullptr,
-                                   scratch.data());
+                                   scratch.get());
       }
     });
   });
@@ -76,10 +107,19 @@ at::Tensor AttendCache(const RowPass& pass, const HeadShape& shape, const at::Te
 }
 
 // The residual stream after attention's output and the MLP.
-at::Tensor FinishLayer(const LayerWeights& layer, const at::Tensor& attended, double eps, const at::Tensor& x) {
-  const at::Tensor sum = Linear(attended, layer.output, layer.output_bias, x);
-  const at::Tensor gate_up = Linear(RmsNorm(sum, layer.post_norm, eps), layer.gate_up, at::Tensor(), at::Tensor());
-  return Linear(GatedSilu(gate_up), layer.down, at::Tensor(), sum);
+at::Tensor FinishLayer(const RowPass& pass, const LayerWeights& layer, const at::Tensor& attended, double eps,
+                       const at::Tensor& x) {
+  const at::Tensor sum = LinearWithoutGraph(attended, layer.output, layer.output_bias, x);
+  const at::Tensor gate_up =
+      LinearWithoutGraph(Normed(pass, sum, layer.post_norm, eps), layer.gate_up, at::Tensor(), at::Tensor());
+  const int64_t width = gate_up.size(1) / 2;
+  at::Tensor activated = TakeRows(gate_up.size(0), width, gate_up.options(), &pass.buffers->activated);
+  AT_DISPATCH_FLOATING_TYPES(gate_up.scalar_type(), "gated_silu", [&] {
+    at::parallel_for(0, pass.rows, kRowGrain, [&](int64_t begin, int64_t end) {
+      Kernels<scalar_t>().gated_silu(begin, end, width, gate_up.data_ptr<scalar_t>(), activated.data_ptr<scalar_t>());
+    });
+  });
+  return LinearWithoutGraph(activated, layer.down, at::Tensor(), sum);
 }
 
 AttentionParts PartsOf(const PolicyConfig& config, const LayerWeights& layer, const RotaryTable& rotary) {
@@ -91,13 +131,18 @@ AttentionParts PartsOf(const PolicyConfig& config, const LayerWeights& layer, co
 }
 
 absl::Status CheckStep(const PolicyConfig& config, const DecodeState* state, absl::Span<const int32_t> tokens,
-                       absl::Span<const int32_t> parents, int rows_per_prompt) {
+                       absl::Span<const int32_t> parents, absl::Span<const int32_t> rows_of_prompt) {
   if (state == nullptr) return absl::InvalidArgumentError("want a decode state from Prefill, got none");
-  if (rows_per_prompt < 1) {
-    return absl::InvalidArgumentError(absl::StrCat("want rows_per_prompt of at least 1, got ", rows_per_prompt));
-  }
   const int64_t prompts = static_cast<int64_t>(state->prompt_first.size());
-  const int64_t rows = prompts * rows_per_prompt;
+  if (static_cast<int64_t>(rows_of_prompt.size()) != prompts) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("want rows_of_prompt [", prompts, "], got [", rows_of_prompt.size(), "]"));
+  }
+  int64_t rows = 0;
+  for (const int32_t count : rows_of_prompt) {
+    if (count < 0) return absl::InvalidArgumentError(absl::StrCat("want rows_of_prompt of at least 0, got ", count));
+    rows += count;
+  }
   if (static_cast<int64_t>(tokens.size()) != rows) {
     return absl::InvalidArgumentError(absl::StrCat("want tokens [", rows, "], got [", tokens.size(), "]"));
   }
@@ -121,12 +166,14 @@ absl::Status CheckStep(const PolicyConfig& config, const DecodeState* state, abs
   if (static_cast<int64_t>(parents.size()) != rows) {
     return absl::InvalidArgumentError(absl::StrCat("want parents [", rows, "], got [", parents.size(), "]"));
   }
-  for (int64_t n = 0; n < rows; ++n) {
-    const int64_t first = n / rows_per_prompt * state->rows_per_prompt;
-    if (parents[n] < first || parents[n] >= first + state->rows_per_prompt) {
-      return absl::InvalidArgumentError(absl::StrCat("row ", n, " cannot continue row ", parents[n],
-                                                     ": its prompt's rows are [", first, ", ",
-                                                     first + state->rows_per_prompt, ")"));
+  int64_t n = 0;
+  for (int64_t b = 0; b < prompts; ++b) {
+    const int64_t first = state->first_row[b], end = state->first_row[b + 1];
+    for (const int64_t last = n + rows_of_prompt[b]; n < last; ++n) {
+      if (parents[n] < first || parents[n] >= end) {
+        return absl::InvalidArgumentError(absl::StrCat("row ", n, " cannot continue row ", parents[n],
+                                                       ": its prompt's rows are [", first, ", ", end, ")"));
+      }
     }
   }
   return absl::OkStatus();
@@ -135,13 +182,26 @@ absl::Status CheckStep(const PolicyConfig& config, const DecodeState* state, abs
 // Lists of ancestors after appending one row to each parent, and the new rows' places in the cache.
 void AppendAncestors(absl::Span<const int32_t> parents, int64_t rows, DecodeState* state) {
   const int steps = state->steps;
-  std::vector<int64_t> ancestors(rows * (steps + 1));
+  std::vector<int64_t>& ancestors = state->next_ancestors;
+  ancestors.resize(rows * (steps + 1));
   for (int64_t n = 0; n < rows; ++n) {
     int64_t* own = ancestors.data() + n * (steps + 1);
     if (steps > 0) std::copy_n(state->ancestors.data() + static_cast<int64_t>(parents[n]) * steps, steps, own);
     own[steps] = state->appended + n;
   }
-  state->ancestors = std::move(ancestors);
+  state->ancestors.swap(ancestors);
+}
+
+// The rows' token embeddings, [ProductRows, D].
+at::Tensor EmbedTokens(const at::Tensor& table, absl::Span<const int32_t> tokens) {
+  const int64_t rows = static_cast<int64_t>(tokens.size());
+  at::Tensor x = at::empty({ProductRows(table.scalar_type(), rows), table.size(1)}, table.options());
+  const size_t row_bytes = static_cast<size_t>(table.size(1)) * table.element_size();
+  const char* from = static_cast<const char*>(table.const_data_ptr());
+  char* to = static_cast<char*>(x.data_ptr());
+  for (int64_t n = 0; n < rows; ++n) std::memcpy(to + n * row_bytes, from + tokens[n] * row_bytes, row_bytes);
+  std::memset(to + rows * row_bytes, 0, static_cast<size_t>(x.size(0) - rows) * row_bytes);
+  return x;
 }
 
 void ReserveAppended(int64_t rows, int64_t steps_left, int64_t layers, DecodeState* state) {
@@ -165,61 +225,94 @@ absl::StatusOr<Policy::Prefilled> Policy::Prefill(absl::Span<const PromptInput> 
   if (max_new_tokens < 0) {
     return absl::InvalidArgumentError(absl::StrCat("want max_new_tokens of at least 0, got ", max_new_tokens));
   }
-  const std::vector<PromptInput> filled = parameters_.scalar_type() == at::kFloat
-                                              ? WithFillers(prompts, {})
-                                              : std::vector<PromptInput>(prompts.begin(), prompts.end());
-  SLUICE_ASSIGN_OR_RETURN(TreeLayout layout, MakeTreeLayout(filled, {}, LimitsOf(config_)));
+  SLUICE_ASSIGN_OR_RETURN(TreeLayout layout, MakeTreeLayout(prompts, {}, LimitsOf(config_)));
   return CatchTorch("prefill", [&] {
     c10::InferenceMode inference;
     const PolicyWeights& weights = internals_->weights;
-    const auto plan = c10::make_intrusive<TreePlan>(std::move(layout), trie_.get(), weights.item_embedding.defined());
-    const TreeLayout& tree = plan->layout;
+    const TreePlan plan(std::move(layout), trie_.get(), weights.item_embedding.defined());
+    const TreeLayout& tree = plan.layout;
     auto state = std::make_shared<DecodeState>();
     const int64_t count = static_cast<int64_t>(prompts.size());
-    state->prompt_first.assign(tree.trunk_first.begin(), tree.trunk_first.begin() + count);
-    state->prompt_length.assign(tree.trunk_length.begin(), tree.trunk_length.begin() + count);
+    state->prompt_first = tree.trunk_first;
+    state->prompt_length = tree.trunk_length;
     state->max_new_tokens = max_new_tokens;
-    const RotaryTable rotary =
-        ReachPositions(config_, std::min(config_.max_positions, plan->longest_trunk + max_new_tokens),
-                       parameters_.scalar_type(), &internals_->rotary);
+    const at::ScalarType type = parameters_.scalar_type();
+    const RotaryTable rotary = ReachPositions(
+        config_, std::min(config_.max_positions, plan.longest_trunk + max_new_tokens), type, &internals_->rotary);
 
     // The last layer's output is wanted for each prompt's last position only: its keys and values come from all rows,
-    // everything after from those.
+    // everything else from those.
     std::vector<QueryRow> last_queries;
     std::vector<AttentionGroup> last_groups;
     std::vector<int64_t> last_rows;
+    std::vector<int32_t> last_position;
     for (int64_t b = 0; b < count; ++b) {
       last_rows.push_back(tree.trunk_first[b] + tree.trunk_length[b] - 1);
+      last_position.push_back(static_cast<int32_t>(tree.trunk_length[b]) - 1);
       last_queries.push_back({b, tree.trunk_length[b], nullptr, 0});
     }
     for (int64_t b = 0; b < count; ++b) {
       last_groups.push_back({tree.trunk_first[b], tree.trunk_length[b], &last_queries[b], 1});
     }
+    last_rows.resize(ProductRows(type, count), 0);
     const at::Tensor last = at::tensor(last_rows, at::kLong);
 
-    at::Tensor x = EmbedRows(plan, weights.embedding, weights.item_embedding);
-    for (size_t i = 0; i < weights.layers.size(); ++i) {
+    RowBuffers buffers;
+    const RowPass pass{tree.rows, tree.position.data(), &plan.groups, plan.longest_trunk, 0, &buffers};
+    at::Tensor x = at::empty({ProductRows(type, tree.rows), config_.hidden_size}, parameters_.options());
+    x.narrow(0, tree.rows, x.size(0) - tree.rows).zero_();
+    AT_DISPATCH_FLOATING_TYPES(type, "embed_rows", [&] {
+      at::parallel_for(0, tree.rows, kRowGrain, [&](int64_t begin, int64_t end) {
+        Kernels<scalar_t>().embed(plan.embedding_rows(), begin, end, x.size(1), Data<scalar_t>(weights.embedding),
+                                  Data<scalar_t>(weights.item_embedding), x.data_ptr<scalar_t>());
+      });
+    });
+    for (size_t i = 0; i + 1 < weights.layers.size(); ++i) {
       const LayerWeights& layer = weights.layers[i];
       const AttentionParts parts = PartsOf(config_, layer, rotary);
-      const bool is_last = i + 1 == weights.layers.size();
-      RowPass pass{&tree.position, is_last ? &last_groups : &plan->groups, plan->longest_trunk, 0};
-      const at::Tensor fused = Linear(RmsNorm(x, layer.input_norm, parts.eps), layer.qkv, layer.qkv_bias, at::Tensor());
+      const at::Tensor fused =
+          LinearWithoutGraph(Normed(pass, x, layer.input_norm, parts.eps), layer.qkv, layer.qkv_bias, at::Tensor());
       const at::Tensor cache = at::empty({tree.rows, 2 * parts.shape.key_width()}, x.options());
-      at::Tensor queries = TurnIntoCache(pass, parts, fused, cache, 0);
+      const at::Tensor queries = Turn(pass, parts, parts.shape, fused, cache, 0);
       state->prompt_cache.push_back(cache);
-      if (is_last) {
-        queries = queries.index_select(0, last);
-        x = x.index_select(0, last);
-      }
-      x = FinishLayer(layer, AttendCache(pass, parts.shape, queries, cache, at::Tensor()), parts.eps, x);
+      x = FinishLayer(pass, layer, AttendCache(pass, parts.shape, queries, cache, at::Tensor()), parts.eps, x);
     }
-    return Prefilled{std::move(state), RmsNorm(x, weights.final_norm, config_.rms_norm_eps)};
+
+    const LayerWeights& layer = weights.layers.back();
+    const AttentionParts parts = PartsOf(config_, layer, rotary);
+    const HeadShape& shape = parts.shape;
+    auto project = [&](const at::Tensor& rows, int64_t first, int64_t width) {
+      const at::Tensor bias = layer.qkv_bias.defined() ? layer.qkv_bias.narrow(0, first, width) : at::Tensor();
+      return LinearWithoutGraph(rows, layer.qkv.narrow(0, first, width), bias, at::Tensor());
+    };
+    const at::Tensor normed = Normed(pass, x, layer.input_norm, parts.eps);
+    const at::Tensor last_normed = normed.index_select(0, last);
+    const at::Tensor cache = at::empty({tree.rows, 2 * shape.key_width()}, x.options());
+    Turn(pass, parts, {0, shape.kv_heads, shape.head_dim}, project(normed, shape.query_width(), 2 * shape.key_width()),
+         cache, 0);
+    state->prompt_cache.push_back(cache);
+    const RowPass last_pass{count, last_position.data(), &last_groups, plan.longest_trunk, 0, &buffers};
+    const at::Tensor queries = Turn(last_pass, parts, {shape.heads, 0, shape.head_dim},
+                                    project(last_normed, 0, shape.query_width()), at::Tensor(), 0);
+    x = FinishLayer(last_pass, layer, AttendCache(last_pass, shape, queries, cache, at::Tensor()), parts.eps,
+                    x.index_select(0, last));
+    work_.prefilled += tree.rows;
+    return Prefilled{std::move(state), RmsNorm(x.narrow(0, 0, count), weights.final_norm, config_.rms_norm_eps)};
   });
 }
 
 absl::StatusOr<at::Tensor> Policy::Step(DecodeState* state, absl::Span<const int32_t> tokens,
                                         absl::Span<const int32_t> parents, int rows_per_prompt) {
-  SLUICE_RETURN_IF_ERROR(CheckStep(config_, state, tokens, parents, rows_per_prompt));
+  if (rows_per_prompt < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("want rows_per_prompt of at least 1, got ", rows_per_prompt));
+  }
+  return Step(state, tokens, parents,
+              std::vector<int32_t>(state == nullptr ? 0 : state->prompt_first.size(), rows_per_prompt));
+}
+
+absl::StatusOr<at::Tensor> Policy::Step(DecodeState* state, absl::Span<const int32_t> tokens,
+                                        absl::Span<const int32_t> parents, absl::Span<const int32_t> rows_of_prompt) {
+  SLUICE_RETURN_IF_ERROR(CheckStep(config_, state, tokens, parents, rows_of_prompt));
   return CatchTorch("decoding step", [&] {
     c10::InferenceMode inference;
     const PolicyWeights& weights = internals_->weights;
@@ -230,39 +323,45 @@ absl::StatusOr<at::Tensor> Policy::Step(DecodeState* state, absl::Span<const int
     const int64_t own = state->steps + 1;
 
     RowPass pass;
-    std::vector<int32_t> position(rows);
-    std::vector<QueryRow> queries(rows);
-    std::vector<AttentionGroup> groups(prompts);
+    int32_t last_position = 0;
+    state->position.resize(rows);
+    state->queries.resize(rows);
+    state->groups.clear();
+    state->first_row.assign(1, 0);
     for (int64_t b = 0; b < prompts; ++b) {
-      const int64_t length = state->prompt_length[b];
+      const int64_t first = state->first_row.back(), length = state->prompt_length[b];
       pass.longest_shared = std::max(pass.longest_shared, length);
-      groups[b] = {state->prompt_first[b], length, queries.data() + b * rows_per_prompt, rows_per_prompt};
-      for (int64_t n = b * rows_per_prompt; n < (b + 1) * rows_per_prompt; ++n) {
-        position[n] = static_cast<int32_t>(length + state->steps);
-        queries[n] = {n, length, state->ancestors.data() + n * own, own};
+      last_position = std::max(last_position, static_cast<int32_t>(length + state->steps));
+      state->groups.push_back({state->prompt_first[b], length, state->queries.data() + first, rows_of_prompt[b]});
+      state->first_row.push_back(first + rows_of_prompt[b]);
+      for (int64_t n = first; n < state->first_row.back(); ++n) {
+        state->position[n] = static_cast<int32_t>(length + state->steps);
+        state->queries[n] = {n, length, state->ancestors.data() + n * own, own};
       }
     }
-    pass.position = &position;
-    pass.groups = &groups;
+    pass.rows = rows;
+    pass.position = state->position.data();
+    pass.groups = &state->groups;
     pass.longest_own = own;
-    const int32_t last_position = *std::max_element(position.begin(), position.end());
+    pass.buffers = &state->buffers;
     const RotaryTable rotary =
         ReachPositions(config_, last_position + 1, parameters_.scalar_type(), &internals_->rotary);
 
-    const at::Tensor ids = at::tensor(at::ArrayRef<int32_t>(tokens.data(), tokens.size()), at::kInt);
-    at::Tensor x = weights.embedding.index_select(0, ids);
-    for (size_t i = 0; i < weights.layers.size(); ++i) {
+    at::Tensor x = EmbedTokens(weights.embedding, tokens);
+    for (size_t i = 0; rows > 0 && i < weights.layers.size(); ++i) {
       const LayerWeights& layer = weights.layers[i];
       const AttentionParts parts = PartsOf(config_, layer, rotary);
-      const at::Tensor fused = Linear(RmsNorm(x, layer.input_norm, parts.eps), layer.qkv, layer.qkv_bias, at::Tensor());
-      const at::Tensor turned = TurnIntoCache(pass, parts, fused, state->appended_cache[i], state->appended);
-      x = FinishLayer(layer, AttendCache(pass, parts.shape, turned, state->prompt_cache[i], state->appended_cache[i]),
+      const at::Tensor fused =
+          LinearWithoutGraph(Normed(pass, x, layer.input_norm, parts.eps), layer.qkv, layer.qkv_bias, at::Tensor());
+      const at::Tensor queries = Turn(pass, parts, parts.shape, fused, state->appended_cache[i], state->appended);
+      x = FinishLayer(pass, layer,
+                      AttendCache(pass, parts.shape, queries, state->prompt_cache[i], state->appended_cache[i]),
                       parts.eps, x);
     }
     state->appended += rows;
-    state->rows_per_prompt = rows_per_prompt;
     ++state->steps;
-    return RmsNorm(x, weights.final_norm, config_.rms_norm_eps);
+    work_.appended += rows;
+    return RmsNorm(x.narrow(0, 0, rows), weights.final_norm, config_.rms_norm_eps);
   });
 }
 

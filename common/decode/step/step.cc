@@ -102,9 +102,9 @@ std::vector<DecodeRow> ExpandBeams(const Trie& trie, absl::Span<const DecodeRow>
                                    absl::Span<const int32_t> excluded, int width, LogProbSpace space) {
   TopRows top(rows, width);
   for (size_t i = 0; i < rows.size(); ++i) {
-    const Scalar* row_logits = logits.logits + static_cast<int64_t>(i) * logits.vocabulary;
+    const Scalar* row_logits = logits.row(static_cast<int64_t>(i));
     const Trie::Children children = trie.ChildrenOf(rows[i].node);
-    const double full = static_cast<double>(logits.log_normalizers[i]);
+    const double full = logits.log_normalizer(static_cast<int64_t>(i));
     const double legal = LogSumExp(row_logits, children.tokens);
     const double base = rows[i].score - (space == LogProbSpace::kFull ? full : legal);
     const absl::Span<const int32_t> excluded_below = ExcludedUnder(trie, rows[i].node, excluded);
@@ -126,8 +126,8 @@ std::vector<DecodeRow> ExpandUnconstrained(const Trie& trie, absl::Span<const De
                                            const RowLogits<Scalar>& logits, int width) {
   TopRows top(rows, width);
   for (size_t i = 0; i < rows.size(); ++i) {
-    const Scalar* row_logits = logits.logits + static_cast<int64_t>(i) * logits.vocabulary;
-    const double full = static_cast<double>(logits.log_normalizers[i]);
+    const Scalar* row_logits = logits.row(static_cast<int64_t>(i));
+    const double full = logits.log_normalizer(static_cast<int64_t>(i));
     const double base = rows[i].score - full;
     for (int64_t token = 0; token < logits.vocabulary; ++token) {
       const double logit = static_cast<double>(row_logits[token]);
@@ -149,7 +149,7 @@ std::vector<DecodeRow> ExpandUnconstrained(const Trie& trie, absl::Span<const De
 template <typename Scalar>
 DecodeRow DrawChild(const Trie& trie, absl::Span<const DecodeRow> rows, int32_t parent, const RowLogits<Scalar>& logits,
                     absl::Span<const int32_t> excluded, double temperature, double uniform) {
-  const Scalar* row_logits = logits.logits + int64_t{parent} * logits.vocabulary;
+  const Scalar* row_logits = logits.row(parent);
   const int32_t node = rows[parent].node;
   const Trie::Children children = trie.ChildrenOf(node);
   const absl::Span<const int32_t> excluded_below = ExcludedUnder(trie, node, excluded);
@@ -177,9 +177,9 @@ DecodeRow DrawChild(const Trie& trie, absl::Span<const DecodeRow> rows, int32_t 
 template <typename Scalar>
 DecodeRow ForceToken(const Trie& trie, absl::Span<const DecodeRow> rows, int32_t parent,
                      const RowLogits<Scalar>& logits, int32_t token) {
-  const Scalar* row_logits = logits.logits + int64_t{parent} * logits.vocabulary;
+  const Scalar* row_logits = logits.row(parent);
   const double logit = static_cast<double>(row_logits[token]);
-  const double full = logit - static_cast<double>(logits.log_normalizers[parent]);
+  const double full = logit - logits.log_normalizer(parent);
   DecodeRow row;
   row.parent = parent;
   row.token = token;

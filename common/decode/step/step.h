@@ -28,12 +28,19 @@ struct DecodeRow {
   float log_prob_trie = 0;     // over the legal children of the parent; 0 where the row is off the trie
 };
 
-// The logits of the rows of one prompt: row i at logits + i * vocabulary, and the log of the sum of their exponentials.
+// The logits of the rows of one prompt, and the log of the sum of their exponentials. Rows with equal tokens share
+// them: row i has line slots[i], or line i where there are no slots.
 template <typename Scalar>
 struct RowLogits {
-  const Scalar* logits = nullptr;           // [rows, V]
-  const Scalar* log_normalizers = nullptr;  // [rows]
+  const Scalar* logits = nullptr;           // [lines, V]
+  const Scalar* log_normalizers = nullptr;  // [lines]
   int64_t vocabulary = 0;                   // V
+  const int32_t* slots = nullptr;           // [rows]
+
+  const Scalar* row(int64_t i) const { return logits + (slots == nullptr ? i : slots[i]) * vocabulary; }
+  double log_normalizer(int64_t i) const {
+    return static_cast<double>(log_normalizers[slots == nullptr ? i : slots[i]]);
+  }
 };
 
 // The consecutive leaves under a node: [first, last).

@@ -112,6 +112,9 @@ struct KernelTable {
   void (*gated_silu)(int64_t begin, int64_t end, int64_t width, const T* gate_up, T* out);
   void (*gated_silu_backward)(int64_t begin, int64_t end, int64_t width, const T* gate_up, const T* grad_out,
                               T* grad_gate_up);
+
+  // out[r] = log(sum(exp(x[r]))) over rows of `width` >= 1 values. Not finite if one of them is not.
+  void (*log_sum_exp)(int64_t begin, int64_t end, int64_t width, const T* x, T* out);
 };
 
 // The fastest table for this processor; T is float or double.

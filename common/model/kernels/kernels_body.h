@@ -66,6 +66,32 @@ SLUICE_INLINE T Dot(const T* a, const T* b, int64_t n) {
   return sum;
 }
 template <typename T>
+SLUICE_INLINE T Largest(const T* x, int64_t n) {
+  T largest = x[0];
+  int64_t i = 0;
+  if (n >= kLanes<T>) {
+    Vector<T> lanes = Load(x);
+    for (i = kLanes<T>; i + kLanes<T> <= n; i += kLanes<T>) {
+      const Vector<T> v = Load(x + i);
+      lanes = v > lanes ? v : lanes;
+    }
+    T parts[kLanes<T>];
+    Store<T>(parts, lanes);
+    for (int64_t j = 0; j < kLanes<T>; ++j) largest = parts[j] > largest ? parts[j] : largest;
+  }
+  for (; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+  return largest;
+}
+template <typename T>
+SLUICE_INLINE T Total(const T* x, int64_t n) {
+  Vector<T> lanes{};
+  int64_t i = 0;
+  for (; i + kLanes<T> <= n; i += kLanes<T>) lanes += Load(x + i);
+  T sum = Sum<T>(lanes);
+  for (; i < n; ++i) sum += x[i];
+  return sum;
+}
+template <typename T>
 SLUICE_INLINE void AddScaled(T scale, const T* __restrict x, T* __restrict y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] += scale * x[i];
 }
@@ -473,14 +499,12 @@ void Attend(const AttentionInput<T>& input, const AttentionGroup& group, Strided
         }
         const QueryRow& query = *block.query[b];
         T* __restrict own = shared + scratch.pad_keys;
-        T highest = query.own_visible > 0 ? own[0] : shared[0];
-        for (int64_t j = 0; j < query.shared_visible; ++j) highest = shared[j] > highest ? shared[j] : highest;
+        T highest = query.shared_visible > 0 ? Largest<T>(shared, query.shared_visible) : own[0];
         for (int64_t j = 0; j < query.own_visible; ++j) highest = own[j] > highest ? own[j] : highest;
         for (int64_t j = 0; j < query.shared_visible; ++j) shared[j] = Exp((shared[j] - highest) * input.scale);
         for (int64_t j = query.shared_visible; j < block.shared_visible; ++j) shared[j] = 0;
         for (int64_t j = 0; j < query.own_visible; ++j) own[j] = Exp((own[j] - highest) * input.scale);
-        T sum = 0;
-        for (int64_t j = 0; j < query.shared_visible; ++j) sum += shared[j];
+        T sum = Total<T>(shared, query.shared_visible);
         for (int64_t j = 0; j < query.own_visible; ++j) sum += own[j];
         inverse_sum[b] = T(1) / sum;
         if (log_sums != nullptr) {
@@ -617,6 +641,25 @@ void GatedSiluBackward(int64_t begin, int64_t end, int64_t width, const T* gate_
   }
 }
 
+// --- Normaliser of logits --------------------------------------------------------------------------------------
+
+template <typename T>
+void LogSumExp(int64_t begin, int64_t end, int64_t width, const T* x, T* out) {
+  constexpr int64_t kChunk = 256;  // exponentials at a time: they stay in registers and the nearest cache
+  for (int64_t r = begin; r < end; ++r) {
+    const T* __restrict row = x + r * width;
+    const T highest = Largest<T>(row, width);
+    T sum = 0;
+    for (int64_t first = 0; first < width; first += kChunk) {
+      const int64_t count = width - first < kChunk ? width - first : kChunk;
+      T parts[kChunk];
+      for (int64_t i = 0; i < count; ++i) parts[i] = Exp(row[first + i] - highest);
+      sum += Total<T>(parts, count);
+    }
+    out[r] = highest + Log<T>(sum);
+  }
+}
+
 template <typename T>
 constexpr KernelTable<T> MakeTable(const char* name) {
   return {name,
@@ -629,7 +672,8 @@ constexpr KernelTable<T> MakeTable(const char* name) {
           &Attend<T>,
           &AttendBackward<T>,
           &GatedSilu<T>,
-          &GatedSiluBackward<T>};
+          &GatedSiluBackward<T>,
+          &LogSumExp<T>};
 }
 
 }  // namespace

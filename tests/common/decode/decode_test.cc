@@ -420,6 +420,58 @@ TEST(DecodeTest, OnePlanGivesWhatSeparateCallsGive) {
   }
 }
 
+// Rows that a call sends through the layers after the prompts; checks that those went through once.
+int64_t AppendedRows(Policy& policy, const Trie& trie, absl::Span<const DecodePrompt> prompts, const DecodePlan& plan,
+                     std::vector<DecodeResult>* results = nullptr) {
+  const PolicyWork before = policy.work();
+  const auto decoded = Decode(policy, trie, prompts, plan);
+  EXPECT_TRUE(decoded.ok()) << decoded.status();
+  int64_t positions = 0;
+  for (const DecodePrompt& prompt : prompts) positions += static_cast<int64_t>(prompt.input.size());
+  EXPECT_EQ(policy.work().prefilled - before.prefilled, positions);
+  if (results != nullptr) *results = *decoded;
+  return policy.work().appended - before.appended;
+}
+
+TEST(DecodeTest, ASearchForwardsARowForEachBeamAndLevelButTheLast) {
+  const auto trie = SmallTrie();
+  const auto policy = TinyPolicy(trie);
+  DecodePlan plan;
+  plan.beams = 4;
+  // Three first tokens are all there are; then 4 beams. The last level's tokens are read off and not forwarded.
+  EXPECT_EQ(AppendedRows(*policy, *trie, SomePrompts(), plan), 3 * (3 + 4));
+}
+
+TEST(DecodeTest, RowsWithEqualTokensAreForwardedOnce) {
+  const auto trie = SmallTrie();
+  const auto policy = TinyPolicy(trie);
+  std::vector<DecodePrompt> prompts = SomePrompts();
+  DecodePlan plan;
+  plan.samples = 40;
+  std::vector<DecodeResult> results;
+  const int64_t rows = AppendedRows(*policy, *trie, prompts, plan, &results);
+  int64_t prefixes = 0;
+  for (const DecodeResult& result : results) {
+    std::set<Tokens> distinct;
+    for (const Completion& sample : result.samples) {
+      for (int length = 1; length <= 2; ++length) {
+        distinct.emplace(sample.tokens.begin(), sample.tokens.begin() + length);
+      }
+    }
+    prefixes += static_cast<int64_t>(distinct.size());
+  }
+  EXPECT_EQ(rows, prefixes);
+  EXPECT_LT(rows, 3 * 2 * 40);
+
+  // Beams as wide as the catalog hold every legal prefix: samples and targets cost no rows beside them.
+  plan.samples = 0;
+  plan.beams = 30;
+  const int64_t beams_alone = AppendedRows(*policy, *trie, prompts, plan);
+  plan.samples = 40;
+  for (DecodePrompt& prompt : prompts) prompt.target_leaf = 7;
+  EXPECT_EQ(AppendedRows(*policy, *trie, prompts, plan), beams_alone);
+}
+
 TEST(DecodeTest, FloatAndDoublePoliciesAgree) {
   const auto trie = SmallTrie();
   const auto in_double = TinyPolicy(trie, at::kDouble);

@@ -1,4 +1,5 @@
 // Decoding with the cache against the training pass: the same sequences, the same logits.
+#include <c10/core/CPUAllocator.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -122,6 +123,67 @@ TEST_F(PolicyDecodeTest, DecodingStopsAtTheLastPosition) {
   auto state = policy->Prefill({PromptInput(63, 1)}, 2)->state;
   ASSERT_TRUE(policy->Step(state.get(), {3}, {}, 1).ok());
   EXPECT_EQ(policy->Step(state.get(), {3}, {0}, 1).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(PolicyDecodeTest, PromptsMayHaveDifferentNumbersOfRowsAndNone) {
+  for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) {
+    const std::unique_ptr<Policy> policy = RandomPolicy(config_, trie_, 3, dtype);
+    c10::InferenceMode inference;
+    const std::vector<PromptInput> prompts = Prompts();
+    auto state = policy->Prefill(prompts, 3)->state;
+    ASSERT_TRUE(policy->Step(state.get(), {3, 4, 5, 6}, {}, std::vector<int32_t>{1, 3, 0}).ok());
+    // Rows 1 and 3 of the second prompt go on, the first prompt's row goes on twice.
+    const absl::StatusOr<at::Tensor> hidden =
+        policy->Step(state.get(), {7, 8, 9, 10}, {0, 0, 3, 1}, std::vector<int32_t>{2, 2, 0});
+    ASSERT_TRUE(hidden.ok()) << hidden.status();
+    std::vector<PromptInput> wanted = {prompts[0], prompts[0], prompts[1], prompts[1]};
+    const std::vector<std::vector<int32_t>> added = {{3, 7}, {3, 8}, {6, 9}, {4, 10}};
+    for (size_t i = 0; i < 4; ++i) wanted[i].insert(wanted[i].end(), added[i].begin(), added[i].end());
+    EXPECT_LT((*hidden - LastHidden(*policy, wanted)).abs().max().item<double>(), dtype == at::kDouble ? 1e-10 : 1e-5);
+    EXPECT_THAT(std::string(policy->Step(state.get(), {3}, {0}, std::vector<int32_t>{1}).status().message()),
+                HasSubstr("want rows_of_prompt [3], got [1]"));
+    EXPECT_THAT(std::string(policy->Step(state.get(), {3}, {3}, std::vector<int32_t>{0, 0, 1}).status().message()),
+                HasSubstr("row 0 cannot continue row 3"));
+    const absl::StatusOr<at::Tensor> none = policy->Step(state.get(), {}, {}, std::vector<int32_t>{0, 0, 0});
+    ASSERT_TRUE(none.ok()) << none.status();
+    EXPECT_EQ(none->size(0), 0);
+  }
+}
+
+// Counts the tensors' allocations and leaves them to torch's own allocator.
+class CountingAllocator : public c10::Allocator {
+ public:
+  CountingAllocator() { c10::SetCPUAllocator(this, kPriority); }
+  ~CountingAllocator() override { c10::SetCPUAllocator(usual_, kPriority); }
+  c10::DataPtr allocate(size_t bytes) override {
+    ++count;
+    return usual_->allocate(bytes);
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return usual_->raw_deleter(); }
+  void copy_data(void* to, const void* from, size_t bytes) const override { usual_->copy_data(to, from, bytes); }
+
+  int64_t count = 0;
+
+ private:
+  static constexpr uint8_t kPriority = 100;
+  c10::Allocator* const usual_ = c10::GetCPUAllocator();
+};
+
+TEST_F(PolicyDecodeTest, AStepAllocatesTheResultsOfItsProductsAndNothingElse) {
+  const std::unique_ptr<Policy> policy = RandomPolicy(config_, trie_, 3, at::kDouble);
+  c10::InferenceMode inference;
+  auto state = policy->Prefill(Prompts(), 3)->state;
+  const std::vector<int32_t> tokens(30, 4);
+  std::vector<int32_t> parents;
+  for (int32_t n = 0; n < 30; ++n) parents.push_back(n);
+  ASSERT_TRUE(policy->Step(state.get(), tokens, {}, 10).ok());  // the cache and the buffers are made here
+  CountingAllocator allocator;
+  for (int step = 0; step < 2; ++step) {
+    allocator.count = 0;
+    ASSERT_TRUE(policy->Step(state.get(), tokens, parents, 10).ok());
+    // Four products a layer; the embeddings; the final norm with its inverse roots.
+    EXPECT_EQ(allocator.count, 4 * config_.num_layers + 3);
+  }
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -64,6 +65,36 @@ TEST_F(KernelsTest, GatedSiluIsRightFromFarBelowZeroToFarAbove) {
     for (int64_t i = 0; i < width; ++i) {
       const double wanted = 2 * static_cast<double>(gate[i]) / (1 + std::exp(-static_cast<double>(gate[i])));
       EXPECT_NEAR(y[i], wanted, 1e-6 * (std::abs(wanted) + 1e-28)) << tables_[k]->name << " at " << gate[i];
+    }
+  }
+}
+
+TEST_F(KernelsTest, NormalisersOfLogitsMatchTheirDefinitionAndShowWhatIsNotFinite) {
+  for (const int64_t width : {1, 15, 16, 17, 256, 1027}) {
+    std::vector<float> x = RandomValues(&random_, 3 * width);
+    for (int64_t i = 0; i < width; ++i) x[i] += 300;  // neither overflows nor underflows
+    x[width] = -400;
+    std::vector<double> wanted;
+    for (int64_t r = 0; r < 3; ++r) {
+      double largest = x[r * width], sum = 0;
+      for (int64_t i = 0; i < width; ++i) largest = std::max(largest, static_cast<double>(x[r * width + i]));
+      for (int64_t i = 0; i < width; ++i) sum += std::exp(static_cast<double>(x[r * width + i]) - largest);
+      wanted.push_back(largest + std::log(sum));
+    }
+    for (int k = 0; k < count_; ++k) {
+      std::vector<float> out(3);
+      tables_[k]->log_sum_exp(0, 3, width, x.data(), out.data());
+      for (int64_t r = 0; r < 3; ++r) {
+        EXPECT_NEAR(out[r], wanted[r], 1e-6 * (1 + std::abs(wanted[r]))) << tables_[k]->name << " width " << width;
+      }
+      for (const float damage : {std::nanf(""), INFINITY}) {
+        for (const int64_t at : {int64_t{0}, width / 2, width - 1}) {
+          std::vector<float> damaged(x.begin(), x.begin() + width);
+          damaged[at] = damage;
+          tables_[k]->log_sum_exp(0, 1, width, damaged.data(), out.data());
+          EXPECT_FALSE(std::isfinite(out[0])) << tables_[k]->name << " width " << width << " at " << at;
+        }
+      }
     }
   }
 }
