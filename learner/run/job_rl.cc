@@ -253,7 +253,7 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
   settings.nll_groups = options_.objective == ObjectiveKind::kGrpoOnly ? 0 : statistics.groups;
   settings.grpo_groups =
       options_.gate.normalization == GateNormalization::kAdmitted ? statistics.admitted : statistics.groups;
-  const double progress = ScheduleProgress(step_, total_steps(), decision.time_share);
+  const double progress = control_->Progress(static_cast<double>(step_) / static_cast<double>(total_steps()), decision);
   settings.learning_rate = ScheduledLearningRate(options_.optimizer, progress);
   settings.dropout = options_.dropout;
   settings.dropout_seed = DeriveSeed(context_.options.seed, {kDropoutSeed, step_});

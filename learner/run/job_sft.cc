@@ -131,7 +131,7 @@ absl::Status SftJob::TrainPass(int pass) {
                                 context_.options.time_limit_s, pass + 1, options_.passes);
       return absl::OkStatus();
     }
-    const double progress = std::max(PassShare(pass, i, plans.size()), decision.time_share);
+    const double progress = control_->Progress(PassShare(pass, i, plans.size()), decision);
     const double rate = ScheduledLearningRate(options_.optimizer, progress);
     const uint64_t dropout_seed = DeriveSeed(context_.options.seed, {kDropoutSeed, step_});
     SLUICE_ASSIGN_OR_RETURN(const SftStepResult result,

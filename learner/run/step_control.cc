@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_format.h"
 #include "common/status/status.h"
 
 namespace sluice::learner {
@@ -41,9 +42,23 @@ absl::StatusOr<StepDecision> StepControl::Agree() {
   return decision;
 }
 
-double ScheduleProgress(uint64_t step, uint64_t total_steps, double time_share) {
-  const double by_steps = total_steps > 0 ? static_cast<double>(step) / static_cast<double>(total_steps) : 1.0;
-  return std::clamp(std::max(by_steps, time_share), 0.0, 1.0);
+double StepControl::Progress(double work_share, const StepDecision& decision) {
+  const double progress = ScheduleProgress(work_share, decision.time_share);
+  if (progress > work_share && !told_of_limit_) {
+    told_of_limit_ = true;
+    if (context_.is_first()) {
+      context_.monitor->ReportLog(absl::StrFormat(
+          "at %.0f %% of the work and %.0f %% of time_limit_s: from here on the limit sets the learning rate, so this "
+          "run depends on the machine's speed",
+          100 * work_share, 100 * decision.time_share));
+    }
+  }
+  return progress;
+}
+
+// From half of the limit to all of it, time's progress goes from 0 to 1: twice as fast as an even pace would.
+double ScheduleProgress(double work_share, double time_share) {
+  return std::clamp(std::max(work_share, 2 * time_share - 1), 0.0, 1.0);
 }
 
 }  // namespace sluice::learner

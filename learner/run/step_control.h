@@ -24,6 +24,9 @@ class StepControl {
   // Collective: every rank calls it at the same place. A cancel on any rank stops all, then a preemption does.
   absl::StatusOr<StepDecision> Agree();
 
+  // ScheduleProgress, which tells people once when the time limit takes over.
+  double Progress(double work_share, const StepDecision& decision);
+
   // Time of this job over all its incarnations, by this rank's clock.
   absl::Duration spent() const;
 
@@ -31,11 +34,13 @@ class StepControl {
   const RunContext& context_;
   const absl::Time started_;
   const absl::Duration spent_before_;
+  bool told_of_limit_ = false;
 };
 
-// Learning-rate progress in [0, 1]: the further of steps and time, so that the schedule reaches its end also when the
-// time limit ends the job first.
-double ScheduleProgress(uint64_t step, uint64_t total_steps, double time_share);
+// Learning-rate progress in [0, 1]. `work_share`: the share of the job's work that is done. The time limit takes over
+// in its second half if the work would outlast it, so that the schedule still reaches its end; a job that keeps an even
+// pace and fits its limit never meets it, and so repeats bit by bit however fast the machine is.
+double ScheduleProgress(double work_share, double time_share);
 
 }  // namespace sluice::learner
 
