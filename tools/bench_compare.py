@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import time
 
+import bench_loop
 import bench_report
 import bench_work
 import demo
@@ -33,17 +34,21 @@ ROWS = {  # name -> title
     "eval": "50 beams, users as they come",
     "update": "update, 8 prompts x 16 (ours with the NLL target too)",
     "sft": "sft step, 64 sequences as users come",
+    "loop": "whole step: sample, score, update, publish; 64 prompts x 16",
 }
 # What the project wants to reach, by row, size and history; absent: no figure was set.
 REACH = {("beams", 20): 12, ("beams", 50): 18, ("samples", 20): 12, ("samples", 50): 18, ("eval", 20): 15,
          ("update", 20): 9, ("update", 50): 13}
+REACH_LOOP = {1: 13, 2: 8}  # by cores of each side
 REACH_SFT = {"S": 4.0, "M": 3.6}
 REACH_MEMORY = 4
 REACH_EFFICIENCY = {"S": 0.69, "M": 0.78}
 REACH_TWO_THREADS = 1.6
 
 
-def reach(row, size, history):
+def reach(row, size, history, threads):
+    if row == "loop":
+        return REACH_LOOP.get(threads) if (size, history) == ("S", 20) else None
     if row == "sft":
         return REACH_SFT.get(size) if history == 20 else None
     return REACH.get((row, history))
@@ -134,7 +139,10 @@ def prepare_ml_100k():
     print("Preparing ML-100K", flush=True)
     runs = os.path.join(PLACE, "ml-100k.run")
     shutil.rmtree(runs, ignore_errors=True)
-    subprocess.run([learner, "run", spec, "--run-folder", runs], check=True, stdout=subprocess.DEVNULL)
+    with open(os.path.join(PLACE, "prepare.log"), "w", encoding="utf-8") as log:
+        status = subprocess.run([learner, "run", spec, "--run-folder", runs], stdout=log, stderr=log).returncode
+    if status != 0:
+        raise Failure(f"prepare failed:\n{demo.tail(log.name)}", 3)
     return folder
 
 
@@ -224,6 +232,36 @@ def measure(row, size, history, threads, pairs, files, environment):
             side.close()
 
 
+def measure_loop(size, history, threads, pairs, events, files, environment):
+    """The same for row loop, whose own side is a cluster of processes."""
+    place = os.path.join(PLACE, "loop")
+    data = bench_loop.prepare(events, place, history)
+    work = os.path.join(place, "work.json")
+    bench_loop.write_json(work, bench_work.make_loop_work(events, history))
+    python = os.path.join(TOP, ".venv", "bin", "python")
+    theirs = Side("transformers", [python, "-B", HF_SIDE, "run", "loop", "--work", work, "--model", files["model"], "--threads",
+                                   str(threads)], dict(environment, OMP_NUM_THREADS=str(threads)),
+                  os.path.join(PLACE, "compare.log"))
+    try:
+        facts = theirs.answer(START_SECONDS)
+        record = {"row": "loop", "size": size, "history": history, "threads": threads, "ours": [], "theirs": [],
+                  "transformers": facts["transformers"]}
+        loop = bench_loop.Loop(place, data, files["model"], threads)
+        try:
+            for _ in range(pairs):
+                record["ours"].append(loop.sample(busy_seconds))
+                record["theirs"].append(theirs.sample())
+        finally:
+            loop.close()
+    finally:
+        theirs.close()
+    unsampled = sum(s["unsampled"] for s in record["ours"])
+    zero = max(s["zero_advantage"] for s in record["ours"])
+    record["agreement"] = f"{unsampled:.0f} groups unsampled, {zero:.1%} without advantages"
+    record["agree"] = unsampled == 0 and zero < 0.01
+    return record
+
+
 def summarise(record, basis):
     """Adds the ratios, by wall or CPU seconds, to a record."""
     samples = record["ours"] + record["theirs"] + [s for name in YARDSTICKS for s in record.get(name, [])]
@@ -259,7 +297,7 @@ def target(value, wanted, higher=True):
 def report_lines(records):
     text = bench_report.spread_text
     rows = [[f"{ROWS[r['row']]}: {name_of(r)}", text(r["ours_seconds"]), text(r["theirs_seconds"]), text(r["ratio"]),
-             target(r["ratio"]["median"], reach(r["row"], r["size"], r["history"])), r["basis"], r["others"],
+             target(r["ratio"]["median"], reach(r["row"], r["size"], r["history"], r["threads"])), r["basis"], r["others"],
              r["agreement"] if r["agree"] else f"DISAGREE: {r['agreement']}"] for r in records]
     lines = bench_report.table(["seconds: median (min to max)", "ours", "transformers", "times as fast", "reach", "basis",
                                 "cores used by others, at most", "first results"], rows)
@@ -338,9 +376,14 @@ def run(arguments):
                 for row in rows:
                     if row == "eval" and history == 50 and not arguments.rows:
                         continue  # users as they come seldom have more than 20 items: the same work as at 20
+                    if row == "loop" and (size, history) != ("S", 20) and not arguments.rows:
+                        continue  # minutes a step on the other side
                     files = make_files(events, size, history, environment)
-                    record = summarise(measure(row, size, history, count, arguments.pairs, files, environment),
-                                       arguments.basis)
+                    if row == "loop":
+                        record = measure_loop(size, history, count, arguments.pairs, events, files, environment)
+                    else:
+                        record = measure(row, size, history, count, arguments.pairs, files, environment)
+                    summarise(record, arguments.basis)
                     record["data"] = events.name
                     print(f"{name_of(record):<26} {bench_report.spread_text(record['ratio'])} times as fast "
                           f"[{record['basis']}]; {record['agreement']}", flush=True)
@@ -375,8 +418,11 @@ def make_files(events, size, history, environment):
         aside = model + ".partial"
         shutil.rmtree(aside, ignore_errors=True)
         os.makedirs(aside)
-        subprocess.run([os.path.join(TOP, ".venv", "bin", "python"), "-B", HF_SIDE, "model", size, aside], check=True,
-                       env=environment, stdout=subprocess.DEVNULL)
+        with open(os.path.join(PLACE, "compare.log"), "a", encoding="utf-8") as log:
+            status = subprocess.run([os.path.join(TOP, ".venv", "bin", "python"), "-B", HF_SIDE, "model", size, aside],
+                                    env=environment, stdout=log, stderr=log).returncode
+        if status != 0:
+            raise Failure(f"transformers could not make the model:\n{demo.tail(log.name)}", 1)
         os.rename(aside, model)
     work = os.path.join(PLACE, f"work-{size}-{history}.json")
     with open(work, "w", encoding="utf-8") as file:

@@ -8,6 +8,7 @@ import random
 
 LEVELS, CODES = 4, 256
 PROMPTS, CANDIDATES, EVAL_BEAMS, SEQUENCES = 8, 16, 50, 64
+LOOP_PROMPTS = 640
 
 
 def read_npy(path):
@@ -93,3 +94,16 @@ def make_work(events, history, eval_users):
         "sequences": [user[:-2][-history - 1:] for user in trained],
         "eval": [{"history": user[:-1][-history:], "target": user[-1]} for user in evaluated],
     }
+
+
+def make_loop_work(events, history):
+    """For row loop: prompts drawn as an rl job draws them, from every training event that has a history, and the events
+    that the co-occurrence rule is made of."""
+    chance = random.Random(history)
+    training = [user[:-2] for user in events.users if len(user) >= 3]
+    ends = [(u, position) for u, user in enumerate(training) for position in range(1, len(user))]
+    if len(ends) < LOOP_PROMPTS:
+        raise ValueError(f"{events.name} has {len(ends)} training events with a history, want {LOOP_PROMPTS}")
+    return {"data": events.name, "levels": LEVELS, "codes": events.codes, "history": history, "sids": events.sids,
+            "candidates": CANDIDATES, "training": training,
+            "loop_prompts": [training[u][:position][-history:] for u, position in chance.sample(ends, LOOP_PROMPTS)]}

@@ -12,6 +12,7 @@ TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 sys.path.insert(0, os.path.join(TOP, "tools"))
 import bench
 import bench_compare
+import bench_loop
 import bench_report
 import bench_work
 
@@ -136,6 +137,16 @@ class WorkTest(unittest.TestCase):
             self.assertTrue(all(1 <= len(user["history"]) <= history for user in work["eval"]))
         self.assertEqual(json.dumps(work), json.dumps(bench_work.make_work(events, 50, 16)))
 
+    def test_a_loop_draws_training_events_with_their_histories_alone(self):
+        events = bench_work.Events("x", [list(range(u, u + 30)) for u in range(40)], [[0, 0, 0, i] for i in range(70)], 256)
+        work = bench_work.make_loop_work(events, 20)
+        self.assertEqual(len(work["loop_prompts"]), bench_work.LOOP_PROMPTS)
+        for prompt in work["loop_prompts"]:
+            self.assertTrue(1 <= len(prompt) <= 20)
+            self.assertTrue(any(training[end - len(prompt):end] == prompt for training in work["training"]
+                                for end in range(len(prompt), len(training))))
+        self.assertEqual(work["training"][3], list(range(3, 31)))
+
     def test_too_few_long_users_are_refused(self):
         events = bench_work.Events("tiny", [[0, 1, 2, 3, 4]] * 100, [[0, 0, 0, 0]] * 5, 256)
         with self.assertRaisesRegex(ValueError, "tiny has 0 users with more than 20 events, want 8"):
@@ -158,6 +169,21 @@ class WorkTest(unittest.TestCase):
 
 def samples(*seconds, others=0.0):
     return [{"wall": 2 * s, "cpu": s, "calls": 1, "peak_mib": 100 * s, "others": others} for s in seconds]
+
+
+class LoopTest(unittest.TestCase):
+    def test_a_line_that_is_still_being_written_is_not_read(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "metrics.jsonl")
+            self.assertEqual(bench_loop.lines_of(path), {})
+            with open(path, "w", encoding="utf-8") as file:
+                file.write('{"step": 0, "validation/hr@10": 0.1}\n{"step": 1, "gradient_norm": 2.0}\n{"step": 2, "grad')
+            self.assertEqual(bench_loop.lines_of(path), {1: {"step": 1, "gradient_norm": 2.0}})
+
+    def test_cpu_seconds_of_a_process_are_its_own(self):
+        times = os.times()
+        self.assertAlmostEqual(bench_loop.cpu_seconds(os.getpid()), times.user + times.system, delta=0.05)
+        self.assertGreater(bench_loop.peak_mib(os.getpid()), 1)
 
 
 class CompareTest(unittest.TestCase):

@@ -231,7 +231,74 @@ class Supervised(Training):
         return {"loss": loss, "gradient_norm": norm}
 
 
-ROWS = {"beams": Decoding, "samples": Decoding, "eval": Evaluation, "update": Update, "sft": Supervised}
+class Rule:
+    """The co-occurrence rule that rewards in row loop: item a followed by b at distance d <= 4 adds 1/d to co[a][b] and
+    half of that to co[b][a]; the last ten items of a history vote, the newest first."""
+
+    def __init__(self, users):
+        self.together, self.popularity = {}, {}
+        for items in users:
+            for i, a in enumerate(items):
+                self.popularity[a] = self.popularity.get(a, 0) + 1
+                for distance, b in enumerate(items[i + 1:i + 5], 1):
+                    self.add(a, b, 1 / distance)
+                    self.add(b, a, 0.5 / distance)
+
+    def add(self, a, b, weight):
+        row = self.together.setdefault(a, {})
+        row[b] = row.get(b, 0.0) + weight
+
+    def score(self, history, item):
+        votes = sum(self.together.get(a, {}).get(item, 0.0) / (k + 1) for k, a in enumerate(reversed(history[-10:])))
+        return votes / (self.popularity.get(item, 0) + 5) ** 0.5
+
+
+class Loop(Training):
+    """Row loop: one step of on-policy GRPO over 64 prompts: sample, score, then gradients of 8 prompts at a time."""
+
+    PROMPTS, PART = 64, 8
+
+    def __init__(self, row, work, model):
+        super().__init__(model)
+        del row
+        self.work, self.levels, self.count = work, work.levels, work.fields["candidates"]
+        self.children = work.legal_children()
+        self.item_of = {tuple(sid): item for item, sid in enumerate(work.sids)}
+        self.rule = Rule(work.fields["training"])
+        self.calls = 0
+
+    def __call__(self):
+        histories = self.work.fields["loop_prompts"]
+        start = self.calls * self.PROMPTS % len(histories)
+        self.calls += 1
+        sampled = 0
+        rollouts = []
+        for first in range(start, start + self.PROMPTS, self.PART):
+            part = histories[first:first + self.PART]
+            prompts = [self.work.prompt(history) for history in part]
+            tokens, _ = generate(self.model, prompts, self.children, self.levels, self.count, sample=False)
+            rewards = torch.tensor([[self.rule.score(history, self.item_of[tuple(sid)]) for sid in row]
+                                    for history, row in zip(part, tokens)])
+            spread = rewards.std(1, keepdim=True) + 1e-4
+            advantages = ((rewards - rewards.mean(1, keepdim=True)) / spread).reshape(-1, 1)
+            ids, mask = left_padded([prompt + sid for prompt, row in zip(prompts, tokens) for sid in row])
+            rollouts.append((ids, mask, advantages))
+            sampled += len(ids)
+        self.optimizer.zero_grad(set_to_none=True)
+        for ids, mask, advantages in rollouts:
+            log_probs = completion_log_probs(self.model, ids, mask, self.levels)
+            ratio = torch.exp(log_probs - log_probs.detach())
+            clipped = torch.clamp(ratio, 1 - CLIP_RATIO, 1 + CLIP_RATIO)
+            (-torch.min(ratio * advantages, clipped * advantages).mean() / len(rollouts)).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        self.optimizer.step()
+        return sampled
+
+    def first(self):
+        return {"completions": self()}
+
+
+ROWS = {"loop": Loop, "beams": Decoding, "samples": Decoding, "eval": Evaluation, "update": Update, "sft": Supervised}
 
 
 def peak_mib():
