@@ -83,6 +83,19 @@ void CheckPrepare(const v1::PrepareSpec& prepare, const ReportRule& report) {
   }
 }
 
+void CheckDrawable(const v1::RlSpec& rl, const ReportRule& report) {
+  const int64_t group = rl.group_size();
+  const int64_t negatives = rl.gate().negatives();
+  const int64_t others = (static_cast<int64_t>(rl.lease_groups()) - 1) * group;
+  if (negatives > others) {
+    report({"rl.lease_groups", "rl.gate.negatives", "rl.group_size"},
+           absl::StrCat("negatives come from the other groups of a lease, which hold ", others, " completions, so ",
+                        negatives,
+                        " cannot be drawn and the gate could never open; raise "
+                        "lease_groups"));
+  }
+}
+
 void CheckGate(const v1::RlSpec& rl, const ReportRule& report) {
   const v1::GateSpec& gate = rl.gate();
   const int64_t group = rl.group_size();
@@ -93,8 +106,14 @@ void CheckGate(const v1::RlSpec& rl, const ReportRule& report) {
            "never open; raise tau");
   }
   if (!gate.use_suppression()) return;
+  if (negatives < 1) {
+    report({"rl.gate.negatives", "rl.gate.use_suppression"},
+           "the suppression test needs at least 1 negative, got 0; ask for some, or set use_suppression to false");
+  }
+  CheckDrawable(rl, report);
   // Every negative must lie in the zone, so the zone must hold them all. The
   // pool is the group, the target, the negatives.
+  if (gate.zone() == v1::GATE_ZONE_QUANTILE || gate.zone() == v1::GATE_ZONE_OUTSIDE) return;
   const bool of_group = gate.zone() == v1::GATE_ZONE_GROUP;
   const int64_t zone = CeilOf(gate.rho(), of_group ? group : group + 1 + negatives);
   if (negatives > zone) {
@@ -103,13 +122,72 @@ void CheckGate(const v1::RlSpec& rl, const ReportRule& report) {
                         of_group ? "group_size" : "pool", ") = ", zone,
                         " places, so the gate could never open; want at most ", zone, " negatives, or a larger rho"));
   }
-  const int64_t others = (static_cast<int64_t>(rl.lease_groups()) - 1) * group;
-  if (negatives > others) {
-    report({"rl.lease_groups", "rl.gate.negatives", "rl.group_size"},
-           absl::StrCat("negatives come from the other groups of a lease, which hold ", others, " completions, so ",
-                        negatives,
-                        " cannot be drawn and the gate could never open; raise "
-                        "lease_groups"));
+}
+
+// Options of the objective that contradict one another.
+void CheckObjective(const v1::RlSpec& rl, const ReportRule& report) {
+  const v1::GateSpec& gate = rl.gate();
+  const bool controlled = gate.control() == v1::GATE_CONTROL_RANDOM || gate.control() == v1::GATE_CONTROL_EQUAL_DOSE;
+  if (controlled && rl.objective() != v1::OBJECTIVE_GATED) {
+    report(
+        {"rl.gate.control", "rl.objective"},
+        "a control stands in for the gate's verdicts, and only the objective gated has any; want rl.objective gated, "
+        "or rl.gate.control none");
+  }
+  if (gate.control() == v1::GATE_CONTROL_EQUAL_DOSE && gate.normalization() == v1::GATE_NORMALIZATION_ADMITTED) {
+    report({"rl.gate.control", "rl.gate.normalization"},
+           "the mean over the admitted divides the equal dose out again; want rl.gate.normalization all");
+  }
+  if (rl.mixing() == v1::MIXING_CONVEX) {
+    if (rl.objective() == v1::OBJECTIVE_GRPO_ONLY || rl.objective() == v1::OBJECTIVE_NLL_ONLY) {
+      report({"rl.mixing", "rl.objective"},
+             "a convex mixture is of NLL and GRPO, but the objective has one of the two; want rl.objective gated or "
+             "mixture, or rl.mixing additive");
+    }
+    if (rl.lambda() > 1) {
+      report({"rl.lambda", "rl.mixing"}, absl::StrCat("the NLL of a convex mixture weighs 1 - lambda = ",
+                                                      NumberText(1 - rl.lambda()), " < 0; want lambda of at most 1"));
+    }
+  }
+  const bool has_reference = rl.kl().reference() != v1::REFERENCE_KIND_NONE;
+  if (rl.kl().beta() > 0 && !has_reference) {
+    report({"rl.kl.beta", "rl.kl.reference"},
+           absl::StrCat("beta ", NumberText(rl.kl().beta()),
+                        " > 0 asks for a KL to a reference policy, and there is none; want rl.kl.reference frozen or "
+                        "mixed, or beta 0"));
+  }
+  if (rl.kl().beta() == 0 && has_reference) {
+    report({"rl.kl.reference", "rl.kl.beta"},
+           "a reference policy costs a pass a step and, at beta 0, moves nothing; want rl.kl.beta > 0, or "
+           "rl.kl.reference none");
+  }
+  const v1::AdvantageSpec& advantage = rl.advantage();
+  if (advantage.sibling_weight() > 0) {
+    if (rl.sampler() != v1::SAMPLER_BEAM) {
+      report({"rl.advantage.sibling_weight", "rl.sampler"},
+             "siblings are branches of one tree of beams, and independent samples hardly share prefixes; want "
+             "rl.sampler beam, or sibling_weight 0");
+    }
+    if (rl.policy_loss().mean() == v1::TOKEN_MEAN_STEP) {
+      report({"rl.advantage.sibling_weight", "rl.policy_loss.mean"},
+             "the sibling term is a mean over the group by definition; want rl.policy_loss.mean group, or "
+             "sibling_weight 0");
+    }
+  }
+  if (advantage.kind() == v1::ADVANTAGE_KIND_RECAST && !rl.target_in_group()) {
+    report({"rl.advantage.kind", "rl.target_in_group"},
+           "recast repairs groups without a hit by the target; want rl.target_in_group true");
+  }
+  if (advantage.window_rank() > 0 && rl.negative_weight() == 0) {
+    report(
+        {"rl.advantage.window_rank", "rl.negative_weight"},
+        "the window weighs negative advantages, which rl.negative_weight 0 drops; want a negative_weight above 0, or "
+        "window_rank 0");
+  }
+  if (advantage.window_rank() > rl.group_size()) {
+    report({"rl.advantage.window_rank", "rl.group_size"},
+           absl::StrCat("the window stands at place ", NumberText(advantage.window_rank()), " of a list of ",
+                        rl.group_size(), "; want at most ", rl.group_size()));
   }
 }
 
@@ -123,6 +201,7 @@ void CheckRl(const v1::RlSpec& rl, const ReportRule& report) {
                         nearest + lease));
   }
   if (rl.objective() == v1::OBJECTIVE_GATED) CheckGate(rl, report);
+  CheckObjective(rl, report);
 }
 
 }  // namespace
@@ -147,6 +226,44 @@ std::string WhyUnused(const v1::JobSpec& given, const std::string& path) {
              "prepare.sids.item_vectors names a file of them; remove one of "
              "the two";
     }
+  }
+  if (absl::StartsWith(path, "rl.policy_loss.")) {
+    const absl::string_view key = absl::StripPrefix(path, "rl.policy_loss.");
+    const v1::PolicyLossKind loss = given.rl().policy_loss().kind();
+    const bool clips = loss == v1::POLICY_LOSS_KIND_PPO || loss == v1::POLICY_LOSS_KIND_ECPO;
+    if ((IsOneOf(key, {"clip_low", "clip_high"}) && !clips) ||
+        (key == "truncation" && loss != v1::POLICY_LOSS_KIND_TRUNCATED) ||
+        (key == "ecpo_delta" && loss != v1::POLICY_LOSS_KIND_ECPO) ||
+        (IsOneOf(key, {"soft_positive", "soft_negative"}) && loss != v1::POLICY_LOSS_KIND_SA_GCPO)) {
+      return "belongs to another kind of rl.policy_loss; give that kind, or remove it";
+    }
+    const bool reinforce = loss == v1::POLICY_LOSS_KIND_UNSPECIFIED || loss == v1::POLICY_LOSS_KIND_REINFORCE;
+    if (key == "ratio" && reinforce) {
+      return "reinforce compares with no other policy; give another rl.policy_loss.kind, or remove it";
+    }
+  }
+  if (IsOneOf(path, {"rl.kl.mix_every", "rl.kl.mix"}) && given.rl().kl().reference() != v1::REFERENCE_KIND_MIXED) {
+    return "moves a mixed reference; give rl.kl.reference mixed, or remove it";
+  }
+  const bool ranked = given.rl().reward().kind() == v1::REWARD_KIND_RANKING ||
+                      given.rl().reward().kind() == v1::REWARD_KIND_RANKING_ONLY;
+  if (IsOneOf(path, {"rl.reward.denominator", "rl.reward.no_hit"}) && !ranked) {
+    return "belongs to the ranking reward; give rl.reward.kind ranking or ranking_only, or remove it";
+  }
+  const bool ranker = !given.rl().reward().has_kind() || given.rl().reward().kind() == v1::REWARD_KIND_RANKER;
+  if (IsOneOf(path, {"rl.reward.floor", "rl.reward.positive_to_max"}) && !ranker) {
+    return "changes the ranker's scores, which are not the reward; remove it, or rl.reward.kind";
+  }
+  if (path == "rl.gate.control_rate" && given.rl().gate().control() != v1::GATE_CONTROL_RANDOM &&
+      given.rl().gate().control() != v1::GATE_CONTROL_EQUAL_DOSE) {
+    return "is the rate of a control; give rl.gate.control random or equal_dose, or remove it";
+  }
+  if (absl::StartsWith(path, "rl.advantage.window_") && path != "rl.advantage.window_rank" &&
+      !(given.rl().advantage().window_rank() > 0)) {
+    return "shapes the window; give rl.advantage.window_rank, or remove it";
+  }
+  if (path == "rl.advantage.sibling_mean" && !(given.rl().advantage().sibling_weight() > 0)) {
+    return "belongs to the sibling term; give rl.advantage.sibling_weight, or remove it";
   }
   if (path == "rl.validation.patience") return "only sft ends by patience; remove it";
   return "";

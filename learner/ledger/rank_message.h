@@ -27,7 +27,7 @@ struct HubJob {
   int levels = 0;  // L
   // Leaf of a complete semantic ID, -1 if it is not in the catalog; results are checked against it.
   std::function<int32_t(absl::Span<const int32_t>)> find_leaf;
-  // staleness 0: synchronous. Objective kNllOnly: nothing is scored.
+  // staleness 0: synchronous. Scored unless no term of the objective needs it.
   RlOptions options;
   // Groups of one step on this rank.
   int groups_per_step = 0;
@@ -35,7 +35,7 @@ struct HubJob {
   LogProbSpace beam_space = LogProbSpace::kFull;
 
   bool synchronous() const { return options.staleness == 0; }
-  bool scored() const { return options.objective != ObjectiveKind::kNllOnly; }
+  bool scored() const { return NeedsScores(options); }
 };
 
 struct WelcomeMessage {

@@ -1,5 +1,6 @@
 #include "learner/objective/gate.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <unordered_set>
@@ -28,6 +29,14 @@ Standing StandingOf(double score, const std::vector<double>& pool) {
     if (other == score) ++standing.equal;
   }
   return standing;
+}
+
+// The ceil(share * |values|)-th smallest, at least the first. An order statistic, so that the gate depends on scores
+// only through their order.
+double OrderQuantile(std::vector<double> values, double share) {
+  const int place = std::max(1, CeilOfShare(share, static_cast<int>(values.size())));
+  std::nth_element(values.begin(), values.begin() + place - 1, values.end());
+  return values[static_cast<size_t>(place - 1)];
 }
 
 double RankOf(const Standing& standing, GateTies ties, bool behind_equals) {
@@ -59,6 +68,10 @@ absl::string_view GateReasonName(GateReason reason) {
       return "unsampled";
     case GateReason::kCatalogChanged:
       return "catalog_changed";
+    case GateReason::kControlOpen:
+      return "control_open";
+    case GateReason::kControlClosed:
+      return "control_closed";
   }
   return "unknown";
 }
@@ -96,6 +109,8 @@ GateVerdict Decide(const GateInput& input, const GateOptions& options) {
     pool.push_back(input.completion_scores[i]);
     if (teacher_forced && input.completion_log_probs[i] > input.target_log_prob) ++found.rank_policy;
   }
+  const std::vector<double> group_pool = pool;  // O U {y*}
+  std::vector<double> completions(pool.begin() + (listed.contains(input.target_leaf) ? 0 : 1), pool.end());
   std::vector<double> negatives;
   for (size_t i = 0; i < input.negative_leaves.size(); ++i) {
     if (seen.insert(input.negative_leaves[i]).second) negatives.push_back(input.negative_scores[i]);
@@ -103,16 +118,26 @@ GateVerdict Decide(const GateInput& input, const GateOptions& options) {
   pool.insert(pool.end(), negatives.begin(), negatives.end());
   found.negatives = static_cast<int>(negatives.size());
   found.pool_size = static_cast<int>(pool.size());
-  found.zone_size = CeilOfShare(options.rho, options.zone == GateZone::kGroup ? found.group_size : found.pool_size);
+  if (options.zone != GateZone::kQuantile) {
+    found.zone_size = CeilOfShare(options.rho, options.zone == GateZone::kPool ? found.pool_size : found.group_size);
+  }
 
   found.difficult = found.rank_policy > found.head_size;
-  found.rank_ranker = RankOf(StandingOf(input.target_score, pool), options.ties,
-                             /*behind_equals=*/true);
+  found.rank_ranker = RankOf(
+      StandingOf(input.target_score, options.head_pool == GateHeadPool::kGroup ? group_pool : pool), options.ties,
+      /*behind_equals=*/true);
   found.in_head = found.rank_ranker <= found.head_size;
   found.suppressed = true;
+  const double bound =
+      options.zone == GateZone::kQuantile && !completions.empty() ? OrderQuantile(completions, 1 - options.rho) : 0;
   for (const double score : negatives) {
+    if (options.zone == GateZone::kQuantile) {
+      if (completions.empty() || score > bound) found.suppressed = false;
+      continue;
+    }
     const double rank = RankOf(StandingOf(score, pool), options.ties, /*behind_equals=*/false);
-    if (rank <= found.pool_size - found.zone_size) found.suppressed = false;
+    const bool in_zone = rank > found.pool_size - found.zone_size;
+    if (in_zone == (options.zone == GateZone::kOutside)) found.suppressed = false;
   }
 
   if (options.use_difficulty && !found.difficult) {
@@ -135,11 +160,16 @@ absl::Status ValidateGate(const GateOptions& options, int group_size) {
   if (!(options.rho >= 0 && options.rho <= 1)) {
     return absl::InvalidArgumentError(absl::StrCat("rl.gate.rho: want a fraction in [0, 1], got ", options.rho));
   }
+  if ((options.use_difficulty || options.use_head) && CeilOfShare(options.tau, group_size) < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("rl.gate.tau: the head has ceil(", options.tau, " * ", group_size,
+                                                   ") = 0 places, so no target could be in it. Raise tau."));
+  }
   if (!options.use_suppression) return absl::OkStatus();
   if (options.negatives < 1) {
     return absl::InvalidArgumentError(absl::StrCat("rl.gate.negatives: the suppression test needs at least 1, got ",
                                                    options.negatives, ". Or set rl.gate.use_suppression to false."));
   }
+  if (options.zone == GateZone::kQuantile || options.zone == GateZone::kOutside) return absl::OkStatus();
   const int zone = options.zone == GateZone::kGroup ? CeilOfShare(options.rho, group_size)
                                                     : CeilOfShare(options.rho, group_size + 1 + options.negatives);
   if (options.negatives > zone) {

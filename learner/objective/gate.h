@@ -27,11 +27,13 @@ enum class GateReason : int {
   kRewardUnavailable,  // no score, or an unusable one
   kUnsampled,          // no completions came within the attempts
   kCatalogChanged,     // sampled under another catalog
+  kControlOpen,        // a control of the gate let the scores in, whatever the tests said
+  kControlClosed,      // a control kept them out
 };
-inline constexpr int kNumGateReasons = 10;
+inline constexpr int kNumGateReasons = 12;
 
 // "open", "fixed_open", "objective", "difficulty", "discriminability", "negatives", "stale", "reward_unavailable",
-// "unsampled", "catalog_changed": the reason codes of metrics, ledger and reports.
+// "unsampled", "catalog_changed", "control_open", "control_closed": the reason codes of metrics, ledger and reports.
 absl::string_view GateReasonName(GateReason reason);
 
 // Closed because something did not work (stale, unscored, unsampled, other catalog), not because the gate said so.
@@ -53,7 +55,7 @@ struct GateInput {
 struct GateDiagnostics {
   int group_size = 0;      // G
   int head_size = 0;       // ceil(tau G): places that count as the head, on both sides
-  int zone_size = 0;       // places of the bottom zone
+  int zone_size = 0;       // places of the bottom zone; 0 under a quantile
   int pool_size = 0;       // |completions U target U negatives|, without repeats
   int negatives = 0;       // usable ones: neither the target, nor a completion, nor repeated
   double rank_policy = 0;  // of the target; G + 1 if the list lacks it
@@ -72,8 +74,11 @@ struct GateVerdict {
 // Decides one group:
 //   difficult   rank_policy > ceil(tau G). rank_policy in list mode: the target's place among the distinct completions,
 //               G + 1 if absent; teacher-forced: 1 + #{o != y*: log p(o) > log p(y*)}
-//   in_head     rank_ranker(y*) <= ceil(tau G), ranks over the pool S = O U {y*} U N
-//   suppressed  rank_ranker(n) > |S| - zone for all n in N; zone = ceil(rho G) (group) or ceil(rho |S|) (pool)
+//   in_head     rank_ranker(y*) <= ceil(tau G), ranks over the pool S = O U {y*} U N; head_pool kGroup: O U {y*}
+//   suppressed  rank_ranker(n) > |S| - zone for all n in N; zone = ceil(rho G) (group) or ceil(rho |S|) (pool).
+//               kQuantile: r(n) <= the (1 - rho) quantile of r over the distinct completions, the
+//               ceil((1 - rho) |O|)-th smallest (at least the first). kOutside, for ablation alone: the digest's other
+//               wording, every negative OUTSIDE of the last ceil(rho G) places
 // The target scores as target_score also where a completion is the same semantic ID. Ties: pessimistic puts the target
 // behind its equals and each negative before its own; average takes the mean of the tied places.
 //

@@ -40,60 +40,198 @@ absl::Status CheckGroup(const JudgeInput& input, const JudgeContext& context, bo
   return absl::OkStatus();
 }
 
-GateInput MakeGateInput(const JudgeInput& input, const GroupRewards& rewards, SamplerKind sampler) {
-  const ScoredGroup& group = *input.group;
-  std::vector<double> log_probs;
-  for (const Completion& completion : group.completions)
-    log_probs.push_back(SequenceLogProb(completion.log_probs_full));
-  std::vector<size_t> order(group.completions.size());
+// Places in the order of the policy's preference. Beams come in it; independent samples are listed by log-probability.
+std::vector<size_t> PreferenceOrder(absl::Span<const double> log_probs, SamplerKind sampler) {
+  std::vector<size_t> order(log_probs.size());
   std::iota(order.begin(), order.end(), size_t{0});
   if (sampler == SamplerKind::kSample) {
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return log_probs[a] > log_probs[b]; });
   }
+  return order;
+}
+
+GateInput MakeGateInput(const JudgeInput& input, const GroupRewards& scores, SamplerKind sampler) {
+  const ScoredGroup& group = *input.group;
+  std::vector<double> log_probs;
+  for (const Completion& completion : group.completions)
+    log_probs.push_back(SequenceLogProb(completion.log_probs_full));
   GateInput gate;
-  for (const size_t i : order) {
+  for (const size_t i : PreferenceOrder(log_probs, sampler)) {
     gate.completion_leaves.push_back(group.completions[i].leaf);
     gate.completion_log_probs.push_back(log_probs[i]);
-    gate.completion_scores.push_back(rewards.completions[i]);
+    gate.completion_scores.push_back(scores.completions[i]);
   }
   gate.target_leaf = input.target_leaf;
   gate.target_log_prob = SequenceLogProb(group.target_log_probs_full);
-  gate.target_score = rewards.target;
+  gate.target_score = scores.target;
   gate.negative_leaves = group.negative_leaves;
-  gate.negative_scores = rewards.negatives;
+  gate.negative_scores = scores.negatives;
   return gate;
 }
 
-// Rewards, advantages and, if the gate is open, token weights of the group's
-// members.
-void PlanCompletions(const JudgeInput& input, const GroupRewards& rewards, const RlOptions& options, int levels,
-                     GroupPlan* plan) {
-  const std::vector<Completion>& sampled = input.group->completions;
-  std::vector<double> member_rewards = rewards.completions;
-  plan->completions.resize(sampled.size());
-  for (size_t i = 0; i < sampled.size(); ++i) plan->completions[i].source = static_cast<int>(i);
-  if (options.target_in_group && !plan->target_sampled) {
-    // A catalog with few legal leaves gives short groups: those have room.
-    if (sampled.size() < static_cast<size_t>(options.group_size)) {
-      plan->completions.emplace_back();
-      member_rewards.emplace_back();
-    }
-    plan->completions.back().source = CompletionPlan::kTarget;
-    member_rewards.back() = rewards.target;
+bool ComparesPrefixes(const RlOptions& options) {
+  return options.reward.kind == RewardKind::kPrefix || options.advantage.kind == AdvantageKind::kRecast ||
+         options.advantage.sibling_weight > 0;
+}
+
+// The members of the GRPO term: what was sampled, with the target if it is put in. Parallel arrays.
+struct Members {
+  std::vector<int> sources;
+  std::vector<int32_t> leaves;
+  std::vector<absl::Span<const int32_t>> tokens;
+  std::vector<double> log_probs;  // of the sequence, full vocabulary
+  std::vector<double> ranks;      // from 1, by the policy's preference
+  std::vector<double> rewards;    // filled for the ranker's
+
+  size_t size() const { return sources.size(); }
+  void Rank(SamplerKind sampler) {
+    ranks.assign(size(), 0);
+    const std::vector<size_t> order = PreferenceOrder(log_probs, sampler);
+    for (size_t place = 0; place < order.size(); ++place) ranks[order[place]] = static_cast<double>(place + 1);
   }
-  const GroupAdvantages advantages = ZScoreAdvantages(member_rewards, options.negative_weight);
+};
+
+// True if a ratio could be formed for the target: actors leave out what its history excludes from the trie.
+bool TargetMayJoin(const ScoredGroup& group, const RlOptions& options, size_t levels) {
+  if (options.policy_loss.kind == PolicyLossKind::kReinforce) return true;
+  const std::vector<float>& recorded =
+      options.grpo_space == LogProbSpace::kTrie ? group.target_log_probs_trie : group.target_log_probs_full;
+  return recorded.size() == levels;
+}
+
+Members MembersOf(const JudgeInput& input, const GroupRewards& scores, const RlOptions& options, int levels,
+                  bool target_sampled) {
+  const ScoredGroup& group = *input.group;
+  Members members;
+  for (size_t i = 0; i < group.completions.size(); ++i) {
+    members.sources.push_back(static_cast<int>(i));
+    members.leaves.push_back(group.completions[i].leaf);
+    members.tokens.push_back(group.completions[i].tokens);
+    members.log_probs.push_back(SequenceLogProb(group.completions[i].log_probs_full));
+  }
+  members.rewards = scores.completions;
+  if (options.target_in_group && !target_sampled && TargetMayJoin(group, options, static_cast<size_t>(levels))) {
+    size_t place = members.size() - 1;
+    if (members.size() < static_cast<size_t>(options.group_size)) {
+      // A catalog with few legal leaves gives short groups: those have room.
+      place = members.size();
+      members.sources.push_back(0);
+      members.leaves.push_back(0);
+      members.tokens.emplace_back();
+      members.log_probs.push_back(0);
+      if (!members.rewards.empty()) members.rewards.push_back(0);
+    } else if (options.advantage.kind == AdvantageKind::kRecast) {
+      members.Rank(options.sampler);
+      place = LeastSimilar(SharedPrefixes(members.tokens, input.target_tokens), members.ranks);
+    }
+    members.sources[place] = CompletionPlan::kTarget;
+    members.leaves[place] = input.target_leaf;
+    members.tokens[place] = input.target_tokens;
+    members.log_probs[place] = SequenceLogProb(group.target_log_probs_full);
+    if (!members.rewards.empty()) members.rewards[place] = scores.target;
+  }
+  members.Rank(options.sampler);
+  return members;
+}
+
+// ReRe's rewards of a list in any order, by the policy's ranks.
+std::vector<double> RankingRewardsByRank(absl::Span<const int32_t> leaves, absl::Span<const double> ranks,
+                                         int32_t target_leaf, const RewardOptions& options) {
+  std::vector<int32_t> listed(leaves.size());
+  for (size_t i = 0; i < leaves.size(); ++i) listed[static_cast<size_t>(ranks[i]) - 1] = leaves[i];
+  const std::vector<double> in_list = RankingRewards(listed, target_leaf, options.denominator, options.no_hit);
+  std::vector<double> rewards(leaves.size());
+  for (size_t i = 0; i < leaves.size(); ++i) rewards[i] = in_list[static_cast<size_t>(ranks[i]) - 1];
+  return rewards;
+}
+
+// Rewards of members, whatever the kind.
+std::vector<double> RewardsOfMembers(const JudgeInput& input, const Members& members, const RewardOptions& options) {
+  switch (options.kind) {
+    case RewardKind::kRanker: {
+      std::vector<double> rewards = members.rewards;
+      if (options.floor) ApplyFloor(*options.floor, absl::MakeSpan(rewards));
+      if (options.positive_to_max) {
+        RaisePositivesToMax(members.leaves, input.target_leaf, absl::MakeSpan(rewards));
+      }
+      return rewards;
+    }
+    case RewardKind::kRule:
+      return RuleRewards(members.leaves, input.target_leaf);
+    case RewardKind::kPrefix:
+      return PrefixRewards(members.tokens, input.target_tokens);
+    case RewardKind::kRanking:
+    case RewardKind::kRankingOnly:
+      break;
+  }
+  std::vector<double> rewards = RankingRewardsByRank(members.leaves, members.ranks, input.target_leaf, options);
+  if (options.kind == RewardKind::kRanking) {
+    for (size_t i = 0; i < rewards.size(); ++i) rewards[i] += members.leaves[i] == input.target_leaf ? 1 : 0;
+  }
+  return rewards;
+}
+
+// What the logged target earns, in the group or not.
+double TargetReward(const GroupRewards& scores, const RewardOptions& options) {
+  switch (options.kind) {
+    case RewardKind::kRanker:
+      return options.floor && !(scores.target > *options.floor) ? 0 : scores.target;
+    case RewardKind::kRankingOnly:
+      return 0;
+    default:
+      return 1;
+  }
+}
+
+// Rewards, advantages, and the weights that an admitted group's members would have.
+void PlanCompletions(const JudgeInput& input, const GroupRewards& scores, const RlOptions& options, int levels,
+                     GroupPlan* plan) {
+  const AdvantageOptions& wanted = options.advantage;
+  RlOptions as_sampled = options;
+  as_sampled.target_in_group = false;
+  const Members sampled = MembersOf(input, scores, as_sampled, levels, plan->target_sampled);
+  for (const double reward : RewardsOfMembers(input, sampled, options.reward)) {
+    plan->reward_mean += reward / static_cast<double>(sampled.size());
+  }
+  const Members members = MembersOf(input, scores, options, levels, plan->target_sampled);
+  const std::vector<double> rewards = RewardsOfMembers(input, members, options.reward);
   plan->has_rewards = true;
-  plan->target_reward = rewards.target;
-  for (const double reward : rewards.completions) plan->reward_mean += reward / static_cast<double>(sampled.size());
-  plan->zero_advantage = advantages.zero_variance;
-  const double group_size = static_cast<double>(plan->completions.size());
+  plan->target_reward = TargetReward(scores, options.reward);
+
+  std::vector<double> advantages;
+  if (wanted.kind == AdvantageKind::kRecast) {
+    advantages = RecastAdvantages(SharedPrefixes(members.tokens, input.target_tokens), levels, members.ranks);
+    for (double& advantage : advantages) {
+      if (advantage < 0) advantage *= options.negative_weight;
+    }
+    plan->zero_advantage =
+        std::all_of(advantages.begin(), advantages.end(), [](double advantage) { return advantage == 0; });
+  } else {
+    GroupAdvantages found = ZScoreAdvantages(rewards, options.negative_weight);
+    plan->zero_advantage = found.zero_variance;
+    advantages = std::move(found.values);
+  }
+  if (wanted.target_bound) BoundByTarget(rewards, plan->target_reward, absl::MakeSpan(advantages));
+  if (wanted.window_rank > 0) {
+    WeighNegativesByWindow(members.ranks, wanted.window_rank, wanted.window_temperature, wanted.window_threshold,
+                           absl::MakeSpan(advantages));
+  }
+  std::vector<std::vector<double>> siblings;
+  if (wanted.sibling_weight > 0) siblings = SiblingAdvantages(members.tokens, rewards, wanted.sibling_mean);
+
   // All semantic IDs have L tokens, the target's too.
-  const double length = static_cast<double>(levels);
-  for (size_t i = 0; i < plan->completions.size(); ++i) {
-    CompletionPlan& member = plan->completions[i];
-    member.reward = member_rewards[i];
-    member.advantage = advantages.values[i];
-    if (plan->verdict.open) member.token_weight = options.lambda * member.advantage / (group_size * length);
+  const double share = options.policy_loss.mean == TokenMean::kGroup
+                           ? 1 / (static_cast<double>(members.size()) * static_cast<double>(levels))
+                           : 1;
+  for (size_t i = 0; i < members.size(); ++i) {
+    CompletionPlan& member = plan->completions.emplace_back();
+    member.source = members.sources[i];
+    member.reward = rewards[i];
+    member.advantage = advantages[i];
+    member.unit_weight = wanted.global_weight * advantages[i] * share;
+    member.unit_kl = share;
+    if (siblings.empty()) continue;
+    for (const double weight : siblings[i]) member.unit_levels.push_back(wanted.sibling_weight * weight);
   }
 }
 
@@ -106,7 +244,8 @@ absl::StatusOr<GroupPlan> Judge(const JudgeInput& input, const RlOptions& option
   GroupPlan plan;
   plan.ordinal = input.ordinal;
   if (options.objective != ObjectiveKind::kGrpoOnly) {
-    plan.nll_token_weight = options.nll_reduction == NllReduction::kMean ? 1.0 / context.levels : 1.0;
+    plan.nll_unit = options.nll_reduction == NllReduction::kMean ? 1.0 / context.levels : 1.0;
+    plan.nll_token_weight = plan.nll_unit;
   }
   const auto close = [&plan](GateReason reason) {
     plan.verdict.open = false;
@@ -134,25 +273,59 @@ absl::StatusOr<GroupPlan> Judge(const JudgeInput& input, const RlOptions& option
       plan.staleness > static_cast<uint64_t>(options.staleness)) {
     return close(GateReason::kStale);
   }
-  const absl::StatusOr<GroupRewards> rewards = RewardsOf(*input.group, options.reward);
-  if (!rewards.ok()) {
-    plan.error = std::string(rewards.status().message());
-    return close(GateReason::kRewardUnavailable);
+  if (ComparesPrefixes(options) && input.target_tokens.size() != static_cast<size_t>(context.levels)) {
+    return absl::InvalidArgumentError(absl::StrCat("group ", input.ordinal, ": want the target's ", context.levels,
+                                                   " tokens to compare prefixes with, got ",
+                                                   input.target_tokens.size()));
   }
+  GroupRewards scores;
+  if (NeedsScores(options)) {
+    absl::StatusOr<GroupRewards> found = RewardsOf(*input.group, options.reward);
+    if (!found.ok()) {
+      plan.error = std::string(found.status().message());
+      return close(GateReason::kRewardUnavailable);
+    }
+    scores = *std::move(found);
+    plan.has_scores = true;
+  }
+  PlanCompletions(input, scores, options, context.levels, &plan);
   if (options.objective == ObjectiveKind::kGated) {
-    plan.verdict = Decide(MakeGateInput(input, *rewards, options.sampler), options.gate);
+    if (!plan.has_scores) {
+      // Only difficulty is asked, which looks at no score.
+      scores.completions.assign(input.group->completions.size(), 0);
+      scores.negatives.assign(input.group->negative_leaves.size(), 0);
+    }
+    plan.verdict = Decide(MakeGateInput(input, scores, options.sampler), options.gate);
   } else {
     plan.verdict.open = true;
     plan.verdict.reason = GateReason::kFixedOpen;
   }
-  PlanCompletions(input, *rewards, options, context.levels, &plan);
+  plan.gate_open = plan.verdict.open;
+  SetAdmission(plan.verdict.open ? 1 : 0, options, &plan);
   return plan;
+}
+
+void SetAdmission(double admission, const RlOptions& options, GroupPlan* plan) {
+  const double weight = options.lambda * admission;
+  plan->admission = admission;
+  plan->nll_token_weight = options.mixing == Mixing::kConvex ? plan->nll_unit * (1 - weight) : plan->nll_unit;
+  for (CompletionPlan& member : plan->completions) {
+    member.token_weight = weight * member.unit_weight;
+    member.kl_weight = weight * options.kl.beta * member.unit_kl;
+    member.level_weights.clear();
+    if (weight == 0) continue;
+    for (const double unit : member.unit_levels) member.level_weights.push_back(weight * unit);
+  }
 }
 
 void JudgeStatistics::Add(const GroupPlan& plan, const ScoredGroup* group) {
   groups += 1;
   by_reason[static_cast<size_t>(plan.verdict.reason)] += 1;
-  if (plan.verdict.open) admitted += 1;
+  admitted += plan.admission;
+  const double levels =
+      group == nullptr || group->completions.empty() ? 0 : static_cast<double>(group->completions[0].tokens.size());
+  tokens += levels * static_cast<double>(plan.completions.size());
+  admitted_tokens += plan.admission * levels * static_cast<double>(plan.completions.size());
   if (IsOperational(plan.verdict.reason)) degraded += 1;
   if (group != nullptr && !group->completions.empty()) {
     sampled += 1;
@@ -168,37 +341,68 @@ void JudgeStatistics::Add(const GroupPlan& plan, const ScoredGroup* group) {
   }
   if (plan.verdict.diagnostics.group_size > 0) {
     const GateDiagnostics& found = plan.verdict.diagnostics;
+    judged += 1;
+    if (plan.gate_open) gate_open += 1;
+    if (!plan.has_scores) return;  // difficulty alone was looked at
     difficulty_by_discriminability[found.difficult][found.in_head && found.suppressed] += 1;
   }
 }
 
 namespace {
 
-// Visits every number of the statistics in one fixed order.
+// Visits every number of the statistics in one fixed order, with its name.
 template <typename Statistics, typename Visitor>
 void VisitNumbers(Statistics& statistics, const Visitor& visit) {
-  visit(statistics.groups);
-  for (auto& count : statistics.by_reason) visit(count);
-  visit(statistics.admitted);
-  visit(statistics.degraded);
-  visit(statistics.with_rewards);
-  visit(statistics.zero_advantage);
-  visit(statistics.reward_sum);
-  visit(statistics.target_reward_sum);
-  visit(statistics.sampled);
-  visit(statistics.target_sampled);
-  visit(statistics.distinct_share_sum);
-  visit(statistics.staleness_sum);
-  for (auto& row : statistics.difficulty_by_discriminability) {
-    for (auto& count : row) visit(count);
+  visit("groups", statistics.groups);
+  for (int reason = 0; reason < kNumGateReasons; ++reason) {
+    visit(absl::StrCat("reason/", GateReasonName(static_cast<GateReason>(reason))),
+          statistics.by_reason[static_cast<size_t>(reason)]);
+  }
+  visit("admitted", statistics.admitted);
+  visit("judged", statistics.judged);
+  visit("gate_open", statistics.gate_open);
+  visit("tokens", statistics.tokens);
+  visit("admitted_tokens", statistics.admitted_tokens);
+  visit("degraded", statistics.degraded);
+  visit("with_rewards", statistics.with_rewards);
+  visit("zero_advantage", statistics.zero_advantage);
+  visit("reward_sum", statistics.reward_sum);
+  visit("target_reward_sum", statistics.target_reward_sum);
+  visit("sampled", statistics.sampled);
+  visit("target_sampled", statistics.target_sampled);
+  visit("distinct_share_sum", statistics.distinct_share_sum);
+  visit("staleness_sum", statistics.staleness_sum);
+  for (size_t difficult = 0; difficult < 2; ++difficult) {
+    for (size_t discriminable = 0; discriminable < 2; ++discriminable) {
+      visit(absl::StrCat("difficult_", difficult, "_discriminable_", discriminable),
+            statistics.difficulty_by_discriminability[difficult][discriminable]);
+    }
   }
 }
 
 }  // namespace
 
+void JudgeStatistics::Add(const JudgeStatistics& other) {
+  const std::vector<double> values = other.ToVector();
+  size_t next = 0;
+  VisitNumbers(*this, [&](const std::string&, double& value) { value += values[next++]; });
+}
+
+void JudgeStatistics::Save(absl::string_view prefix, std::map<std::string, double>* numbers) const {
+  VisitNumbers(*this,
+               [&](const std::string& name, const double& value) { (*numbers)[absl::StrCat(prefix, name)] = value; });
+}
+
+void JudgeStatistics::Restore(absl::string_view prefix, const std::map<std::string, double>& numbers) {
+  VisitNumbers(*this, [&](const std::string& name, double& value) {
+    const auto found = numbers.find(absl::StrCat(prefix, name));
+    value = found == numbers.end() ? 0 : found->second;
+  });
+}
+
 std::vector<double> JudgeStatistics::ToVector() const {
   std::vector<double> values;
-  VisitNumbers(*this, [&values](const double& value) { values.push_back(value); });
+  VisitNumbers(*this, [&values](const std::string&, const double& value) { values.push_back(value); });
   return values;
 }
 
@@ -206,7 +410,7 @@ JudgeStatistics JudgeStatistics::FromVector(absl::Span<const double> values) {
   JudgeStatistics statistics;
   SLUICE_CHECK(values.size() == statistics.ToVector().size(), absl::StrCat("got ", values.size(), " numbers"));
   size_t next = 0;
-  VisitNumbers(statistics, [&](double& value) { value = values[next++]; });
+  VisitNumbers(statistics, [&](const std::string&, double& value) { value = values[next++]; });
   return statistics;
 }
 

@@ -95,4 +95,41 @@ std::vector<double> RankingRewards(absl::Span<const int32_t> completion_leaves, 
   return rewards;
 }
 
+std::vector<int> SharedPrefixes(const std::vector<absl::Span<const int32_t>>& completions,
+                                absl::Span<const int32_t> target) {
+  std::vector<int> shared;
+  shared.reserve(completions.size());
+  for (const absl::Span<const int32_t>& tokens : completions) {
+    SLUICE_CHECK(tokens.size() == target.size(), "semantic IDs of one catalog have one length");
+    const auto [difference, unused] = std::mismatch(tokens.begin(), tokens.end(), target.begin());
+    shared.push_back(static_cast<int>(difference - tokens.begin()));
+  }
+  return shared;
+}
+
+std::vector<double> PrefixRewards(const std::vector<absl::Span<const int32_t>>& completions,
+                                  absl::Span<const int32_t> target) {
+  std::vector<double> rewards;
+  rewards.reserve(completions.size());
+  for (const int shared : SharedPrefixes(completions, target)) {
+    rewards.push_back(shared / static_cast<double>(target.size()));
+  }
+  return rewards;
+}
+
+void ApplyFloor(double floor, absl::Span<double> rewards) {
+  for (double& reward : rewards) {
+    if (!(reward > floor)) reward = 0;
+  }
+}
+
+void RaisePositivesToMax(absl::Span<const int32_t> leaves, int32_t target_leaf, absl::Span<double> rewards) {
+  SLUICE_CHECK(leaves.size() == rewards.size(), "one reward a member");
+  if (rewards.empty()) return;
+  const double most = *std::max_element(rewards.begin(), rewards.end());
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    if (leaves[i] == target_leaf) rewards[i] = most;
+  }
+}
+
 }  // namespace sluice::learner

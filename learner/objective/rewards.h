@@ -30,18 +30,6 @@ absl::StatusOr<GroupRewards> RewardsOf(const ScoredGroup& group, const RewardOpt
 // R_rule(e, y*) = 1[e == y*], by trie leaf. Source: ReRe, arXiv 2510.12211.
 std::vector<double> RuleRewards(absl::Span<const int32_t> completion_leaves, int32_t target_leaf);
 
-// The denominator of the ranking reward.
-enum class RankingDenominator {
-  kAllSlots,       // all G places, the target's own included: what ReRe's released code does
-  kNegativesOnly,  // the places of the negatives: the equation as printed
-};
-
-// The ranking reward of a group without the target.
-enum class RankingNoHit {
-  kZero,      // 0 everywhere, so the group moves nothing: the released code
-  kPenalize,  // negatives are penalised as in any other group: the equation as printed
-};
-
 // Penalises negatives by their place in the generation order, so that hard negatives cost most.
 //
 // Source: ReRe eq. 7-9, restated in MiniOneRec (arXiv 2510.24431). With rho_k = 1, 2, ... the place of completion k:
@@ -54,6 +42,26 @@ enum class RankingNoHit {
 std::vector<double> RankingRewards(absl::Span<const int32_t> completion_leaves, int32_t target_leaf,
                                    RankingDenominator denominator = RankingDenominator::kAllSlots,
                                    RankingNoHit no_hit = RankingNoHit::kZero);
+
+// Levels that each completion shares with the target from the first on: [G], 0 to L.
+//   completions: [G][L] tokens.  target: [L].
+std::vector<int> SharedPrefixes(const std::vector<absl::Span<const int32_t>>& completions,
+                                absl::Span<const int32_t> target);
+
+// Semantic reward by prefix: SharedPrefixes / L, 1 for the target itself. A semantic ID's levels go from coarse to
+// fine, so the shared prefix is its own measure of likeness; stands in for the cosine of item embeddings in ReRe's
+// `semantic` reward.
+std::vector<double> PrefixRewards(const std::vector<absl::Span<const int32_t>>& completions,
+                                  absl::Span<const int32_t> target);
+
+// GRPO-SR's reward gate, in place: r_i = 1[r_i > floor] r_i, which keeps a valid but irrelevant semantic ID from
+// earning by being the best of a bad group. Source: GenRec, arXiv 2604.14878. The paper's gate score is not
+// specified; here it is the reward itself.
+void ApplyFloor(double floor, absl::Span<double> rewards);
+
+// GRPO-SR's calibration, in place: members that are the logged target get the group's largest reward, since a click
+// outweighs what the ranker says of it. Source: GenRec, arXiv 2604.14878.
+void RaisePositivesToMax(absl::Span<const int32_t> leaves, int32_t target_leaf, absl::Span<double> rewards);
 
 }  // namespace sluice::learner
 

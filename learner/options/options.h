@@ -68,7 +68,25 @@ struct SftOptions {
 enum class ObjectiveKind { kGated, kNllOnly, kGrpoOnly, kMixture };
 enum class DifficultyMode { kList, kTeacherForced };
 enum class GateTies { kPessimistic, kAverage };
-enum class GateZone { kGroup, kPool };
+enum class GateZone { kGroup, kPool, kQuantile, kOutside };
+enum class GateHeadPool { kPool, kGroup };
+enum class GateControl { kNone, kRandom, kEqualDose };
+enum class Mixing { kAdditive, kConvex };
+enum class RewardKind { kRanker, kRule, kRanking, kRankingOnly, kPrefix };
+// The denominator of the ranking reward.
+enum class RankingDenominator {
+  kAllSlots,       // all G places, the target's own included: what ReRe's released code does
+  kNegativesOnly,  // the places of the negatives: the equation as printed
+};
+// The ranking reward of a group without the target.
+enum class RankingNoHit {
+  kZero,      // 0 everywhere, so the group moves nothing: the released code
+  kPenalize,  // negatives are penalised as in any other group: the equation as printed
+};
+enum class AdvantageKind { kZScore, kRecast };
+enum class SiblingMean { kPerNode, kPerCandidate, kPerActiveToken };
+enum class TokenMean { kGroup, kStep };
+enum class ReferenceKind { kNone, kFrozen, kMixed };
 enum class GateNormalization { kAll, kAdmitted };
 enum class NllReduction { kMean, kSum };
 enum class OnFailure { kNllOnly, kHold, kFail };
@@ -80,10 +98,13 @@ struct GateOptions {
   DifficultyMode difficulty = DifficultyMode::kList;
   GateTies ties = GateTies::kPessimistic;
   GateZone zone = GateZone::kGroup;
+  GateHeadPool head_pool = GateHeadPool::kPool;
   bool use_difficulty = true;
   bool use_head = true;
   bool use_suppression = true;
   GateNormalization normalization = GateNormalization::kAll;
+  GateControl control = GateControl::kNone;
+  double control_rate = 0;  // 0: the step's own
   bool operator==(const GateOptions&) const = default;
 };
 
@@ -100,14 +121,40 @@ struct PolicyLossOptions {
   double ecpo_delta = 0.1;
   double soft_positive = 1;
   double soft_negative = 0.95;
+  TokenMean mean = TokenMean::kGroup;
   bool operator==(const PolicyLossOptions&) const = default;
 };
 
+struct KlOptions {
+  double beta = 0;
+  ReferenceKind reference = ReferenceKind::kNone;
+  int mix_every = 512;
+  double mix = 0.6;
+  bool operator==(const KlOptions&) const = default;
+};
+
+struct AdvantageOptions {
+  AdvantageKind kind = AdvantageKind::kZScore;
+  double global_weight = 1;
+  double sibling_weight = 0;
+  SiblingMean sibling_mean = SiblingMean::kPerNode;
+  bool target_bound = false;
+  double window_rank = 0;  // 0: no window
+  double window_temperature = 1;
+  double window_threshold = 0;
+  bool operator==(const AdvantageOptions&) const = default;
+};
+
 struct RewardOptions {
+  RewardKind kind = RewardKind::kRanker;
   std::string ranker = "blend";
   std::string head = "score";
   bool mean_of_items = false;
   double deadline_s = 5;
+  RankingDenominator denominator = RankingDenominator::kAllSlots;
+  RankingNoHit no_hit = RankingNoHit::kZero;
+  std::optional<double> floor;
+  bool positive_to_max = false;
   bool operator==(const RewardOptions&) const = default;
 };
 
@@ -116,6 +163,7 @@ struct RlOptions {
   int groups_per_step = 64;
   int group_size = 16;
   ObjectiveKind objective = ObjectiveKind::kGated;
+  Mixing mixing = Mixing::kAdditive;
   double lambda = 3;
   double negative_weight = 0;
   bool target_in_group = true;
@@ -127,6 +175,9 @@ struct RlOptions {
   NllReduction nll_reduction = NllReduction::kMean;
   GateOptions gate;
   RewardOptions reward;
+  AdvantageOptions advantage;
+  PolicyLossOptions policy_loss;
+  KlOptions kl;
   OptimizerOptions optimizer{.learning_rate = 3e-5};
   ValidationOptions validation{.every = 50};
   double dropout = 0;
@@ -139,6 +190,13 @@ struct RlOptions {
   int operational_steps = 50;
   bool operator==(const RlOptions&) const = default;
 };
+
+// True if an rl job has groups scored: only the ranker's reward and the gate's two tests of the ranker need that.
+inline bool NeedsScores(const RlOptions& options) {
+  if (options.objective == ObjectiveKind::kNllOnly) return false;
+  return options.reward.kind == RewardKind::kRanker ||
+         (options.objective == ObjectiveKind::kGated && (options.gate.use_head || options.gate.use_suppression));
+}
 
 struct EvaluateOptions {
   bool test_split = true;  // false: validation

@@ -91,7 +91,115 @@ GateTies Convert(v1::GateTies ties) {
   return ties == v1::GATE_TIES_AVERAGE ? GateTies::kAverage : GateTies::kPessimistic;
 }
 
-GateZone Convert(v1::GateZone zone) { return zone == v1::GATE_ZONE_POOL ? GateZone::kPool : GateZone::kGroup; }
+GateZone Convert(v1::GateZone zone) {
+  switch (zone) {
+    case v1::GATE_ZONE_POOL:
+      return GateZone::kPool;
+    case v1::GATE_ZONE_QUANTILE:
+      return GateZone::kQuantile;
+    case v1::GATE_ZONE_OUTSIDE:
+      return GateZone::kOutside;
+    default:
+      return GateZone::kGroup;
+  }
+}
+
+GateHeadPool Convert(v1::GateHeadPool pool) {
+  return pool == v1::GATE_HEAD_POOL_GROUP ? GateHeadPool::kGroup : GateHeadPool::kPool;
+}
+
+GateControl Convert(v1::GateControl control) {
+  switch (control) {
+    case v1::GATE_CONTROL_RANDOM:
+      return GateControl::kRandom;
+    case v1::GATE_CONTROL_EQUAL_DOSE:
+      return GateControl::kEqualDose;
+    default:
+      return GateControl::kNone;
+  }
+}
+
+Mixing Convert(v1::Mixing mixing) { return mixing == v1::MIXING_CONVEX ? Mixing::kConvex : Mixing::kAdditive; }
+
+RewardKind Convert(v1::RewardKind kind) {
+  switch (kind) {
+    case v1::REWARD_KIND_RULE:
+      return RewardKind::kRule;
+    case v1::REWARD_KIND_RANKING:
+      return RewardKind::kRanking;
+    case v1::REWARD_KIND_RANKING_ONLY:
+      return RewardKind::kRankingOnly;
+    case v1::REWARD_KIND_PREFIX:
+      return RewardKind::kPrefix;
+    default:
+      return RewardKind::kRanker;
+  }
+}
+
+RankingDenominator Convert(v1::RankingDenominator denominator) {
+  return denominator == v1::RANKING_DENOMINATOR_NEGATIVES_ONLY ? RankingDenominator::kNegativesOnly
+                                                               : RankingDenominator::kAllSlots;
+}
+
+RankingNoHit Convert(v1::RankingNoHit no_hit) {
+  return no_hit == v1::RANKING_NO_HIT_PENALIZE ? RankingNoHit::kPenalize : RankingNoHit::kZero;
+}
+
+AdvantageKind Convert(v1::AdvantageKind kind) {
+  return kind == v1::ADVANTAGE_KIND_RECAST ? AdvantageKind::kRecast : AdvantageKind::kZScore;
+}
+
+SiblingMean Convert(v1::SiblingMean mean) {
+  switch (mean) {
+    case v1::SIBLING_MEAN_PER_CANDIDATE:
+      return SiblingMean::kPerCandidate;
+    case v1::SIBLING_MEAN_PER_ACTIVE_TOKEN:
+      return SiblingMean::kPerActiveToken;
+    default:
+      return SiblingMean::kPerNode;
+  }
+}
+
+PolicyLossKind Convert(v1::PolicyLossKind kind) {
+  switch (kind) {
+    case v1::POLICY_LOSS_KIND_PPO:
+      return PolicyLossKind::kPpo;
+    case v1::POLICY_LOSS_KIND_TRUNCATED:
+      return PolicyLossKind::kTruncated;
+    case v1::POLICY_LOSS_KIND_ECPO:
+      return PolicyLossKind::kEcpo;
+    case v1::POLICY_LOSS_KIND_GBPO:
+      return PolicyLossKind::kGbpo;
+    case v1::POLICY_LOSS_KIND_SA_GCPO:
+      return PolicyLossKind::kSaGcpo;
+    default:
+      return PolicyLossKind::kReinforce;
+  }
+}
+
+RatioLevel Convert(v1::RatioLevel level) {
+  switch (level) {
+    case v1::RATIO_LEVEL_SEQUENCE_MEAN:
+      return RatioLevel::kSequenceMean;
+    case v1::RATIO_LEVEL_SEQUENCE:
+      return RatioLevel::kSequence;
+    default:
+      return RatioLevel::kToken;
+  }
+}
+
+TokenMean Convert(v1::TokenMean mean) { return mean == v1::TOKEN_MEAN_STEP ? TokenMean::kStep : TokenMean::kGroup; }
+
+ReferenceKind Convert(v1::ReferenceKind kind) {
+  switch (kind) {
+    case v1::REFERENCE_KIND_FROZEN:
+      return ReferenceKind::kFrozen;
+    case v1::REFERENCE_KIND_MIXED:
+      return ReferenceKind::kMixed;
+    default:
+      return ReferenceKind::kNone;
+  }
+}
 
 GateNormalization Convert(v1::GateNormalization normalization) {
   return normalization == v1::GATE_NORMALIZATION_ADMITTED ? GateNormalization::kAdmitted : GateNormalization::kAll;
@@ -197,6 +305,9 @@ void Copy(const v1::GateSpec& spec, GateOptions* options) {
   if (spec.has_use_head()) options->use_head = spec.use_head();
   if (spec.has_use_suppression()) options->use_suppression = spec.use_suppression();
   if (spec.has_normalization()) options->normalization = Convert(spec.normalization());
+  if (spec.has_head_pool()) options->head_pool = Convert(spec.head_pool());
+  if (spec.has_control()) options->control = Convert(spec.control());
+  if (spec.has_control_rate()) options->control_rate = spec.control_rate();
 }
 
 void Copy(const v1::RewardSpec& spec, RewardOptions* options) {
@@ -204,6 +315,41 @@ void Copy(const v1::RewardSpec& spec, RewardOptions* options) {
   if (spec.has_head()) options->head = spec.head();
   if (spec.has_mean_of_items()) options->mean_of_items = spec.mean_of_items();
   if (spec.has_deadline_s()) options->deadline_s = spec.deadline_s();
+  if (spec.has_kind()) options->kind = Convert(spec.kind());
+  if (spec.has_denominator()) options->denominator = Convert(spec.denominator());
+  if (spec.has_no_hit()) options->no_hit = Convert(spec.no_hit());
+  if (spec.has_floor()) options->floor = spec.floor();
+  if (spec.has_positive_to_max()) options->positive_to_max = spec.positive_to_max();
+}
+
+void Copy(const v1::AdvantageSpec& spec, AdvantageOptions* options) {
+  if (spec.has_kind()) options->kind = Convert(spec.kind());
+  if (spec.has_global_weight()) options->global_weight = spec.global_weight();
+  if (spec.has_sibling_weight()) options->sibling_weight = spec.sibling_weight();
+  if (spec.has_sibling_mean()) options->sibling_mean = Convert(spec.sibling_mean());
+  if (spec.has_target_bound()) options->target_bound = spec.target_bound();
+  if (spec.has_window_rank()) options->window_rank = spec.window_rank();
+  if (spec.has_window_temperature()) options->window_temperature = spec.window_temperature();
+  if (spec.has_window_threshold()) options->window_threshold = spec.window_threshold();
+}
+
+void Copy(const v1::PolicyLossSpec& spec, PolicyLossOptions* options) {
+  if (spec.has_kind()) options->kind = Convert(spec.kind());
+  if (spec.has_ratio()) options->ratio = Convert(spec.ratio());
+  if (spec.has_clip_low()) options->clip_low = spec.clip_low();
+  if (spec.has_clip_high()) options->clip_high = spec.clip_high();
+  if (spec.has_truncation()) options->truncation = spec.truncation();
+  if (spec.has_ecpo_delta()) options->ecpo_delta = spec.ecpo_delta();
+  if (spec.has_soft_positive()) options->soft_positive = spec.soft_positive();
+  if (spec.has_soft_negative()) options->soft_negative = spec.soft_negative();
+  if (spec.has_mean()) options->mean = Convert(spec.mean());
+}
+
+void Copy(const v1::KlSpec& spec, KlOptions* options) {
+  if (spec.has_beta()) options->beta = spec.beta();
+  if (spec.has_reference()) options->reference = Convert(spec.reference());
+  if (spec.has_mix_every()) options->mix_every = spec.mix_every();
+  if (spec.has_mix()) options->mix = spec.mix();
 }
 
 void Copy(const v1::RlSpec& spec, RlOptions* options) {
@@ -222,6 +368,10 @@ void Copy(const v1::RlSpec& spec, RlOptions* options) {
   if (spec.has_nll_reduction()) options->nll_reduction = Convert(spec.nll_reduction());
   Copy(spec.gate(), &options->gate);
   Copy(spec.reward(), &options->reward);
+  if (spec.has_mixing()) options->mixing = Convert(spec.mixing());
+  Copy(spec.advantage(), &options->advantage);
+  Copy(spec.policy_loss(), &options->policy_loss);
+  Copy(spec.kl(), &options->kl);
   Copy(spec.optimizer(), &options->optimizer);
   Copy(spec.validation(), &options->validation);
   if (spec.has_dropout()) options->dropout = spec.dropout();

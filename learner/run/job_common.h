@@ -26,6 +26,7 @@ enum SeedLabel : uint64_t {
   kPromptSeed = 5,
   kLeaseSeed = 6,
   kPrepareSeed = 7,
+  kControlSeed = 8,
 };
 
 // The configuration of a new policy for a data set.

@@ -14,6 +14,7 @@
 #include "common/random/random.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
+#include "learner/objective/control.h"
 #include "learner/objective/judge.h"
 #include "learner/publish/policy_store.h"
 #include "learner/run/job_checkpoint.h"
@@ -35,6 +36,8 @@ namespace {
 constexpr absl::Duration kRolloutPatience = absl::Minutes(10);
 // How often a job that waits for groups looks whether it is to stop.
 constexpr absl::Duration kLookInterval = absl::Milliseconds(500);
+// Prefix of the gate's statistics among a checkpoint's numbers.
+constexpr char kGateNumbers[] = "gate/";
 
 // One rl job on one rank.
 class RlJob {
@@ -53,6 +56,12 @@ class RlJob {
   absl::StatusOr<bool> AwaitGroups();
   absl::Status TrainStep(const StepDecision& decision);
   absl::StatusOr<std::vector<RlGroup>> JudgeStep(const std::vector<TakenGroup>& taken, JudgeStatistics* statistics);
+  // Lets a control decide in place of the gate, over the groups of all ranks. Collective.
+  absl::Status ControlGroups(std::vector<RlGroup>* groups);
+  // The policy that the KL is measured to, as the job starts or as `state` left it.
+  absl::Status MakeReference(const std::optional<CheckpointState>& state);
+  // Moves a mixed reference after the step that was committed.
+  void MixReference();
   // Counts the step against the operational budget, and says when an outage begins and ends.
   absl::Status TellOutage(const std::vector<TakenGroup>& taken, double closed_share);
   absl::Status ValidateNow() { return validation_->Run(*policy_, step_, total_steps(), seconds()); }
@@ -69,6 +78,7 @@ class RlJob {
   std::unique_ptr<StepControl> control_;
   std::shared_ptr<const Dataset> dataset_;
   std::unique_ptr<Policy> policy_;
+  std::unique_ptr<Policy> reference_;  // null: no KL
   std::unique_ptr<RunFolder> folder_;
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<JobCheckpoints> checkpoints_;
@@ -85,14 +95,17 @@ class RlJob {
   std::optional<absl::Time> waiting_since_;       // for them
   absl::Duration idle_;                           // without any of them coming
   OperationalBudget budget_;
-  std::string outage_;  // why scores failed last, on this rank
+  JudgeStatistics judged_;  // of all steps and ranks
+  std::string outage_;      // why scores failed last, on this rank
   std::string ending_;
 };
 
 absl::Status RlJob::Prepare() {
   SLUICE_RETURN_IF_ERROR(
       ValidateSlices(options_.groups_per_step, options_.lease_groups, context_.collective->world_size()));
-  SLUICE_RETURN_IF_ERROR(ValidateGate(options_.gate, options_.group_size));
+  if (options_.objective == ObjectiveKind::kGated) {
+    SLUICE_RETURN_IF_ERROR(ValidateGate(options_.gate, options_.group_size));
+  }
   SLUICE_ASSIGN_OR_RETURN(dataset_, Dataset::Load(context_.options.data));
   SLUICE_ASSIGN_OR_RETURN(policy_, MakePolicy(context_, *dataset_));
   SLUICE_ASSIGN_OR_RETURN(folder_, RunFolder::Open(context_.run_folder));
@@ -109,6 +122,7 @@ absl::Status RlJob::Prepare() {
   checkpoints_ = std::make_unique<JobCheckpoints>(context_, *folder_, DataDigest(*dataset_));
   SLUICE_ASSIGN_OR_RETURN(const std::optional<CheckpointState> state,
                           checkpoints_->Resume(policy_.get(), optimizer_.get()));
+  SLUICE_RETURN_IF_ERROR(MakeReference(state));
   control_ = std::make_unique<StepControl>(context_, state ? absl::Seconds(state->seconds) : absl::ZeroDuration());
   SLUICE_ASSIGN_OR_RETURN(
       auto latest, RewindMetrics(context_, folder_.get(), state ? std::optional<uint64_t>(state->step) : std::nullopt));
@@ -118,10 +132,31 @@ absl::Status RlJob::Prepare() {
   step_ = issued_steps_ = state->step;
   budget_.Restore(state->numbers);
   validation_->Restore(state->numbers);
+  judged_.Restore(kGateNumbers, state->numbers);
   if (context_.is_first()) {
     context_.monitor->ReportLog(absl::StrCat("resumed from the checkpoint of step ", step_));
   }
   return absl::OkStatus();
+}
+
+absl::Status RlJob::MakeReference(const std::optional<CheckpointState>& state) {
+  if (options_.kl.beta == 0 || options_.objective == ObjectiveKind::kNllOnly) return absl::OkStatus();
+  SLUICE_ASSIGN_OR_RETURN(reference_, MakePolicy(context_, *dataset_));
+  const torch::NoGradGuard no_grad;
+  if (!state || !state->reference.defined()) return absl::OkStatus();
+  if (state->reference.sizes() != reference_->parameters().sizes()) {
+    return absl::DataLossError(absl::StrCat("the checkpoint's reference policy has ", state->reference.numel(),
+                                            " parameters, the job's model ", reference_->parameters().numel()));
+  }
+  reference_->parameters().copy_(state->reference);
+  return absl::OkStatus();
+}
+
+void RlJob::MixReference() {
+  if (reference_ == nullptr || options_.kl.reference != ReferenceKind::kMixed) return;
+  if (step_ % static_cast<uint64_t>(options_.kl.mix_every) != 0) return;
+  const torch::NoGradGuard no_grad;
+  reference_->parameters().lerp_(policy_->parameters(), options_.kl.mix);
 }
 
 absl::Status RlJob::OpenRollouts() {
@@ -180,13 +215,39 @@ absl::StatusOr<std::vector<RlGroup>> RlJob::JudgeStep(const std::vector<TakenGro
     group.target_leaf = dataset_->trie().LeafOfItem(one.prompt.target);
     group.group = one.group ? &*one.group : nullptr;
     SLUICE_ASSIGN_OR_RETURN(group.input, policy_->EncodePrompt(one.prompt.history));
-    SLUICE_ASSIGN_OR_RETURN(
-        group.plan, Judge({.ordinal = one.prompt.ordinal, .group = group.group, .target_leaf = group.target_leaf},
-                          options_, judge));
-    statistics->Add(group.plan, group.group);
+    SLUICE_ASSIGN_OR_RETURN(group.plan, Judge({.ordinal = one.prompt.ordinal,
+                                               .group = group.group,
+                                               .target_leaf = group.target_leaf,
+                                               .target_tokens = dataset_->trie().TokensOfLeaf(group.target_leaf)},
+                                              options_, judge));
     groups.push_back(std::move(group));
   }
+  SLUICE_RETURN_IF_ERROR(ControlGroups(&groups));
+  for (const RlGroup& group : groups) statistics->Add(group.plan, group.group);
   return groups;
+}
+
+absl::Status RlJob::ControlGroups(std::vector<RlGroup>* groups) {
+  if (options_.objective != ObjectiveKind::kGated || options_.gate.control == GateControl::kNone) {
+    return absl::OkStatus();
+  }
+  // Each group's verdict at its place in the step: a sum with zeros is a copy, and the outcome is the same for any
+  // number of ranks.
+  const uint64_t first = step_ * static_cast<uint64_t>(options_.groups_per_step);
+  std::vector<double> numbers(static_cast<size_t>(options_.groups_per_step), 0);
+  for (const RlGroup& group : *groups) {
+    numbers[static_cast<size_t>(group.plan.ordinal - first)] = static_cast<double>(SayOf(group.plan));
+  }
+  SLUICE_RETURN_IF_ERROR(sluice::SumOverRanks(*context_.collective, &numbers));
+  std::vector<GateSay> says;
+  for (const double number : numbers) says.push_back(static_cast<GateSay>(static_cast<int>(number)));
+  const std::vector<double> admission = ControlledAdmission(says, options_.gate.control, options_.gate.control_rate,
+                                                            DeriveSeed(context_.options.seed, {kControlSeed, step_}));
+  for (RlGroup& group : *groups) {
+    if (SayOf(group.plan) == GateSay::kNotAsked) continue;
+    ApplyControl(admission[static_cast<size_t>(group.plan.ordinal - first)], options_, &group.plan);
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<JudgeStatistics> RlJob::SumOverRanks(const JudgeStatistics& mine) {
@@ -251,8 +312,15 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
   settings.grpo_space = options_.grpo_space;
   settings.nll_space = options_.nll_space;
   settings.nll_groups = options_.objective == ObjectiveKind::kGrpoOnly ? 0 : statistics.groups;
-  settings.grpo_groups =
-      options_.gate.normalization == GateNormalization::kAdmitted ? statistics.admitted : statistics.groups;
+  settings.policy_loss = options_.policy_loss;
+  settings.reference = reference_.get();
+  const bool admitted_alone =
+      options_.objective == ObjectiveKind::kGated && options_.gate.normalization == GateNormalization::kAdmitted;
+  if (options_.policy_loss.mean == TokenMean::kStep) {
+    settings.grpo_groups = admitted_alone ? statistics.admitted_tokens : statistics.tokens;
+  } else {
+    settings.grpo_groups = admitted_alone ? statistics.admitted : statistics.groups;
+  }
   const double progress = control_->Progress(static_cast<double>(step_) / static_cast<double>(total_steps()), decision);
   settings.learning_rate = ScheduledLearningRate(options_.optimizer, progress);
   settings.dropout = options_.dropout;
@@ -275,6 +343,8 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
   }
   SLUICE_RETURN_IF_ERROR(source_->Commit(step_, verdicts));
   ++step_;
+  judged_.Add(statistics);
+  MixReference();
   SLUICE_RETURN_IF_ERROR(PublishPolicy());
 
   std::map<std::string, double> values = {
@@ -299,6 +369,8 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
     values["staleness/mean"] = statistics.mean_staleness();
     values["staleness/max"] = stalest;
   }
+  if (statistics.judged > 0) values["group/gate_open_share"] = statistics.gate_open_rate();
+  if (result.kl_tokens > 0) values["kl/mean"] = result.kl;
   if (result.compared > 0) {
     values["mismatch/mean"] = result.mismatch_mean;
     values["mismatch/max"] = result.mismatch_max;
@@ -347,6 +419,10 @@ absl::Status RlJob::SaveCheckpoint() {
   state.seconds = seconds();
   budget_.Save(&state.numbers);
   validation_->Save(&state.numbers);
+  judged_.Save(kGateNumbers, &state.numbers);
+  if (options_.kl.reference == ReferenceKind::kMixed && reference_ != nullptr) {
+    state.reference = reference_->parameters();
+  }
   return checkpoints_->Save(std::move(state), *policy_, *optimizer_, source_, balance);
 }
 
@@ -370,6 +446,7 @@ absl::Status RlJob::Finish() {
       {"dropped", static_cast<double>(balance.dropped)},     {"failed", static_cast<double>(balance.failed)},
       {"cancelled", static_cast<double>(balance.cancelled)}, {"open", static_cast<double>(balance.open)},
       {"frontier", static_cast<double>(balance.frontier)}};
+  judged_.Save("", &results.numbers["gate"]);
   const absl::StatusOr<double> admission = MeanOfMetric(*folder_, "gate/open_rate");
   if (admission.ok()) results.numbers["run"]["admission_rate"] = *admission;  // a job of no steps has none
   results.texts["data"] = dataset_->folder();

@@ -89,21 +89,37 @@ absl::Status VerifyManifest(const std::string& folder) {
   return absl::OkStatus();
 }
 
+// `arena` must outlive the use of what is returned.
+TensorToWrite ArenaToWrite(const char* name, const at::Tensor& arena) {
+  TensorToWrite entry;
+  entry.name = name;
+  entry.dtype = arena.scalar_type() == at::kDouble ? TensorDtype::kF64 : TensorDtype::kF32;
+  entry.shape = {arena.numel()};
+  entry.data = arena.const_data_ptr();
+  entry.bytes = static_cast<int64_t>(arena.nbytes());
+  return entry;
+}
+
 absl::Status WriteOptimizer(const std::string& path, const AdamW& optimizer) {
   const at::Tensor first = optimizer.first_moments().contiguous();
   const at::Tensor second = optimizer.second_moments().contiguous();
-  const TensorDtype dtype = first.scalar_type() == at::kDouble ? TensorDtype::kF64 : TensorDtype::kF32;
-  const auto source = [dtype](const char* name, const at::Tensor& tensor) {
-    TensorToWrite entry;
-    entry.name = name;
-    entry.dtype = dtype;
-    entry.shape = {tensor.numel()};
-    entry.data = tensor.const_data_ptr();
-    entry.bytes = static_cast<int64_t>(tensor.nbytes());
-    return entry;
-  };
-  const std::vector<TensorToWrite> tensors = {source("first", first), source("second", second)};
+  const std::vector<TensorToWrite> tensors = {ArenaToWrite("first", first), ArenaToWrite("second", second)};
   return WriteSafetensors(path, tensors, {{"steps", absl::StrCat(optimizer.steps())}});
+}
+
+constexpr char kReferenceFile[] = "reference.safetensors";
+constexpr char kReferenceTensor[] = "parameters";
+
+absl::StatusOr<at::Tensor> ReadReference(const std::string& path) {
+  SLUICE_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(path));
+  SLUICE_ASSIGN_OR_RETURN(const TensorInfo info, file->Info(kReferenceTensor));
+  if (info.shape.size() != 1 || (info.dtype != TensorDtype::kF32 && info.dtype != TensorDtype::kF64)) {
+    return absl::DataLossError(absl::StrCat("'", path, "' holds no parameter arena"));
+  }
+  at::Tensor arena = torch::empty({info.shape[0]}, info.dtype == TensorDtype::kF64 ? torch::kDouble : torch::kFloat);
+  SLUICE_RETURN_IF_ERROR(
+      file->ReadInto(kReferenceTensor, arena.mutable_data_ptr(), static_cast<int64_t>(arena.nbytes())));
+  return arena;
 }
 
 std::string StateJson(const CheckpointState& state) {
@@ -145,6 +161,11 @@ absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const Che
   SLUICE_RETURN_IF_ERROR(MakeDirectories(model));
   SLUICE_RETURN_IF_ERROR(policy.Save(model));
   SLUICE_RETURN_IF_ERROR(WriteOptimizer(JoinPath(aside, "optimizer.safetensors"), optimizer));
+  if (state.reference.defined()) {
+    const at::Tensor arena = state.reference.detach().contiguous();
+    SLUICE_RETURN_IF_ERROR(
+        WriteSafetensors(JoinPath(aside, kReferenceFile), {ArenaToWrite(kReferenceTensor, arena)}, {}));
+  }
   for (size_t rank = 0; rank < state.ledgers.size(); ++rank) {
     const std::string file = JoinPath(aside, absl::StrCat("ledger-", rank, ".json"));
     SLUICE_RETURN_IF_ERROR(WriteFileAtomically(file, state.ledgers[rank]));
@@ -190,6 +211,9 @@ absl::StatusOr<CheckpointState> ReadCheckpointState(const std::string& path) {
   for (size_t rank = 0; rank < ledgers; ++rank) {
     SLUICE_ASSIGN_OR_RETURN(std::string ledger, ReadFile(JoinPath(path, absl::StrCat("ledger-", rank, ".json"))));
     state.ledgers.push_back(std::move(ledger));
+  }
+  if (const std::string file = JoinPath(path, kReferenceFile); PathExists(file)) {
+    SLUICE_ASSIGN_OR_RETURN(state.reference, ReadReference(file));
   }
   return state;
 }

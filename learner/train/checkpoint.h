@@ -34,6 +34,7 @@ struct CheckpointState {
   std::string spec_digest;
   std::string data_digest;
   std::vector<std::string> ledgers;  // by rank; empty for jobs without one
+  at::Tensor reference;              // parameter arena of a reference policy that moved; undefined for jobs without one
 };
 
 // "step-00000120".

@@ -37,7 +37,7 @@ std::vector<BadSpec> Corpus() {
       {"KeyOfAnotherSection", Rl("  tau: 0.2\n"), "s.yaml:4:3: rl.tau: unknown key here; there is rl.gate.tau"},
       {"KeyOfNowhere", "kind: rl\ndata: d\nrl: {gate: {colour: red}}\n",
        "s.yaml:3:13: rl.gate.colour: unknown key; rl.gate has tau, rho, negatives, difficulty, ties, zone, "
-       "use_difficulty, use_head, use_suppression, normalization"},
+       "use_difficulty, use_head, use_suppression, normalization, head_pool, control, control_rate"},
       {"TextForAWholeNumber", Rl("  steps: many\n"), "s.yaml:4:10: rl.steps: want a whole number, got \"many\""},
       {"FractionForAWholeNumber", Rl("  steps: 1.5\n"), "s.yaml:4:10: rl.steps: want a whole number, got \"1.5\""},
       {"QuotedNumber", Rl("  steps: \"20\"\n"),
@@ -121,6 +121,64 @@ std::vector<BadSpec> Corpus() {
       {"IndexBesideLevels", "kind: prepare\nprepare:\n  events: e\n  sids: {index: i.json, levels: 4}\n",
        "s.yaml:4:25: prepare.sids.levels: describes how semantic IDs are made, but prepare.sids.index names a file of "
        "them; remove one of the two"},
+      {"KlWithoutReference", Rl("  kl:\n    beta: 0.001\n"),
+       "s.yaml:5:5: rl.kl.beta: beta 0.001 > 0 asks for a KL to a reference policy, and there is none; want "
+       "rl.kl.reference frozen or mixed, or beta 0"},
+      {"ReferenceWithoutKl", Rl("  kl: {reference: frozen}\n"),
+       "s.yaml:4:8: rl.kl.reference: a reference policy costs a pass a step and, at beta 0, moves nothing; want "
+       "rl.kl.beta > 0, or rl.kl.reference none"},
+      {"MixOfAFrozenReference", Rl("  kl: {beta: 0.1, reference: frozen, mix: 0.5}\n"),
+       "s.yaml:4:38: rl.kl.mix: moves a mixed reference; give rl.kl.reference mixed, or remove it"},
+      {"ConvexBeyondOne", Rl("  mixing: convex\n  lambda: 1.5\n"),
+       "s.yaml:5:3: rl.lambda: the NLL of a convex mixture weighs 1 - lambda = -0.5 < 0; want lambda of at most 1"},
+      {"ConvexOfOneTerm", Rl("  mixing: convex\n  lambda: 0.5\n  objective: grpo_only\n"),
+       "s.yaml:4:3: rl.mixing: a convex mixture is of NLL and GRPO, but the objective has one of the two; want "
+       "rl.objective gated or mixture, or rl.mixing additive"},
+      {"SiblingsWithoutBeams", Rl("  sampler: sample\n  advantage: {sibling_weight: 1}\n"),
+       "s.yaml:5:15: rl.advantage.sibling_weight: siblings are branches of one tree of beams, and independent samples "
+       "hardly share prefixes; want rl.sampler beam, or sibling_weight 0"},
+      {"SiblingsOverTheStep", Rl("  advantage: {sibling_weight: 1}\n  policy_loss: {mean: step}\n"),
+       "s.yaml:4:15: rl.advantage.sibling_weight: the sibling term is a mean over the group by definition; want "
+       "rl.policy_loss.mean group, or sibling_weight 0"},
+      {"RecastWithoutTheTarget", Rl("  target_in_group: false\n  advantage: {kind: recast}\n"),
+       "s.yaml:5:15: rl.advantage.kind: recast repairs groups without a hit by the target; want rl.target_in_group "
+       "true"},
+      {"WindowOfDroppedNegatives", Rl("  advantage: {window_rank: 2}\n"),
+       "s.yaml:4:15: rl.advantage.window_rank: the window weighs negative advantages, which rl.negative_weight 0 "
+       "drops; want a negative_weight above 0, or window_rank 0"},
+      {"WindowBeyondTheList",
+       Rl("  negative_weight: 1\n  group_size: 4\n  gate: {tau: 0.5, negatives: 2}\n"
+          "  advantage: {window_rank: 5}\n"),
+       "s.yaml:7:15: rl.advantage.window_rank: the window stands at place 5 of a list of 4; want at most 4"},
+      {"ControlWithoutAGate", Rl("  objective: mixture\n  gate: {control: random}\n"),
+       "s.yaml:5:10: rl.gate.control: a control stands in for the gate's verdicts, and only the objective gated has "
+       "any; want rl.objective gated, or rl.gate.control none"},
+      {"EqualDoseOverTheAdmitted", Rl("  gate: {control: equal_dose, normalization: admitted}\n"),
+       "s.yaml:4:10: rl.gate.control: the mean over the admitted divides the equal dose out again; want "
+       "rl.gate.normalization all"},
+      {"RateOfNoControl", Rl("  gate: {control_rate: 0.1}\n"),
+       "s.yaml:4:10: rl.gate.control_rate: is the rate of a control; give rl.gate.control random or equal_dose, or "
+       "remove it"},
+      {"NoNegativesForSuppression", Rl("  gate: {negatives: 0}\n"),
+       "s.yaml:4:10: rl.gate.negatives: the suppression test needs at least 1 negative, got 0; ask for some, or set "
+       "use_suppression to false"},
+      {"ClipOfReinforce", Rl("  policy_loss: {clip_high: 0.3}\n"),
+       "s.yaml:4:17: rl.policy_loss.clip_high: belongs to another kind of rl.policy_loss; give that kind, or remove "
+       "it"},
+      {"RatioOfReinforce", Rl("  policy_loss: {ratio: sequence}\n"),
+       "s.yaml:4:17: rl.policy_loss.ratio: reinforce compares with no other policy; give another rl.policy_loss.kind, "
+       "or remove it"},
+      {"DenominatorOfTheRule", Rl("  reward: {kind: rule, denominator: all_slots}\n"),
+       "s.yaml:4:24: rl.reward.denominator: belongs to the ranking reward; give rl.reward.kind ranking or "
+       "ranking_only, or remove it"},
+      {"FloorOfTheRule", Rl("  reward: {kind: rule, floor: 0.1}\n"),
+       "s.yaml:4:24: rl.reward.floor: changes the ranker's scores, which are not the reward; remove it, or "
+       "rl.reward.kind"},
+      {"ShapeOfNoWindow", Rl("  advantage: {window_temperature: 2}\n"),
+       "s.yaml:4:15: rl.advantage.window_temperature: shapes the window; give rl.advantage.window_rank, or remove it"},
+      {"MeanOfNoSiblings", Rl("  advantage: {sibling_mean: per_candidate}\n"),
+       "s.yaml:4:15: rl.advantage.sibling_mean: belongs to the sibling term; give rl.advantage.sibling_weight, or "
+       "remove it"},
       {"ManyAtOnce", "kind: rl\nseed: x\nrl:\n  stepz: 1\n  group_size: 1\n  gate:\n    ties: fair\n",
        "s.yaml: data: required: a job of kind rl needs the folder of a prepared data set\n"
        "s.yaml:2:7: seed: want a whole number from 0 to 18446744073709551615, got \"x\"\n"

@@ -232,6 +232,71 @@ TEST(GateTest, SharesThatAreWholeNumbersAreNotRoundedUp) {
   EXPECT_EQ(Decide(input, options).diagnostics.head_size, 3);
 }
 
+// Completions scored 1 to 4, the target 5, so a quantile is easy to name.
+GateInput Graded(double negative) {
+  GateInput input;
+  input.completion_leaves = {0, 1, 2, 3};
+  input.completion_scores = {1, 2, 3, 4};
+  input.target_leaf = 9;
+  input.target_score = 5;
+  input.negative_leaves = {20};
+  input.negative_scores = {negative};
+  return input;
+}
+
+TEST(GateTest, AQuantileZoneComparesNegativesWithTheCompletionsScores) {
+  GateOptions options = Options();
+  options.negatives = 1;
+  options.zone = GateZone::kQuantile;
+  options.rho = 0.5;  // the second smallest of four
+  EXPECT_TRUE(Decide(Graded(2), options).open);
+  EXPECT_EQ(Decide(Graded(2.5), options).reason, GateReason::kDiscriminability);
+  options.rho = 1;  // at least the smallest
+  EXPECT_TRUE(Decide(Graded(1), options).open);
+  EXPECT_FALSE(Decide(Graded(1.5), options).open);
+  options.rho = 0;
+  EXPECT_TRUE(Decide(Graded(4), options).open);
+  EXPECT_FALSE(Decide(Graded(4.5), options).open);
+  // The target counts among the completions where it is one of them, with the target's score.
+  GateInput found = Graded(4.5);
+  found.target_leaf = 3;
+  found.negative_leaves = {20};
+  options.use_difficulty = false;
+  EXPECT_TRUE(Decide(found, options).open);
+}
+
+TEST(GateTest, TheOtherWordingWantsNegativesOutsideOfTheZone) {
+  GateOptions options = Options();
+  options.negatives = 1;
+  options.rho = 0.5;
+  options.tau = 0.5;
+  options.zone = GateZone::kGroup;
+  EXPECT_TRUE(Decide(Graded(0), options).open);
+  EXPECT_FALSE(Decide(Graded(3.5), options).open);
+  options.zone = GateZone::kOutside;
+  EXPECT_FALSE(Decide(Graded(0), options).open);
+  EXPECT_TRUE(Decide(Graded(3.5), options).open);
+}
+
+TEST(GateTest, TheHeadTestMayLeaveTheNegativesOut) {
+  GateOptions options = Options();
+  options.negatives = 1;
+  options.tau = 0.25;  // one place
+  options.use_suppression = false;
+  const GateInput input = Graded(6);  // a negative above the target
+  EXPECT_EQ(Decide(input, options).reason, GateReason::kDiscriminability);
+  options.head_pool = GateHeadPool::kGroup;
+  EXPECT_TRUE(Decide(input, options).open);
+}
+
+TEST(ValidateGateTest, RefusesAHeadWithoutPlaces) {
+  GateOptions options = Options();
+  options.tau = 0;
+  EXPECT_EQ(ValidateGate(options, 16).code(), absl::StatusCode::kInvalidArgument);
+  options.use_difficulty = options.use_head = false;
+  EXPECT_TRUE(ValidateGate(options, 16).ok());
+}
+
 TEST(ValidateGateTest, RefusesAZoneTooSmallForTheNegatives) {
   GateOptions options = Options();
   options.rho = 0.1;

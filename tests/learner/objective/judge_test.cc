@@ -1,6 +1,9 @@
 #include "learner/objective/judge.h"
 
 #include <cmath>
+#include <map>
+#include <string>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -192,6 +195,182 @@ TEST(JudgeTest, ContradictoryLengthsAreInvalid) {
   EXPECT_TRUE(Judge({5, &group, 9}, options, kContext).ok());  // list mode does not need them
   options.gate.difficulty = DifficultyMode::kTeacherForced;
   EXPECT_EQ(Judge({5, &group, 9}, options, kContext).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(JudgeTest, AConvexMixtureTakesFromTheNllWhatTheScoresGet) {
+  const ScoredGroup group = Group();
+  RlOptions options = Options();
+  options.mixing = Mixing::kConvex;
+  options.lambda = 0.75;
+  const GroupPlan open = MustJudge(&group, options);
+  ASSERT_TRUE(open.verdict.open);
+  EXPECT_DOUBLE_EQ(open.nll_token_weight, 0.5 * 0.25);
+  EXPECT_NEAR(open.completions[0].token_weight, 0.75 * open.completions[0].advantage / 8, 1e-12);
+  EXPECT_DOUBLE_EQ(MustJudge(&group, options, kContext, 0).nll_token_weight, 0.5);  // closed
+  EXPECT_DOUBLE_EQ(MustJudge(nullptr, options).nll_token_weight, 0.5);
+}
+
+TEST(JudgeTest, TheMeanOverTheStepLeavesItsDivisionToTheStep) {
+  const ScoredGroup group = Group();
+  RlOptions options = Options();
+  options.policy_loss.mean = TokenMean::kStep;
+  const GroupPlan plan = MustJudge(&group, options);
+  EXPECT_NEAR(plan.completions[0].token_weight, 2 * plan.completions[0].advantage, 1e-12);
+  JudgeStatistics statistics;
+  statistics.Add(plan, &group);
+  EXPECT_EQ(statistics.tokens, 8);  // 4 completions of 2 tokens
+  EXPECT_EQ(statistics.admitted_tokens, 8);
+}
+
+TEST(JudgeTest, AKlWeighsEveryTokenOfAnAdmittedGroup) {
+  const ScoredGroup group = Group();
+  RlOptions options = Options();
+  options.kl.beta = 0.5;
+  for (const CompletionPlan& member : MustJudge(&group, options).completions) {
+    EXPECT_DOUBLE_EQ(member.kl_weight, 2 * 0.5 / 8);
+  }
+  for (const CompletionPlan& member : MustJudge(&group, options, kContext, 0).completions) {
+    EXPECT_EQ(member.kl_weight, 0);
+  }
+}
+
+TEST(JudgeTest, RuleRewardsNeedNoScores) {
+  ScoredGroup group = Group();
+  group.score_status = ScoreStatus::kNotAsked;
+  group.heads.clear();
+  RlOptions options = Options();
+  options.objective = ObjectiveKind::kMixture;
+  options.reward.kind = RewardKind::kRule;
+  EXPECT_FALSE(NeedsScores(options));
+  const GroupPlan plan = MustJudge(&group, options, kContext, 2);
+  EXPECT_EQ(plan.verdict.reason, GateReason::kFixedOpen);
+  EXPECT_EQ(plan.completions[2].reward, 1);
+  EXPECT_DOUBLE_EQ(plan.reward_mean, 0.25);
+  EXPECT_TRUE(MustJudge(&group, options).zero_advantage);  // nobody hit
+  // Difficulty alone looks at no score; the ranker's tests do.
+  options.objective = ObjectiveKind::kGated;
+  options.gate.use_head = options.gate.use_suppression = false;
+  EXPECT_EQ(MustJudge(&group, options).verdict.reason, GateReason::kOpen);
+  options.gate.use_head = true;
+  EXPECT_TRUE(NeedsScores(options));
+  EXPECT_EQ(MustJudge(&group, options).verdict.reason, GateReason::kRewardUnavailable);
+}
+
+TEST(JudgeTest, TheInsertedTargetIsAHitOfTheRankingReward) {
+  const ScoredGroup group = Group();
+  RlOptions options = Options();
+  options.objective = ObjectiveKind::kMixture;
+  options.reward.kind = RewardKind::kRanking;
+  EXPECT_TRUE(MustJudge(&group, options).zero_advantage);  // no hit: the released code gives 0 to all
+  options.target_in_group = true;
+  const GroupPlan plan = MustJudge(&group, options);
+  EXPECT_EQ(plan.completions[3].reward, 1);
+  EXPECT_EQ(plan.reward_mean, 0);  // as sampled, nobody hit
+  const double sum = 1 + 1 / std::log2(3) + 1 / std::log2(4) + 1 / std::log2(5);
+  EXPECT_NEAR(plan.completions[0].reward, -1 / sum, 1e-12);
+  EXPECT_NEAR(plan.completions[2].reward, -1 / std::log2(4) / sum, 1e-12);
+  options.reward.kind = RewardKind::kRankingOnly;
+  EXPECT_EQ(MustJudge(&group, options).completions[3].reward, 0);
+}
+
+TEST(JudgeTest, IndependentSamplesArePenalisedByTheirProbability) {
+  ScoredGroup group = Group();
+  std::swap(group.completions[0], group.completions[3]);  // the least probable was drawn first
+  RlOptions options = Options();
+  options.objective = ObjectiveKind::kMixture;
+  options.sampler = SamplerKind::kSample;
+  options.reward.kind = RewardKind::kRankingOnly;
+  options.reward.no_hit = RankingNoHit::kPenalize;
+  const GroupPlan plan = MustJudge(&group, options);
+  EXPECT_LT(plan.completions[3].reward, plan.completions[0].reward);
+}
+
+TEST(JudgeTest, ScoresAreCalibratedAsGrpoSrDoes) {
+  ScoredGroup group = Group();
+  group.heads[0].completion_scores = {0.9f, 0.05f, 0.4f, 0.3f};
+  RlOptions options = Options();
+  options.objective = ObjectiveKind::kMixture;
+  options.reward.floor = 0.1;
+  options.reward.positive_to_max = true;
+  const GroupPlan plan = MustJudge(&group, options, kContext, /*target=*/3);
+  EXPECT_FLOAT_EQ(plan.completions[0].reward, 0.9);
+  EXPECT_EQ(plan.completions[1].reward, 0);
+  EXPECT_FLOAT_EQ(plan.completions[3].reward, 0.9);  // the click
+}
+
+TEST(JudgeTest, RecastPutsTheTargetInPlaceOfTheLeastSimilar) {
+  ScoredGroup group = Group();
+  group.completions[0].tokens = {5, 20};
+  group.completions[1].tokens = {5, 21};
+  group.completions[2].tokens = {6, 22};
+  group.completions[3].tokens = {5, 23};
+  RlOptions options = Options();
+  options.objective = ObjectiveKind::kMixture;
+  options.target_in_group = true;
+  options.advantage.kind = AdvantageKind::kRecast;
+  const std::vector<int32_t> target = {5, 9};
+  const GroupPlan plan = Judge({5, &group, 9, target}, options, kContext).value();
+  ASSERT_EQ(plan.completions[2].source, CompletionPlan::kTarget);
+  EXPECT_EQ(plan.completions[2].advantage, 1);
+  EXPECT_EQ(plan.completions[0].advantage, -1);  // the closest miss that the policy likes best
+  EXPECT_EQ(plan.completions[1].advantage, 0);
+  EXPECT_FALSE(plan.zero_advantage);
+  // Prefixes cannot be compared with nothing.
+  EXPECT_EQ(Judge({5, &group, 9}, options, kContext).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(JudgeTest, SiblingsWeighEachLevelOfAnAdmittedGroup) {
+  ScoredGroup group = Group();
+  group.completions[0].tokens = {5, 20};
+  group.completions[1].tokens = {5, 21};
+  group.completions[2].tokens = {6, 22};
+  group.completions[3].tokens = {6, 23};
+  RlOptions options = Options();
+  options.advantage.global_weight = 0.5;
+  options.advantage.sibling_weight = 0.5;
+  const std::vector<int32_t> target = {5, 9};
+  const GroupPlan plan = Judge({5, &group, 9, target}, options, kContext).value();
+  ASSERT_TRUE(plan.verdict.open);
+  EXPECT_NEAR(plan.completions[0].token_weight, 2 * 0.5 * plan.completions[0].advantage / 8, 1e-12);
+  // Rewards 1, 0, 0, 0. Root: means .5 and 0, so z = +-.25 / (.25 + eps), two members a node. Below 5: +-1.
+  ASSERT_EQ(plan.completions[0].level_weights.size(), 2u);
+  EXPECT_NEAR(plan.completions[0].level_weights[0], 2 * 0.5 * (0.25 / 0.2501) / 2 / 4, 1e-12);
+  EXPECT_NEAR(plan.completions[1].level_weights[1], -2 * 0.5 * (0.5 / 0.5001) / 4, 1e-12);
+  EXPECT_EQ(plan.completions[2].level_weights[1], 0);
+  const GroupPlan closed = Judge({5, &group, 0, target}, options, kContext).value();
+  ASSERT_FALSE(closed.verdict.open);
+  EXPECT_TRUE(closed.completions[0].level_weights.empty());
+}
+
+TEST(JudgeTest, ATargetThatNoActorScoredStaysOutOfARatio) {
+  ScoredGroup group = Group();
+  group.target_log_probs_trie.clear();  // its history excludes it
+  RlOptions options = Options();
+  options.target_in_group = true;
+  EXPECT_EQ(MustJudge(&group, options).completions[3].source, CompletionPlan::kTarget);
+  options.policy_loss.kind = PolicyLossKind::kPpo;
+  EXPECT_EQ(MustJudge(&group, options).completions[3].source, 3);
+  options.grpo_space = LogProbSpace::kFull;
+  EXPECT_EQ(MustJudge(&group, options).completions[3].source, CompletionPlan::kTarget);
+}
+
+TEST(JudgeStatisticsTest, SavedNumbersComeBackAndAddUp) {
+  const ScoredGroup group = Group();
+  JudgeStatistics statistics;
+  statistics.Add(MustJudge(&group, Options()), &group);
+  statistics.Add(MustJudge(&group, Options(), kContext, 0), &group);
+  std::map<std::string, double> numbers = {{"best", 1}};
+  statistics.Save("gate/", &numbers);
+  EXPECT_EQ(numbers.at("gate/reason/open"), 1);
+  EXPECT_EQ(numbers.at("gate/difficult_0_discriminable_1"), 1);
+  EXPECT_EQ(numbers.at("gate/gate_open"), 1);
+  JudgeStatistics restored;
+  restored.Restore("gate/", numbers);
+  EXPECT_EQ(restored.ToVector(), statistics.ToVector());
+  restored.Add(statistics);
+  EXPECT_EQ(restored.judged, 4);
+  restored.Restore("gate/", {});
+  EXPECT_EQ(restored.groups, 0);
 }
 
 TEST(JudgeStatisticsTest, CountsReasonsSharesAndTheTwoByTwo) {

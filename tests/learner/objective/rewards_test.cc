@@ -140,5 +140,29 @@ TEST(RankingRewardsTest, OnlyCopiesOfTheTargetLeaveNothingToPenalise) {
   EXPECT_THAT(RankingRewards({9, 9}, 9, RankingDenominator::kNegativesOnly), Each(0.0));
 }
 
+TEST(PrefixRewardsTest, CountsLevelsSharedFromTheFirstOn) {
+  const std::vector<std::vector<int32_t>> tokens = {{1, 2, 3}, {1, 2, 9}, {1, 9, 3}, {9, 2, 3}};
+  const std::vector<absl::Span<const int32_t>> spans(tokens.begin(), tokens.end());
+  EXPECT_EQ(SharedPrefixes(spans, {1, 2, 3}), (std::vector<int>{3, 2, 1, 0}));
+  const std::vector<double> rewards = PrefixRewards(spans, {1, 2, 3});
+  EXPECT_DOUBLE_EQ(rewards[0], 1);
+  EXPECT_DOUBLE_EQ(rewards[1], 2.0 / 3);
+  EXPECT_DOUBLE_EQ(rewards[3], 0);
+}
+
+TEST(CalibrationTest, TheFloorKeepsWhatIsAboveIt) {
+  std::vector<double> rewards = {0.05, 0.1, 0.8, -2};
+  ApplyFloor(0.1, absl::MakeSpan(rewards));
+  EXPECT_EQ(rewards, (std::vector<double>{0, 0, 0.8, 0}));
+}
+
+TEST(CalibrationTest, TheTargetGetsTheGroupsLargestReward) {
+  std::vector<double> rewards = {0.5, 0.9, 0.2};
+  RaisePositivesToMax({4, 5, 6}, 6, absl::MakeSpan(rewards));
+  EXPECT_EQ(rewards, (std::vector<double>{0.5, 0.9, 0.9}));
+  RaisePositivesToMax({4, 5, 6}, 7, absl::MakeSpan(rewards));
+  EXPECT_EQ(rewards, (std::vector<double>{0.5, 0.9, 0.9}));
+}
+
 }  // namespace
 }  // namespace sluice::learner

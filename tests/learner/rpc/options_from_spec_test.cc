@@ -57,7 +57,9 @@ void VisitScalars(Message* message, const std::string& path,
 // Every section with its defaults, as no job has them together.
 v1::JobSpec Everything() {
   v1::JobSpec all;
-  for (const char* text : {"kind: rl\ndata: d\n", "kind: sft\ndata: d\n", "kind: evaluate\ndata: d\nmodel: {path: m}\n",
+  for (const char* text : {"kind: rl\ndata: d\nrl: {advantage: {sibling_weight: 1}, reward: {kind: ranking}, "
+                           "policy_loss: {kind: ppo}}\n",
+                           "kind: sft\ndata: d\n", "kind: evaluate\ndata: d\nmodel: {path: m}\n",
                            "kind: prepare\nprepare: {events: e.csv}\n"}) {
     all.MergeFrom(ResolveSpec(text, "s.yaml").value().effective);
   }
@@ -128,7 +130,12 @@ rl:
   nll_reduction: sum
   staleness: 1
   on_reward_outage: fail
-  gate: {tau: 0.25, rho: 0.75, negatives: 2, difficulty: teacher_forced, ties: average, zone: pool, normalization: admitted}
+  gate: {tau: 0.25, rho: 0.75, negatives: 2, difficulty: teacher_forced, ties: average, zone: pool, normalization: admitted, head_pool: group}
+  mixing: convex
+  lambda: 0.5
+  advantage: {kind: recast, target_bound: true, global_weight: 0.5}
+  policy_loss: {kind: ecpo, ratio: sequence_mean, clip_high: 0.28, mean: step}
+  kl: {beta: 0.001, reference: mixed, mix_every: 64}
   reward: {ranker: sequential, head: click, deadline_s: 2}
   optimizer: {learning_rate: 0.5, beta1: 0.25}
 checkpoint: {every: 7, keep: 3}
@@ -165,6 +172,19 @@ checkpoint: {every: 7, keep: 3}
   want.rl.gate.ties = GateTies::kAverage;
   want.rl.gate.zone = GateZone::kPool;
   want.rl.gate.normalization = GateNormalization::kAdmitted;
+  want.rl.gate.head_pool = GateHeadPool::kGroup;
+  want.rl.mixing = Mixing::kConvex;
+  want.rl.lambda = 0.5;
+  want.rl.advantage.kind = AdvantageKind::kRecast;
+  want.rl.advantage.target_bound = true;
+  want.rl.advantage.global_weight = 0.5;
+  want.rl.policy_loss.kind = PolicyLossKind::kEcpo;
+  want.rl.policy_loss.ratio = RatioLevel::kSequenceMean;
+  want.rl.policy_loss.clip_high = 0.28;
+  want.rl.policy_loss.mean = TokenMean::kStep;
+  want.rl.kl.beta = 0.001;
+  want.rl.kl.reference = ReferenceKind::kMixed;
+  want.rl.kl.mix_every = 64;
   want.rl.reward.ranker = "sequential";
   want.rl.reward.head = "click";
   want.rl.reward.deadline_s = 2;

@@ -85,6 +85,14 @@ class CheckpointTest : public ::testing::Test {
   std::unique_ptr<AdamW> optimizer_;
 };
 
+TEST_F(CheckpointTest, AReferencePolicyThatMovedComesBack) {
+  CheckpointState state = State(7);
+  EXPECT_FALSE(ReadCheckpointState(Write(6)).value().reference.defined());
+  state.reference = torch::sin(torch::arange(policy_->parameters().numel()).to(at::kFloat));
+  const std::string path = WriteCheckpoint(folder_, state, *policy_, *optimizer_).value();
+  EXPECT_TRUE(ReadCheckpointState(path).value().reference.equal(state.reference));
+}
+
 TEST_F(CheckpointTest, GivesBackWhatWasWritten) {
   const std::string path = Write(120);
   EXPECT_THAT(path, HasSubstr("step-00000120"));
