@@ -24,10 +24,11 @@ from bench_report import TOP, Failure  # noqa: E402
 LIMIT_SECONDS = 15 * 60
 REPETITIONS = 3
 MIN_TIME = 0.2
+PER_SECOND = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
 def collect(binary, document):
-    """The benchmarks in one google-benchmark JSON document, each with the spread over its repetitions."""
+    """The benchmarks in one google-benchmark JSON document, in seconds, each with the spread over its repetitions."""
     found = {}
     for entry in document["benchmarks"]:
         if entry.get("error_occurred"):
@@ -36,9 +37,9 @@ def collect(binary, document):
             found.setdefault(entry.get("run_name", entry["name"]), []).append(entry)
     benchmarks = []
     for name, runs in found.items():
-        result = {"name": f"{binary}: {name}", "unit": runs[0]["time_unit"],
-                  "real": bench_report.spread([run["real_time"] for run in runs]),
-                  "cpu": bench_report.spread([run["cpu_time"] for run in runs])}
+        result = {"name": f"{binary}: {name}"}
+        for kind in ("real", "cpu"):
+            result[kind] = bench_report.spread([run[f"{kind}_time"] / PER_SECOND[run["time_unit"]] for run in runs])
         known = {"name", "run_name", "run_type", "family_index", "per_family_instance_index", "repetitions",
                  "repetition_index", "threads", "iterations", "real_time", "cpu_time", "time_unit", "label"}
         counters = {key: bench_report.spread([run[key] for run in runs]) for key, value in runs[0].items()
@@ -52,9 +53,9 @@ def collect(binary, document):
 def result_lines(benchmarks):
     rows = []
     for entry in benchmarks:
-        counters = ", ".join(f"{key} {bench_report.figure(s['median'])}" for key, s in entry.get("counters", {}).items())
-        rows.append([entry["name"], f"{bench_report.spread_text(entry['cpu'])} {entry['unit']}",
-                     f"{bench_report.spread_text(entry['real'])} {entry['unit']}", entry["cpu"]["n"], counters or "-"])
+        counters = ", ".join(f"{key} {bench_report.count_text(s['median'])}" for key, s in entry.get("counters", {}).items())
+        rows.append([entry["name"], bench_report.seconds_text(entry["cpu"]), bench_report.seconds_text(entry["real"]),
+                     entry["cpu"]["n"], counters or "-"])
     return bench_report.table(["benchmark", "CPU time: median (min to max)", "wall time", "repetitions",
                                "medians of what it counts"], rows)
 

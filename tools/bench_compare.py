@@ -5,6 +5,7 @@ ours, theirs. Both read the same model and the same work file, and what came of 
 anything is timed. docs/benchmarks.md says what the rows are.
 """
 
+import fcntl
 import glob
 import json
 import os
@@ -295,11 +296,11 @@ def target(value, wanted, higher=True):
 
 
 def report_lines(records):
-    text = bench_report.spread_text
-    rows = [[f"{ROWS[r['row']]}: {name_of(r)}", text(r["ours_seconds"]), text(r["theirs_seconds"]), text(r["ratio"]),
+    text, seconds = bench_report.spread_text, bench_report.seconds_text
+    rows = [[f"{ROWS[r['row']]}: {name_of(r)}", seconds(r["ours_seconds"]), seconds(r["theirs_seconds"]), text(r["ratio"]),
              target(r["ratio"]["median"], reach(r["row"], r["size"], r["history"], r["threads"])), r["basis"], r["others"],
              r["agreement"] if r["agree"] else f"DISAGREE: {r['agreement']}"] for r in records]
-    lines = bench_report.table(["seconds: median (min to max)", "ours", "transformers", "times as fast", "reach", "basis",
+    lines = bench_report.table(["time: median (min to max)", "ours", "transformers", "times as fast", "reach", "basis",
                                 "cores used by others, at most", "first results"], rows)
     updates = [r for r in records if r["row"] == "update"]
     if updates:
@@ -364,12 +365,22 @@ def run(arguments):
     if not os.access(DRIVER, os.X_OK):
         raise Failure("build/benchmarks/compare_driver is not built; ./sluice bench builds it", 3)
     os.makedirs(PLACE, exist_ok=True)
+    lock = open(os.path.join(PLACE, "compare.lock"), "w", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Failure("another comparison is running in build/bench: they would take each other's cores", 11) from None
+    with lock:
+        return run_alone(arguments, rows, sizes, histories, threads)
+
+
+def run_alone(arguments, rows, sizes, histories, threads):
     prefix = os.path.join(PLACE, "compare-hf")
     facts = bench_report.context(",".join(map(str, threads)))
     environment = python_environment()
     events = read_events(arguments.data)
     print(f"Work: {events.name}", flush=True)
-    records = earlier_records(prefix + ".json") if arguments.add else {}
+    records = earlier_records(prefix + ".json") if arguments.add else {}  # read first: a bad file is told at once
     for count in threads:
         for size in sizes:
             for history in histories:
@@ -393,7 +404,7 @@ def run(arguments):
         f"transformers {records[0]['transformers']}. Data: {', '.join(sorted({r['data'] for r in records}))}.", ""]
     lines += report_lines(records)
     print("\n" + "\n".join(lines))
-    benchmarks = [{"name": name_of(r), "unit": "s", "cpu": bench_report.spread([s["cpu"] for s in r["ours"]]),
+    benchmarks = [{"name": name_of(r), "cpu": bench_report.spread([s["cpu"] for s in r["ours"]]),
                    "real": bench_report.spread([s["wall"] for s in r["ours"]])} for r in records]
     bench_report.write_results(prefix, {**facts, "benchmarks": benchmarks, "records": records}, lines)
     wrong = [name_of(r) for r in records if not r["agree"]]

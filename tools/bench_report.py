@@ -84,6 +84,21 @@ def spread_text(s, unit=""):
     return f"{figure(s['median'])}{unit} ({figure(s['min'])} to {figure(s['max'])})"
 
 
+def seconds_text(s):
+    """A spread of seconds in the unit that suits its median."""
+    unit, factor = next(((unit, factor) for unit, factor in (("s", 1), ("ms", 1e3), ("us", 1e6))
+                         if s["median"] * factor >= 1), ("ns", 1e9))
+    return spread_text({key: value * factor if key != "n" else value for key, value in s.items()}) + " " + unit
+
+
+def count_text(value):
+    """A figure with a thousand, million or milliard after it."""
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= 10 * factor:
+            return f"{figure(value / factor)} {letter}"
+    return figure(value)
+
+
 def table(head, rows):
     """A markdown table; the first column is text, the others numbers."""
     lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
@@ -113,7 +128,7 @@ def verdict(before, after):
     """Change of the medians in percent, and whether it is more than noise: the two ranges do not overlap."""
     change = 100 * (after["median"] / before["median"] - 1) if before["median"] else 0.0
     if min(before["n"], after["n"]) < 2:
-        return change, "one repetition: noise unknown"
+        return change, "noise unknown: one repetition"
     if after["max"] < before["min"]:
         return change, "faster, beyond the spread"
     if after["min"] > before["max"]:
@@ -129,8 +144,7 @@ def baseline_lines(before, after):
             continue
         old = before[name]
         change, words = verdict(old["cpu"], entry["cpu"])
-        rows.append([name, f"{spread_text(old['cpu'])} {old['unit']}", f"{spread_text(entry['cpu'])} {entry['unit']}",
-                     f"{change:+.1f} %", words])
+        rows.append([name, seconds_text(old["cpu"]), seconds_text(entry["cpu"]), f"{change:+.1f} %", words])
     lines = table(["CPU time: median (min to max)", "before", "now", "change", "verdict"], rows)
     for words, names in (("Only now", after.keys() - before.keys()), ("Only before", before.keys() - after.keys())):
         if names:

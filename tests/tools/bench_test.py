@@ -30,12 +30,13 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(bench_report.verdict(spread(10, 11, 12), spread(5, 8, 10))[1], "within the spread")
 
     def test_one_repetition_has_no_known_noise(self):
-        self.assertEqual(bench_report.verdict(spread(10), spread(5, 5, 5))[1], "one repetition: noise unknown")
+        self.assertEqual(bench_report.verdict(spread(10), spread(5, 5, 5))[1], "noise unknown: one repetition")
 
     def test_the_baseline_table_names_what_only_one_file_has(self):
         def entry(*values):
-            return {"unit": "ms", "cpu": spread(*values)}
-        lines = bench_report.baseline_lines({"a": entry(2, 2), "old": entry(1, 1)}, {"a": entry(1, 1), "new": entry(1, 1)})
+            return {"cpu": spread(*values)}
+        lines = bench_report.baseline_lines({"a": entry(.002, .002), "old": entry(1, 1)},
+                                            {"a": entry(.001, .001), "new": entry(1, 1)})
         self.assertIn("| a | 2.00 (2.00 to 2.00) ms | 1.00 (1.00 to 1.00) ms | -50.0 % | faster, beyond the spread |", lines)
         self.assertIn("Only now: new.", lines)
         self.assertIn("Only before: old.", lines)
@@ -43,6 +44,12 @@ class ReportTest(unittest.TestCase):
     def test_figures_have_three_digits(self):
         self.assertEqual([bench_report.figure(x) for x in (0, 0.012345, 1.5, 23.456, 999.6, 12345678)],
                          ["0", "0.0123", "1.50", "23.5", "1 000", "12 345 678"])
+
+    def test_seconds_and_counts_are_scaled_for_people(self):
+        self.assertEqual(bench_report.seconds_text(spread(0.0152)), "15.2 (15.2 to 15.2) ms")
+        self.assertEqual(bench_report.seconds_text(spread(3.21e-8)), "32.1 (32.1 to 32.1) ns")
+        self.assertEqual(bench_report.seconds_text(spread(12.0)), "12.0 (12.0 to 12.0) s")
+        self.assertEqual([bench_report.count_text(x) for x in (500, 24201144, 6.6e10)], ["500", "24.2 M", "66.0 G"])
 
     def test_a_baseline_that_is_no_result_is_refused_by_name(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +74,7 @@ class CollectTest(unittest.TestCase):
             self.entry("B", 8.0)]}
         a, b = bench.collect("x", document)
         self.assertEqual(a["name"], "x: A/1")
-        self.assertEqual(a["cpu"], {"min": 1.0, "median": 1.5, "max": 2.0, "n": 3})
+        self.assertEqual(a["cpu"], {"min": 0.001, "median": 0.0015, "max": 0.002, "n": 3})
         self.assertEqual(a["counters"], {"items_per_second": {"min": 10.0, "median": 20.0, "max": 30.0, "n": 3}})
         self.assertEqual(b["real"]["n"], 1)
         self.assertNotIn("counters", b)
