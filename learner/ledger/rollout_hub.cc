@@ -460,8 +460,8 @@ void RolloutHub::OnHeartbeat(ActorHandle handle, uint32_t /*open_groups*/, uint6
   const Delivery delivery(this);
   MutexLock lock(&mutex_);
   SeenLocked(handle);
-  TickLocked();
-  PumpLocked();
+  // Of hundreds of idle actors each says this once a second: it must cost next to nothing.
+  if (TickLocked()) PumpLocked();
 }
 
 void RolloutHub::OnDraining(ActorHandle handle) {
@@ -649,7 +649,7 @@ void RolloutHub::OfferLocked(const std::shared_ptr<Actor>& actor) {
   if (latest_.has_value() && !actor->draining) SendLocked(actor, *latest_);
 }
 
-void RolloutHub::TickLocked() {
+bool RolloutHub::TickLocked() {
   const absl::Time now = options_.now();
   int expired = 0;
   if (ledger_ != nullptr) expired += ledger_->Expire(now);
@@ -658,16 +658,25 @@ void RolloutHub::TickLocked() {
     if (series_->expired != nullptr) series_->expired->Increment(expired);
     changed_.NotifyAll();
   }
+  if (now < silence_check_) return expired > 0;
+  // Signs of life only come later, so nobody falls silent before the one who was heard of least lately can.
+  absl::Time longest_ago = now;
   std::vector<std::shared_ptr<Actor>> silent;
   for (const auto& [handle, actor] : actors_) {
-    if (now - actor->last_seen >= options_.actor_timeout) silent.push_back(actor);
+    if (now - actor->last_seen >= options_.actor_timeout) {
+      silent.push_back(actor);
+    } else {
+      longest_ago = std::min(longest_ago, actor->last_seen);
+    }
   }
+  silence_check_ = longest_ago + options_.actor_timeout;
   for (const std::shared_ptr<Actor>& actor : silent) {
     CloseLocked(actor, absl::UnavailableError(absl::StrCat("nothing was heard of actor ", actor->id, " for ",
                                                            absl::FormatDuration(options_.actor_timeout))));
     RemoveLocked(actor->handle, "its actor fell silent");
     changed_.NotifyAll();
   }
+  return expired > 0 || !silent.empty();
 }
 
 bool RolloutHub::GrantLocked(const std::shared_ptr<Actor>& actor) {
@@ -710,8 +719,13 @@ bool RolloutHub::GrantLocked(const std::shared_ptr<Actor>& actor) {
 }
 
 void RolloutHub::PumpLocked() {
+  const auto waiting = [this] {
+    mutex_.AssertHeld();
+    return (ledger_ != nullptr && ledger_->waiting_blocks() > 0) ||
+           (decode_ != nullptr && decode_->ledger.waiting_blocks() > 0);
+  };
   bool granted = true;
-  while (granted) {
+  while (granted && waiting()) {
     granted = false;
     for (const auto& [handle, actor] : actors_) granted |= GrantLocked(actor);
   }

@@ -143,7 +143,8 @@ class RolloutHub : public GroupSource, public EvalSource {
   std::shared_ptr<Actor> SeenLocked(ActorHandle handle) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void GreetLocked(const std::shared_ptr<Actor>& actor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OfferLocked(const std::shared_ptr<Actor>& actor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void TickLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether a lease or an actor came to its end.
+  bool TickLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Leases what waits to actors with credit, round by round; then brings the metrics up to date.
   void PumpLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool GrantLocked(const std::shared_ptr<Actor>& actor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -171,7 +172,8 @@ class RolloutHub : public GroupSource, public EvalSource {
   uint64_t first_version_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<ActorHandle, std::shared_ptr<Actor>> actors_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::shared_ptr<Actor>> dirty_ ABSL_GUARDED_BY(mutex_);  // with something to deliver
+  std::vector<std::shared_ptr<Actor>> dirty_ ABSL_GUARDED_BY(mutex_);        // with something to deliver
+  absl::Time silence_check_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // nobody can be silent for too long before
   ActorHandle next_handle_ ABSL_GUARDED_BY(mutex_) = 1;
   uint64_t next_lease_id_ ABSL_GUARDED_BY(mutex_) = 1;
 };

@@ -361,6 +361,33 @@ TEST_F(RolloutHubTest, SilentActorsAreSentAway) {
   EXPECT_EQ(sink_->closed()->code(), absl::StatusCode::kUnavailable);
 }
 
+TEST_F(RolloutHubTest, EachActorIsSentAwayWhenItsOwnSilenceIsTooLong) {
+  const int kActors = 8;
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  std::vector<RolloutHub::ActorHandle> handles;
+  std::vector<absl::Time> heard;
+  Random random(3);
+  for (int a = 0; a < kActors; ++a) {
+    Advance(absl::Seconds(7));
+    sinks.push_back(std::make_shared<RecordingSink>());
+    handles.push_back(hub_.Attach("actor-" + std::to_string(a), sinks.back()).value());
+    heard.push_back(Now());
+  }
+  // Second by second somebody beats, the first ones less and less; the hub only sees those beats.
+  for (int second = 0; second < 600; ++second) {
+    Advance(absl::Seconds(1));
+    const size_t a = random.Below(kActors);
+    const bool lives = Now() - heard[a] < absl::Seconds(100) && (a >= 4 || second < 100 * static_cast<int>(a));
+    hub_.OnHeartbeat(handles[lives ? a : 7], 0, 0);
+    heard[lives ? a : 7] = Now();
+    for (size_t i = 0; i < sinks.size(); ++i) {
+      ASSERT_EQ(sinks[i]->closed().has_value(), Now() - heard[i] >= absl::Seconds(100)) << "actor " << i;
+    }
+  }
+  EXPECT_LT(hub_.num_actors(), 5);
+  EXPECT_GT(hub_.num_actors(), 0);
+}
+
 TEST_F(RolloutHubTest, AnActorThatDoesNotReadIsSentAway) {
   ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
   const auto handle = hub_.Attach("a", sink_).value();
