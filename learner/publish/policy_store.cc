@@ -1,6 +1,5 @@
 #include "learner/publish/policy_store.h"
 
-#include <atomic>
 #include <bit>
 #include <utility>
 
@@ -18,29 +17,24 @@ std::shared_ptr<const PolicySnapshot> MakeSnapshot(uint64_t version, absl::Span<
 }
 
 std::shared_ptr<const PolicySnapshot> SnapshotEncoder::Encode(uint64_t version, absl::Span<const float> arena) {
-  // A snapshot that only this encoder holds can be had from nowhere else, so its count stays at 1; the fence orders our
-  // writes after the last reader's release.
-  std::shared_ptr<PolicySnapshot> snapshot;
-  std::vector<std::shared_ptr<PolicySnapshot>> held;
-  for (std::shared_ptr<PolicySnapshot>& made : made_) {
-    if (made.use_count() > 1) {
-      held.push_back(std::move(made));
-    } else if (snapshot == nullptr) {
-      snapshot = std::move(made);
-    }
+  std::unique_ptr<PolicySnapshot> snapshot;
+  {
+    MutexLock lock(&pool_->mutex);
+    snapshot = std::move(pool_->spare);
   }
-  std::atomic_thread_fence(std::memory_order_acquire);
   if (snapshot == nullptr) {
-    snapshot = std::make_shared<PolicySnapshot>();
+    snapshot = std::make_unique<PolicySnapshot>();
     ++allocated_;
   }
   const absl::string_view bytes(reinterpret_cast<const char*>(arena.data()), arena.size() * sizeof(float));
   snapshot->version = version;
   snapshot->payload.resize(bytes.size());
   snapshot->checksum = CopyAndHash(bytes, snapshot->payload.data(), kDefaultChunkBytes, &snapshot->chunks);
-  held.push_back(snapshot);
-  made_ = std::move(held);
-  return snapshot;
+  return std::shared_ptr<PolicySnapshot>(snapshot.release(), [pool = pool_](PolicySnapshot* let_go) {
+    std::unique_ptr<PolicySnapshot> back(let_go);  // freed after the lock, if there is a spare already
+    MutexLock lock(&pool->mutex);
+    if (pool->spare == nullptr) pool->spare = std::move(back);
+  });
 }
 
 void PolicyStore::Put(const std::string& job_id, std::shared_ptr<const PolicySnapshot> snapshot) {

@@ -9,7 +9,6 @@
 #include <deque>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -23,8 +22,9 @@ namespace sluice::learner {
 // The arena as it leaves the learner: its float32 values, little-endian, and their checksums.
 std::shared_ptr<const PolicySnapshot> MakeSnapshot(uint64_t version, absl::Span<const float> arena);
 
-// MakeSnapshot in memory that is used again: once nobody holds an earlier snapshot any more, the next one is written
-// over it. Fresh memory for each version costs more than copying and hashing do, for the page faults. Not thread-safe.
+// MakeSnapshot in memory that is used again: a snapshot that its last holder lets go is written over by the next one.
+// Fresh memory for each version costs more than copying and hashing do, for the page faults. One thread encodes;
+// snapshots may be let go by any, also after the encoder is gone.
 class SnapshotEncoder {
  public:
   std::shared_ptr<const PolicySnapshot> Encode(uint64_t version, absl::Span<const float> arena);
@@ -33,7 +33,11 @@ class SnapshotEncoder {
   uint64_t allocated() const { return allocated_; }
 
  private:
-  std::vector<std::shared_ptr<PolicySnapshot>> made_;  // those that are still held, and at most one that is free
+  struct Pool {
+    Mutex mutex;
+    std::unique_ptr<PolicySnapshot> spare ABSL_GUARDED_BY(mutex);  // one is enough: they are made one after the other
+  };
+  const std::shared_ptr<Pool> pool_ = std::make_shared<Pool>();
   uint64_t allocated_ = 0;
 };
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/sync/thread.h"
 #include "common/transfer/catalog_document.h"
 #include "common/transfer/transfer.h"
 
@@ -44,6 +45,26 @@ TEST(SnapshotEncoderTest, AVersionIsHashedOnceAndWrittenOverOneThatNobodyHolds) 
   EXPECT_EQ(held->version, 1u);
   EXPECT_EQ(held->payload, std::string(reinterpret_cast<const char*>(first.data()), 8));
   EXPECT_EQ(encoder.Encode(21, {1.f, 2.f, 3.f})->payload.size(), 12u);
+}
+
+TEST(SnapshotEncoderTest, SnapshotsMayBeLetGoByOtherThreadsAndAfterTheEncoder) {
+  std::shared_ptr<const PolicySnapshot> last;
+  {
+    SnapshotEncoder encoder;
+    Thread reader;
+    for (int version = 1; version <= 50; ++version) {
+      const auto snapshot = encoder.Encode(static_cast<uint64_t>(version), {static_cast<float>(version)});
+      reader.Join();
+      reader = StartThread("reader", [snapshot, version] {
+        float value = 0;
+        std::memcpy(&value, snapshot->payload.data(), 4);
+        EXPECT_EQ(value, static_cast<float>(version));
+      });
+      last = snapshot;
+    }
+    EXPECT_LE(encoder.allocated(), 4u);
+  }
+  EXPECT_EQ(last->checksum, PayloadChecksum(last->payload));
 }
 
 TEST(PolicyStoreTest, KeepsTheLastTwoVersionsOfTheJob) {
