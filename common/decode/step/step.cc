@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <memory>
 #include <numeric>
+
+#include "common/model/kernels/kernels.h"
 
 namespace sluice {
 namespace {
@@ -59,6 +61,50 @@ class TopRows {
   std::vector<DecodeRow> kept_;
 };
 
+// exp((logit - highest) / temperature) of some tokens, gathered at once. No memory is asked for up to 256 of them.
+template <typename Scalar>
+class GatheredExps {
+ public:
+  GatheredExps(const Scalar* logits, absl::Span<const int32_t> tokens, double temperature)
+      : count_(tokens.size()), many_(count_ > kFew ? std::make_unique_for_overwrite<Scalar[]>(count_) : nullptr) {
+    sum_ = Kernels<Scalar>().gather_exp(logits, tokens.data(), static_cast<int64_t>(count_),
+                                        static_cast<Scalar>(1 / temperature), values(), &highest_);
+  }
+
+  absl::Span<const Scalar> exps() const { return {count_ > kFew ? many_.get() : few_, count_}; }
+  double sum() const { return sum_; }
+  double highest() const { return static_cast<double>(highest_); }
+  // At temperature 1.
+  double LogSum() const { return std::isfinite(highest_) ? highest() + std::log(sum_) : highest(); }
+
+ private:
+  static constexpr size_t kFew = 256;
+  Scalar* values() { return count_ > kFew ? many_.get() : few_; }
+
+  const size_t count_;
+  const std::unique_ptr<Scalar[]> many_;
+  Scalar few_[kFew];
+  Scalar highest_;
+  double sum_;
+};
+
+// The first of `weights` with which their running sum exceeds `share` of their sum.
+template <typename Scalar>
+size_t IndexOfShare(absl::Span<const Scalar> weights, double share) {
+  double sum = 0;
+  for (const Scalar weight : weights) sum += static_cast<double>(weight);
+  const double bound = share * sum;
+  double running = 0;
+  size_t last = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (!(weights[i] > 0)) continue;
+    running += static_cast<double>(weights[i]);
+    last = i;
+    if (running > bound) break;
+  }
+  return last;  // rounding may leave the bound past the end: then the last that can be drawn at all
+}
+
 absl::Span<const int32_t> ExcludedUnder(const Trie& trie, int32_t node, absl::Span<const int32_t> excluded) {
   if (excluded.empty()) return excluded;
   const LeafRange leaves = LeavesUnder(trie, node);
@@ -89,12 +135,7 @@ bool HasAllowedLeaf(const Trie& trie, int32_t node, absl::Span<const int32_t> ex
 
 template <typename Scalar>
 double LogSumExp(const Scalar* logits, absl::Span<const int32_t> tokens) {
-  double largest = -std::numeric_limits<double>::infinity();
-  for (const int32_t token : tokens) largest = std::max(largest, static_cast<double>(logits[token]));
-  if (!std::isfinite(largest)) return largest;
-  double sum = 0;
-  for (const int32_t token : tokens) sum += std::exp(static_cast<double>(logits[token]) - largest);
-  return largest + std::log(sum);
+  return GatheredExps<Scalar>(logits, tokens, 1).LogSum();
 }
 
 template <typename Scalar>
@@ -105,8 +146,11 @@ std::vector<DecodeRow> ExpandBeams(const Trie& trie, absl::Span<const DecodeRow>
     const Scalar* row_logits = logits.row(static_cast<int64_t>(i));
     const Trie::Children children = trie.ChildrenOf(rows[i].node);
     const double full = logits.log_normalizer(static_cast<int64_t>(i));
-    const double legal = LogSumExp(row_logits, children.tokens);
+    const GatheredExps<Scalar> exps(row_logits, children.tokens, 1);
+    const double legal = exps.LogSum();
     const double base = rows[i].score - (space == LogProbSpace::kFull ? full : legal);
+    // Rows come with the best first: the children of late ones are mostly out of reach together.
+    if (!top.MayEnter(base + exps.highest())) continue;
     const absl::Span<const int32_t> excluded_below = ExcludedUnder(trie, rows[i].node, excluded);
     for (size_t c = 0; c < children.tokens.size(); ++c) {
       const int32_t token = children.tokens[c];
@@ -154,24 +198,31 @@ DecodeRow DrawChild(const Trie& trie, absl::Span<const DecodeRow> rows, int32_t 
   const Trie::Children children = trie.ChildrenOf(node);
   const absl::Span<const int32_t> excluded_below = ExcludedUnder(trie, node, excluded);
 
-  double largest = -std::numeric_limits<double>::infinity();
-  std::vector<size_t> allowed;
+  const double full = logits.log_normalizer(parent);
+  const GatheredExps<Scalar> legal(row_logits, children.tokens, 1);
+  auto drawn = [&](size_t child) {
+    const int32_t token = children.tokens[child];
+    const double logit = static_cast<double>(row_logits[token]);
+    return DecodeRow{children.first_node + static_cast<int32_t>(child),
+                     parent,
+                     token,
+                     0,
+                     rows[parent].score + (logit - full),
+                     static_cast<float>(logit - full),
+                     static_cast<float>(logit - legal.LogSum())};
+  };
+  if (excluded_below.empty()) {
+    if (temperature == 1) return drawn(IndexOfShare(legal.exps(), uniform));
+    return drawn(IndexOfShare(GatheredExps<Scalar>(row_logits, children.tokens, temperature).exps(), uniform));
+  }
+  std::vector<int32_t> allowed, tokens;
   for (size_t c = 0; c < children.tokens.size(); ++c) {
-    const int32_t child = children.first_node + static_cast<int32_t>(c);
-    if (!excluded_below.empty() && !HasAllowedLeaf(trie, child, excluded_below)) continue;
-    allowed.push_back(c);
-    largest = std::max(largest, static_cast<double>(row_logits[children.tokens[c]]));
+    if (!HasAllowedLeaf(trie, children.first_node + static_cast<int32_t>(c), excluded_below)) continue;
+    allowed.push_back(static_cast<int32_t>(c));
+    tokens.push_back(children.tokens[c]);
   }
-  std::vector<double> cumulative(allowed.size());
-  double sum = 0;
-  for (size_t i = 0; i < allowed.size(); ++i) {
-    sum += std::exp((static_cast<double>(row_logits[children.tokens[allowed[i]]]) - largest) / temperature);
-    cumulative[i] = sum;
-  }
-  // The first whose cumulative weight exceeds the draw has a weight above 0; rounding may leave the draw past the end.
-  const auto drawn = std::upper_bound(cumulative.begin(), cumulative.end(), uniform * sum);
-  const size_t i = std::min(static_cast<size_t>(drawn - cumulative.begin()), allowed.size() - 1);
-  return ForceToken(trie, rows, parent, logits, children.tokens[allowed[i]]);
+  const GatheredExps<Scalar> exps(row_logits, tokens, temperature);
+  return drawn(static_cast<size_t>(allowed[IndexOfShare(exps.exps(), uniform)]));
 }
 
 template <typename Scalar>

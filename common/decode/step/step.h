@@ -5,7 +5,7 @@
 // rows gives the rows of the next level. Level 0 is the one row DecodeRow{} at the trie's root. Ties are broken by
 // lower tokens, first token first, so that a result is a function of the logits alone.
 //
-// Scalar is float or double: whatever the policy computes in. Sums are in double either way.
+// Scalar is float or double: whatever the policy computes in. Scores are summed in double either way.
 #ifndef SLUICE_COMMON_DECODE_STEP_STEP_H_
 #define SLUICE_COMMON_DECODE_STEP_STEP_H_
 
@@ -54,7 +54,7 @@ LeafRange LeavesUnder(const Trie& trie, int32_t node);
 // spent on prefixes that can only end in excluded leaves.
 bool HasAllowedLeaf(const Trie& trie, int32_t node, absl::Span<const int32_t> excluded);
 
-// Log of the sum of exp(logits[token]) over `tokens`, in double.
+// Log of the sum of exp(logits[token]) over `tokens`, which are at least one; exponentials in Scalar.
 template <typename Scalar>
 double LogSumExp(const Scalar* logits, absl::Span<const int32_t> tokens);
 

@@ -115,6 +115,10 @@ struct KernelTable {
 
   // out[r] = log(sum(exp(x[r]))) over rows of `width` >= 1 values. Not finite if one of them is not.
   void (*log_sum_exp)(int64_t begin, int64_t end, int64_t width, const T* x, T* out);
+
+  // values[i] = exp((x[index[i]] - highest) * scale) for i < count, count >= 1, scale > 0, with `highest` the largest
+  // of the x[index[i]]. Returns the values' sum. What is not finite stays so, in the sum too.
+  double (*gather_exp)(const T* x, const int32_t* index, int64_t count, T scale, T* values, T* highest);
 };
 
 // The fastest table for this processor; T is float or double.

@@ -661,6 +661,22 @@ void LogSumExp(int64_t begin, int64_t end, int64_t width, const T* x, T* out) {
 }
 
 template <typename T>
+double GatherExp(const T* x, const int32_t* index, int64_t count, T scale, T* values, T* highest) {
+  for (int64_t i = 0; i < count; ++i) values[i] = x[index[i]];
+  const T largest = Largest<T>(values, count);
+  constexpr int64_t kChunk = 256;  // short sums in T, their sum in double
+  double sum = 0;
+  for (int64_t first = 0; first < count; first += kChunk) {
+    const int64_t size = count - first < kChunk ? count - first : kChunk;
+    T* __restrict part = values + first;
+    for (int64_t i = 0; i < size; ++i) part[i] = Exp((part[i] - largest) * scale);
+    sum += static_cast<double>(Total<T>(part, size));
+  }
+  *highest = largest;
+  return sum;
+}
+
+template <typename T>
 constexpr KernelTable<T> MakeTable(const char* name) {
   return {name,
           &Embed<T>,
@@ -673,7 +689,8 @@ constexpr KernelTable<T> MakeTable(const char* name) {
           &AttendBackward<T>,
           &GatedSilu<T>,
           &GatedSiluBackward<T>,
-          &LogSumExp<T>};
+          &LogSumExp<T>,
+          &GatherExp<T>};
 }
 
 }  // namespace

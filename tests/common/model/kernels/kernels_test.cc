@@ -99,6 +99,31 @@ TEST_F(KernelsTest, NormalisersOfLogitsMatchTheirDefinitionAndShowWhatIsNotFinit
   }
 }
 
+TEST_F(KernelsTest, GatheredExponentialsMatchTheirDefinition) {
+  const std::vector<float> x = RandomValues(&random_, 1027);
+  for (const int64_t count : {1, 3, 16, 40, 256, 700}) {
+    std::vector<int32_t> index;
+    for (int64_t i = 0; i < count; ++i) index.push_back(static_cast<int32_t>(random_.Below(1027)));
+    for (const float scale : {1.0f, 0.4f}) {
+      float highest = x[index[0]];
+      for (const int32_t i : index) highest = std::max(highest, x[i]);
+      for (int k = 0; k < count_; ++k) {
+        std::vector<float> values(count);
+        float found = 0;
+        const double sum = tables_[k]->gather_exp(x.data(), index.data(), count, scale, values.data(), &found);
+        EXPECT_EQ(found, highest);
+        double wanted_sum = 0;
+        for (int64_t i = 0; i < count; ++i) {
+          const double wanted = std::exp((static_cast<double>(x[index[i]]) - highest) * scale);
+          EXPECT_NEAR(values[i], wanted, 1e-6) << tables_[k]->name << " count " << count;
+          wanted_sum += wanted;
+        }
+        EXPECT_NEAR(sum, wanted_sum, 1e-6 * wanted_sum) << tables_[k]->name << " count " << count;
+      }
+    }
+  }
+}
+
 TEST_F(KernelsTest, NotANumberStaysNotANumber) {
   const std::vector<float> rows = {NAN, 1};
   for (int k = 0; k < count_; ++k) {
