@@ -15,6 +15,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "client/cli/format.h"
+#include "client/cli/plan_job.h"
 #include "common/file/file.h"
 #include "common/progress/progress.h"
 #include "common/spec/spec.h"
@@ -130,8 +131,16 @@ int Commands::Submit(const SubmitFlags& flags) {
   if (!spec.ok()) return Fail(spec.status());
   Talk(ValidText(flags.spec_path, *spec, flags.overrides.size()));
   if (flags.dry_run) {
-    Out(SpecToYaml(spec->resolved.effective));
-    Talk("dry run: nothing was submitted; above is the spec with its defaults");
+    const std::string yaml = SpecToYaml(spec->resolved.effective);
+    nlohmann::ordered_json plan = PlanJob(spec->resolved.effective, flags.ranks);
+    if (console_.format == OutputFormat::kTable) {
+      Out(yaml + PlanText(plan));
+    } else {
+      const nlohmann::ordered_json all = {
+          {"spec_digest", SpecDigest(spec->resolved.effective)}, {"spec_yaml", yaml}, {"plan", std::move(plan)}};
+      Out(all.dump(console_.format == OutputFormat::kJson ? 2 : -1) + "\n");
+    }
+    Talk("dry run: nothing was submitted; above are the spec with its defaults, and its plan");
     return 0;
   }
   v1::SubmitRequest request;

@@ -32,6 +32,7 @@ struct SubmitFlags {
   std::string request_id;              // empty: a random one
   bool watch = false;
   bool dry_run = false;
+  int ranks = 1;  // that the plan of a dry run reckons with
 };
 
 class Commands {

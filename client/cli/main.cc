@@ -94,7 +94,11 @@ void AddCommands(CLI::App* app, Flags* flags) {
   add_spec(submit);
   submit->add_flag("--watch", flags->submit.watch, "Follow it to its end; the exit code is its outcome");
   submit->add_option("--request-id", flags->submit.request_id, "Submitting again with the same id is the same job");
-  submit->add_flag("--dry-run", flags->submit.dry_run, "Print the spec with its defaults, submit nothing");
+  submit->add_flag("--dry-run", flags->submit.dry_run,
+                   "Print the spec with its defaults, what it will do and need; submit nothing");
+  submit->add_option("--ranks", flags->submit.ranks, "Learner ranks that the plan of --dry-run reckons with")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 4096));
   add_spec(app->add_subcommand("validate", "Check a job spec; every mistake with its place."));
   app->add_subcommand("list", "List jobs, newest first.")
       ->add_option("--limit", flags->limit, "At most this many")

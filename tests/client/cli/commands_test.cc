@@ -131,7 +131,21 @@ TEST_F(CommandsTest, ADryRunPrintsTheEffectiveSpecAndSubmitsNothing) {
   EXPECT_THAT(text, HasSubstr("  passes: 5\n"));
   EXPECT_THAT(text, HasSubstr("  targets_per_step: 650\n"));
   EXPECT_TRUE(ResolveSpec(text, "printed").ok());
+  EXPECT_THAT(text, HasSubstr("\n# Plan on 1 learner rank:\n"));
+  EXPECT_THAT(text, HasSubstr("# Not known: sizes of the data set"));
   EXPECT_TRUE(client_->List(10)->jobs().empty());
+}
+
+TEST_F(CommandsTest, ADryRunInJsonIsOneDocument) {
+  Connect(server_->address(), OutputFormat::kJson);
+  SubmitFlags flags;
+  flags.spec_path = spec_path_;
+  flags.dry_run = true;
+  flags.ranks = 2;
+  EXPECT_EQ(commands_->Submit(flags), 0);
+  const nlohmann::json all = nlohmann::json::parse(out_->Take());
+  EXPECT_EQ(all.at("plan").at("ranks"), 2);
+  EXPECT_TRUE(ResolveSpec(all.at("spec_yaml").get<std::string>(), "printed").ok());
 }
 
 TEST_F(CommandsTest, OverridesAreKeptWithTheSpec) {
