@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -54,6 +55,7 @@ absl::Status Ledger::Issue(uint64_t step, std::vector<Prompt> prompts, uint64_t 
   const uint64_t first = prompts.front().ordinal;
   const uint64_t size = static_cast<uint64_t>(options_.lease_groups);
   Step& opened = steps_[step];
+  lowest_wanted_ = std::min(lowest_wanted_, min_version);
   for (Prompt& prompt : prompts) {
     const uint64_t ordinal = prompt.ordinal;
     Block& block = waiting_[first + (ordinal - first) / size * size];
@@ -80,9 +82,18 @@ absl::Status Ledger::Issue(uint64_t step, std::vector<Prompt> prompts, uint64_t 
 
 std::optional<BlockLease> Ledger::Lease(const std::string& actor, uint64_t actor_version, uint64_t lease_id,
                                         absl::Time now) {
+  // With many actors most calls come from one that is behind, and most blocks are not for it: asked once, not each
+  // time.
+  if (actor_version < lowest_wanted_) return std::nullopt;
   auto found = waiting_.begin();
-  while (found != waiting_.end() && found->second.min_version > actor_version) ++found;
-  if (found == waiting_.end()) return std::nullopt;
+  uint64_t lowest = std::numeric_limits<uint64_t>::max();
+  for (; found != waiting_.end() && found->second.min_version > actor_version; ++found) {
+    lowest = std::min(lowest, found->second.min_version);
+  }
+  if (found == waiting_.end()) {
+    lowest_wanted_ = lowest;
+    return std::nullopt;
+  }
 
   LiveLease live;
   live.actor = actor;
@@ -193,6 +204,7 @@ void Ledger::EndLease(uint64_t lease_id, std::string reason) {
   }
   if (!options_.whole_blocks) block.ordinals = std::move(left);
   const uint64_t first = block.first;
+  lowest_wanted_ = std::min(lowest_wanted_, block.min_version);
   const bool inserted = waiting_.emplace(first, std::move(block)).second;
   SLUICE_CHECK(inserted, absl::StrCat("block ", first, " was leased and waiting at once"));
 }
@@ -413,6 +425,10 @@ absl::Status Ledger::Check() const {
   }
   std::map<uint64_t, int> places;  // where an ordinal without outcome is: in one waiting block or one lease
   for (const auto& [first, block] : waiting_) {
+    if (block.min_version < lowest_wanted_) {
+      return absl::InternalError(absl::StrCat("block ", first, " wants version ", block.min_version,
+                                              ", yet versions below ", lowest_wanted_, " are refused"));
+    }
     for (uint64_t ordinal : block.ordinals) {
       auto entry = open_.find(ordinal);
       if (entry == open_.end()) return absl::InternalError(absl::StrCat("waiting ordinal ", ordinal, " is not open"));

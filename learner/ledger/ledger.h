@@ -181,6 +181,7 @@ class Ledger {
   std::map<uint64_t, Entry> open_;
   std::map<uint64_t, Step> steps_;
   std::map<uint64_t, Block> waiting_;  // by first ordinal of the block: oldest first
+  uint64_t lowest_wanted_ = 0;         // no waiting block takes an actor of a lower version
   std::map<uint64_t, LiveLease> leases_;
   std::map<uint64_t, uint32_t> restored_;  // open in the snapshot, not issued again yet: last attempt
   OrdinalSet terminal_;

@@ -336,6 +336,19 @@ TEST_F(LedgerTest, ADamagedSnapshotIsRefusedAndChangesNothing) {
   EXPECT_TRUE(ledger_->Restore(good).ok());
 }
 
+TEST_F(LedgerTest, ABlockThatComesBackIsLeasedToAnActorThatWasRefusedMeanwhile) {
+  ASSERT_TRUE(ledger_->Issue(0, Prompts(0, 2), 1).ok());
+  ASSERT_TRUE(ledger_->Issue(1, Prompts(2, 2), 5).ok());
+  ASSERT_TRUE(ledger_->Lease("a", 1, 1, absl::UnixEpoch()).has_value());
+  EXPECT_FALSE(ledger_->Lease("b", 4, 2, absl::UnixEpoch()).has_value());  // the other block wants version 5
+  EXPECT_EQ(ledger_->ReturnLeases("a", "it left"), 1);
+  EXPECT_TRUE(ledger_->Check().ok()) << ledger_->Check();
+  const std::optional<BlockLease> lease = ledger_->Lease("b", 4, 3, absl::UnixEpoch());
+  ASSERT_TRUE(lease.has_value());
+  EXPECT_EQ(lease->block, 0u);
+  EXPECT_EQ(ledger_->Lease("c", 5, 4, absl::UnixEpoch())->block, 2u);
+}
+
 TEST(LedgerOptionsTest, NamesTheBadField) {
   LedgerOptions options;
   EXPECT_TRUE(options.Validate().ok());
