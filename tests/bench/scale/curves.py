@@ -13,13 +13,14 @@ import subprocess
 
 # A policy of half a billion parameters in bf16, ranks on GPUs, actors on CPUs (docs/scale.md says where from).
 BASE = {
-    "steps": 8, "warmup_steps": 3, "group_size": 2, "lease_groups": 8, "staleness": 2,
+    "steps": 6, "warmup_steps": 2, "group_size": 2, "lease_groups": 8, "staleness": 2,
     "prompt_s": 0.5, "score_call_s": 0.0046, "score_group_s": 0.00015, "jitter": 0.2, "lease_deadline_s": 600,
     "take_in_s": 50e-6, "judge_s": 20e-6, "train_s": 0.00054, "update_s": 0.05,
     "weight_bytes": 1e9, "gradient_bytes": 2e9, "encode_bandwidth": 8e9, "verify_bandwidth": 8e9,
     "rank_bandwidth": 12.5e9, "actor_bandwidth": 1.25e9, "reduce_bandwidth": 50e9, "round_trip_s": 0.0005,
 }
-COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#7b4f9d", "#8a6d3b", "#444444")
+RANKS = (1, 4, 16, 64)
+COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#7b4f9d", "#8a6d3b", "#444444", "#c0397b", "#2aa198")
 
 
 def simulate(program, actors, ranks, fan_out, **other):
@@ -92,16 +93,16 @@ def main():
     os.makedirs(options.folder, exist_ok=True)
     numbers = [int(word) for word in options.actors.split(",")]
     results = {}
-    for ranks in (1, 4, 16):
+    for ranks in RANKS:
         for fan_out in (0, 2):
             for actors in numbers:
                 # One rank with very many actors is far past its end, and slow to simulate.
-                if ranks <= actors <= 640 * ranks:
+                if ranks <= actors <= 320 * ranks:
                     results[ranks, fan_out, actors] = simulate(options.program, actors, ranks, fan_out)
 
     def series(value, want=lambda ranks, fan_out: True):
         found = []
-        for ranks in (1, 4, 16):
+        for ranks in RANKS:
             for fan_out in (0, 2):
                 points = [(a, value(r)) for (w, f, a), r in sorted(results.items()) if (w, f) == (ranks, fan_out)]
                 if points and want(ranks, fan_out):
