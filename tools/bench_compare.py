@@ -395,13 +395,14 @@ def run_alone(arguments, rows, sizes, histories, threads):
                     else:
                         record = measure(row, size, history, count, arguments.pairs, files, environment)
                     summarise(record, arguments.basis)
-                    record["data"] = events.name
+                    record.update(data=events.name, commit=facts["versions"]["commit"])
                     print(f"{name_of(record):<26} {bench_report.spread_text(record['ratio'])} times as fast "
                           f"[{record['basis']}]; {record['agreement']}", flush=True)
                     records[name_of(record)] = record
     records = sorted(records.values(), key=lambda r: (r["threads"], list(ROWS).index(r["row"]), r["size"] != "S", r["history"]))
     lines = ["# Sluice and transformers on the same work", ""] + bench_report.context_lines(facts) + [
-        f"transformers {records[0]['transformers']}. Data: {', '.join(sorted({r['data'] for r in records}))}.", ""]
+        f"transformers {records[0]['transformers']}. Data: {', '.join(sorted({r['data'] for r in records}))}. "
+        f"Rows of commit {', '.join(sorted({r['commit'] for r in records}))}.", ""]
     lines += report_lines(records)
     print("\n" + "\n".join(lines))
     benchmarks = [{"name": name_of(r), "cpu": bench_report.spread([s["cpu"] for s in r["ours"]]),
