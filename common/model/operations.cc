@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numeric>
 #include <optional>
 #include <string_view>
@@ -189,10 +190,11 @@ class AttendTreeFunction : public Function<AttendTreeFunction> {
  public:
   static at::Tensor forward(AutogradContext* context, const c10::intrusive_ptr<TreePlan>& plan, const at::Tensor& fused,
                             const OptionalTensor& query_option, const OptionalTensor& key_option,
-                            const AttentionParts& parts) {
+                            const AttentionParts& parts, bool needed_only) {
     const at::Tensor query_norm = OrUndefined(query_option), key_norm = OrUndefined(key_option);
     const HeadShape& shape = parts.shape;
     const int64_t rows = plan->layout.rows;
+    const std::vector<AttentionGroup>& groups = needed_only ? plan->needed_groups : plan->groups;
     at::Tensor turned = at::empty({rows, shape.query_width() + shape.key_width()}, fused.options());
     at::Tensor out = at::empty({rows, shape.query_width()}, fused.options());
     at::Tensor log_sums = at::empty({rows, shape.heads}, fused.options());
@@ -210,7 +212,7 @@ class AttendTreeFunction : public Function<AttendTreeFunction> {
       at::parallel_for(0, plan->layout.prompts(), 1, [&](int64_t begin, int64_t end) {
         std::vector<scalar_t> scratch(AttentionScratch(shape, plan->longest_trunk, plan->longest_branch));
         for (int64_t b = begin; b < end; ++b) {
-          kernels.attend(input, plan->groups[b], {out.data_ptr<scalar_t>(), out.size(1)}, log_sums.data_ptr<scalar_t>(),
+          kernels.attend(input, groups[b], {out.data_ptr<scalar_t>(), out.size(1)}, log_sums.data_ptr<scalar_t>(),
                          scratch.data());
         }
       });
@@ -218,6 +220,7 @@ class AttendTreeFunction : public Function<AttendTreeFunction> {
     context->saved_data["plan"] = c10::IValue::make_capsule(plan);
     context->saved_data["shape"] = std::vector<int64_t>{shape.heads, shape.kv_heads, shape.head_dim};
     context->saved_data["eps"] = parts.eps;
+    context->saved_data["needed_only"] = needed_only;
     context->save_for_backward(
         {fused, query_norm, key_norm, turned, out, log_sums, parts.rotary.cosine, parts.rotary.sine});
     return out;
@@ -228,6 +231,8 @@ class AttendTreeFunction : public Function<AttendTreeFunction> {
     const std::vector<int64_t> sizes = context->saved_data["shape"].toIntVector();
     const HeadShape shape{sizes[0], sizes[1], sizes[2]};
     const double eps = context->saved_data["eps"].toDouble();
+    const std::vector<AttentionGroup>& groups =
+        context->saved_data["needed_only"].toBool() ? plan->needed_groups : plan->groups;
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &fused = saved[0], &query_norm = saved[1], &key_norm = saved[2], &turned = saved[3],
                      &out = saved[4], &log_sums = saved[5], &cosine = saved[6], &sine = saved[7];
@@ -247,7 +252,7 @@ class AttendTreeFunction : public Function<AttendTreeFunction> {
       at::parallel_for(0, plan->layout.prompts(), 1, [&](int64_t begin, int64_t end) {
         std::vector<scalar_t> scratch(AttentionScratch(shape, plan->longest_trunk, plan->longest_branch));
         for (int64_t b = begin; b < end; ++b) {
-          kernels.attend_backward(input, plan->groups[b], {out.data_ptr<scalar_t>(), out.size(1)},
+          kernels.attend_backward(input, groups[b], {out.data_ptr<scalar_t>(), out.size(1)},
                                   log_sums.data_ptr<scalar_t>(), {grad_out.data_ptr<scalar_t>(), grad_out.size(1)},
                                   grad_queries, grad_keys, grad_values, scratch.data());
         }
@@ -261,7 +266,7 @@ class AttendTreeFunction : public Function<AttendTreeFunction> {
                                 norms != nullptr ? norms + shape.head_dim : nullptr);
       });
     });
-    variable_list result(5);
+    variable_list result(6);
     result[1] = grad_fused;
     if (norm_parts.defined()) {
       const at::Tensor sums = norm_parts.sum(0);
@@ -269,6 +274,39 @@ class AttendTreeFunction : public Function<AttendTreeFunction> {
       result[3] = sums[1];
     }
     return result;
+  }
+};
+
+// Unlike index_select, whose backward pass adds row by row: every row is taken once.
+class SelectNeededFunction : public Function<SelectNeededFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const c10::intrusive_ptr<TreePlan>& plan, const at::Tensor& x) {
+    context->saved_data["plan"] = c10::IValue::make_capsule(plan);
+    const std::vector<int64_t>& rows = plan->needed_rows;
+    const int64_t width = x.size(1);
+    at::Tensor out = at::empty({static_cast<int64_t>(rows.size()), width}, x.options());
+    AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "select_needed", [&] {
+      const scalar_t* const from = x.const_data_ptr<scalar_t>();
+      scalar_t* to = out.data_ptr<scalar_t>();
+      for (const int64_t row : rows) to = std::copy_n(from + row * width, width, to);
+    });
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const auto plan = c10::static_intrusive_pointer_cast<TreePlan>(context->saved_data["plan"].toCapsule());
+    const at::Tensor grad = grads[0].contiguous();
+    const int64_t width = grad.size(1);
+    at::Tensor result = at::zeros({plan->layout.rows, width}, grad.options());
+    AT_DISPATCH_FLOATING_TYPES(grad.scalar_type(), "select_needed_backward", [&] {
+      const scalar_t* from = grad.const_data_ptr<scalar_t>();
+      scalar_t* const to = result.data_ptr<scalar_t>();
+      for (const int64_t row : plan->needed_rows) {
+        std::copy_n(from, width, to + row * width);
+        from += width;
+      }
+    });
+    return {at::Tensor(), result};
   }
 };
 
@@ -343,6 +381,32 @@ TreePlan::TreePlan(TreeLayout tree, const Trie* trie, bool item_vectors) : layou
   }
 }
 
+void TreePlan::FindNeededRows(bool rounded) {
+  std::vector<bool> needed(layout.rows, false);
+  for (const int64_t row : layout.prediction_rows) needed[row] = true;
+  int64_t count = std::count(needed.begin(), needed.end(), true);
+  if (rounded) {
+    const int64_t wanted = std::min(RoundedRows(count), layout.rows);
+    for (int64_t row = 0; count < wanted; ++row) {
+      if (needed[row]) continue;
+      needed[row] = true;
+      ++count;
+    }
+  }
+  for (int64_t row = 0; row < layout.rows; ++row) {
+    if (needed[row]) needed_rows.push_back(row);
+  }
+  needed_queries.reserve(needed_rows.size());  // groups point into it
+  for (AttentionGroup group : groups) {
+    const QueryRow* const first = needed_queries.data() + needed_queries.size();
+    std::copy_if(group.queries, group.queries + group.query_count, std::back_inserter(needed_queries),
+                 [&](const QueryRow& query) { return needed[query.row]; });
+    group.queries = first;
+    group.query_count = needed_queries.data() + needed_queries.size() - first;
+    needed_groups.push_back(group);
+  }
+}
+
 EmbeddingRows TreePlan::embedding_rows() const {
   return {embedding_first_.data(), embedding_tokens_.data(),
           embedding_leaves_.empty() ? nullptr : embedding_leaves_.data()};
@@ -377,8 +441,15 @@ at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return RmsNormFunction::apply(x, weight, eps);
 }
 
-at::Tensor AttendTree(const c10::intrusive_ptr<TreePlan>& plan, const at::Tensor& fused, const AttentionParts& parts) {
-  return AttendTreeFunction::apply(plan, fused, IfDefined(parts.query_norm), IfDefined(parts.key_norm), parts);
+at::Tensor AttendTree(const c10::intrusive_ptr<TreePlan>& plan, const at::Tensor& fused, const AttentionParts& parts,
+                      bool needed_only) {
+  return AttendTreeFunction::apply(plan, fused, IfDefined(parts.query_norm), IfDefined(parts.key_norm), parts,
+                                   needed_only);
+}
+
+at::Tensor SelectNeeded(const c10::intrusive_ptr<TreePlan>& plan, const at::Tensor& x) {
+  if (!x.device().is_cpu()) return x.index_select(0, at::tensor(plan->needed_rows).to(x.device()));
+  return SelectNeededFunction::apply(plan, x);
 }
 
 at::Tensor GatedSilu(const at::Tensor& gate_up) { return GatedSiluFunction::apply(gate_up); }

@@ -30,6 +30,13 @@ struct TreePlan : public torch::CustomClassHolder {
 
   EmbeddingRows embedding_rows() const;
 
+  // Makes needed_rows and its queries: what the last layer computes when nothing but predictions is asked for. Fills
+  // them up with other rows to RoundedRows if `rounded` (or to all rows). Called once, before the plan is shared.
+  void FindNeededRows(bool rounded);
+  std::vector<int64_t> needed_rows;  // ascending
+  std::vector<QueryRow> needed_queries;
+  std::vector<AttentionGroup> needed_groups;  // [prompts]
+
  private:
   std::vector<int64_t> row_numbers_;  // 0, 1, 2, ...: the own rows of a branch are a run of these
   std::vector<int64_t> embedding_first_;
@@ -75,7 +82,12 @@ at::Tensor LogSumExpRows(const at::Tensor& x);
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
 // Fused q, k, v of all rows [rows, (H + 2 Hkv) hd] -> attention over each row's trunk and branch, [rows, H hd].
-at::Tensor AttendTree(const c10::intrusive_ptr<TreePlan>& plan, const at::Tensor& fused, const AttentionParts& parts);
+// `needed_only`: computes the plan's needed rows; the others are left undefined, and their gradient is taken for 0.
+at::Tensor AttendTree(const c10::intrusive_ptr<TreePlan>& plan, const at::Tensor& fused, const AttentionParts& parts,
+                      bool needed_only = false);
+
+// [rows, D] -> the plan's needed rows, [needed, D].
+at::Tensor SelectNeeded(const c10::intrusive_ptr<TreePlan>& plan, const at::Tensor& x);
 
 // [rows, 2 I] -> [rows, I]: silu of the first half times the second.
 at::Tensor GatedSilu(const at::Tensor& gate_up);

@@ -172,7 +172,8 @@ absl::StatusOr<PromptInput> Policy::EncodePrompt(absl::Span<const int32_t> histo
   return prompt;
 }
 
-absl::StatusOr<TreeOutput> Policy::ForwardTree(const TreeBatch& batch, double dropout, uint64_t dropout_seed) {
+absl::StatusOr<TreeOutput> Policy::ForwardTree(const TreeBatch& batch, double dropout, uint64_t dropout_seed,
+                                               TreeRows rows) {
   if (!(dropout >= 0 && dropout < 1)) {
     return absl::InvalidArgumentError(absl::StrCat("want dropout in [0, 1), got ", dropout));
   }
@@ -182,6 +183,8 @@ absl::StatusOr<TreeOutput> Policy::ForwardTree(const TreeBatch& batch, double dr
   return CatchTorch("forward pass", [&] {
     const PolicyWeights& weights = internals_->weights;
     const auto plan = c10::make_intrusive<TreePlan>(std::move(layout), trie_.get(), weights.item_embedding.defined());
+    const bool predictions_only = rows == TreeRows::kPredictions && !batch.branches.empty();
+    if (predictions_only) plan->FindNeededRows(parameters_.scalar_type() == at::kFloat);
     at::Generator generator;
     if (dropout > 0) generator = at::make_generator<at::CPUGeneratorImpl>(dropout_seed);
     auto drop = [&](const at::Tensor& x) { return dropout > 0 ? Dropout(x, dropout, generator) : x; };
@@ -203,16 +206,30 @@ absl::StatusOr<TreeOutput> Policy::ForwardTree(const TreeBatch& batch, double dr
       parts.query_norm = layer.query_norm;
       parts.key_norm = layer.key_norm;
       const at::Tensor fused = Linear(RmsNorm(x, layer.input_norm, parts.eps), layer.qkv, layer.qkv_bias, at::Tensor());
-      x = add_projection(x, AttendTree(plan, fused, parts), layer.output, layer.output_bias);
+      const bool needed_only = predictions_only && &layer == &weights.layers.back();
+      at::Tensor attended = AttendTree(plan, fused, parts, needed_only);
+      if (needed_only) {
+        attended = SelectNeeded(plan, attended);
+        x = SelectNeeded(plan, x);
+      }
+      x = add_projection(x, attended, layer.output, layer.output_bias);
       const at::Tensor gate_up =
           Linear(RmsNorm(x, layer.post_norm, parts.eps), layer.gate_up, at::Tensor(), at::Tensor());
       x = add_projection(x, GatedSilu(gate_up), layer.down, at::Tensor());
     }
     TreeOutput output;
     output.hidden = RmsNorm(x, weights.final_norm, parts.eps);
-    output.trunk_first_row = plan->layout.trunk_first;
-    output.trunk_first_row.resize(batch.prompts.size());
+    output.computed_rows = plan->layout.rows;
     output.prediction_rows = plan->layout.prediction_rows;
+    if (predictions_only) {
+      const std::vector<int64_t>& needed = plan->needed_rows;
+      for (int64_t& row : output.prediction_rows) {
+        row = std::lower_bound(needed.begin(), needed.end(), row) - needed.begin();
+      }
+    } else {
+      output.trunk_first_row = plan->layout.trunk_first;
+      output.trunk_first_row.resize(batch.prompts.size());
+    }
     output.prediction_first = plan->layout.prediction_first;
     return output;
   });

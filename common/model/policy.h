@@ -32,11 +32,20 @@ struct PolicyWork {
   int64_t appended = 0;   // new tokens of all rows
 };
 
+// Rows that ForwardTree returns.
+enum class TreeRows {
+  kAll,
+  // Those that predict a branch's tokens (all, if there is no branch): the last layer is computed for them alone,
+  // beyond keys and values.
+  kPredictions,
+};
+
 // What ForwardTree returns.
 struct TreeOutput {
   at::Tensor hidden;  // [rows, D], after the final norm, trunks first (prompt by prompt), then branches
-  // Row of trunk position p of prompt b: trunk_first_row[b] + p.
+  // Row of trunk position p of prompt b: trunk_first_row[b] + p. Empty under TreeRows::kPredictions.
   std::vector<int64_t> trunk_first_row;
+  int64_t computed_rows = 0;  // that went through the layers
   // For branch i, the T rows whose hidden states predict its T tokens: the anchor's, then its own.
   // Concatenated over branches; branch i starts at prediction_first[i]. [sum T]
   std::vector<int64_t> prediction_rows;
@@ -78,7 +87,8 @@ class Policy {
   // outputs, drawn from torch's generator seeded with `dropout_seed`; 0: none.
   // InvalidArgument: empty batch, anchor outside its prompt, token outside the vocabulary, leaf outside the trie,
   // longer than max_positions.
-  absl::StatusOr<TreeOutput> ForwardTree(const TreeBatch& batch, double dropout = 0, uint64_t dropout_seed = 0);
+  absl::StatusOr<TreeOutput> ForwardTree(const TreeBatch& batch, double dropout = 0, uint64_t dropout_seed = 0,
+                                         TreeRows rows = TreeRows::kAll);
 
   // [rows, D] -> [rows, V]. Differentiable.
   at::Tensor Logits(const at::Tensor& hidden) const;

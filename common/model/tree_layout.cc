@@ -115,7 +115,7 @@ absl::StatusOr<TreeLayout> MakeTreeLayout(absl::Span<const PromptInput> prompts,
 
 int64_t RoundedRows(int64_t rows) {
   int64_t step = 1;
-  while (step * 16 <= rows) step *= 2;  // rows lies in [8, 16) steps
+  while (step * 64 <= rows) step *= 2;  // rows lies in [32, 64) steps
   return (rows + step - 1) / step * step;
 }
 

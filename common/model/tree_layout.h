@@ -64,7 +64,7 @@ struct TreeLimits {
 absl::StatusOr<TreeLayout> MakeTreeLayout(absl::Span<const PromptInput> prompts, absl::Span<const Branch> branches,
                                           const TreeLimits& limits);
 
-// The next row count that matrix products are made for: few distinct ones, at most an eighth above `rows`. LibTorch's
+// The next row count that matrix products are made for: few distinct ones, at most 1/32 above `rows`. LibTorch's
 // fast products keep a compiled kernel for every row count that they have seen, and every batch of packed rows has
 // another one: without rounding a training process grew by about 1 MB a step.
 int64_t RoundedRows(int64_t rows);

@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/collective/sums.h"
+#include "common/model/token_log_probs.h"
 #include "common/status/status.h"
 #include "learner/objective/policy_terms.h"
 
@@ -17,7 +17,7 @@ namespace {
 
 // What a prediction row counts for: -weight * log p in each space, and what the actor recorded for its token.
 struct WeightedRow {
-  int64_t row = 0;  // of the hidden states
+  int64_t row = 0;  // of the hidden states that came back
   int64_t token = 0;
   int32_t node = 0;  // trie node of the prefix
   double nll_weight = 0;
@@ -85,28 +85,6 @@ at::Tensor ToTensor(const std::vector<double>& values, at::ScalarType dtype) {
   return torch::tensor(values, torch::kDouble).to(dtype);
 }
 
-// log p(token | prefix) renormalised over the legal children of each row's node: [R].
-at::Tensor TrieLogProbs(const at::Tensor& logits, const at::Tensor& chosen, const Trie& trie,
-                        const std::vector<WeightedRow>& rows) {
-  int64_t widest = 1;
-  for (const WeightedRow& row : rows) {
-    widest = std::max<int64_t>(widest, static_cast<int64_t>(trie.ChildrenOf(row.node).tokens.size()));
-  }
-  const int64_t count = static_cast<int64_t>(rows.size());
-  at::Tensor children = torch::zeros({count, widest}, torch::kLong);
-  at::Tensor illegal = torch::ones({count, widest}, torch::kBool);
-  int64_t* const token = children.mutable_data_ptr<int64_t>();
-  bool* const mask = illegal.mutable_data_ptr<bool>();
-  for (int64_t r = 0; r < count; ++r) {
-    const absl::Span<const int32_t> legal = trie.ChildrenOf(rows[static_cast<size_t>(r)].node).tokens;
-    std::copy(legal.begin(), legal.end(), token + r * widest);
-    std::fill_n(mask + r * widest, legal.size(), false);
-  }
-  const at::Tensor legal_logits =
-      logits.gather(1, children).masked_fill(illegal, -std::numeric_limits<double>::infinity());
-  return chosen - legal_logits.logsumexp(1);
-}
-
 // Each row's log-probability of its token in both spaces, [R]; `in_trie` is `full` itself unless it is asked for.
 struct RowLogProbs {
   at::Tensor full;
@@ -115,17 +93,27 @@ struct RowLogProbs {
 
 RowLogProbs LogProbsOfRows(const Policy& policy, const at::Tensor& hidden, const Trie& trie,
                            const std::vector<WeightedRow>& rows, bool any_trie) {
-  std::vector<int64_t> row_index, tokens;
+  const at::Tensor logits = policy.Logits(hidden);
+  const auto choice = c10::make_intrusive<TokenChoice>();
+  // Tokens that share a row share its prefix.
+  std::vector<int32_t> node_of_row(static_cast<size_t>(logits.size(0)), Trie::kNone);
   for (const WeightedRow& row : rows) {
-    row_index.push_back(row.row);
-    tokens.push_back(row.token);
+    choice->rows.push_back(row.row);
+    choice->tokens.push_back(static_cast<int32_t>(row.token));
+    node_of_row[static_cast<size_t>(row.row)] = row.node;
   }
-  const at::Tensor logits = policy.Logits(hidden.index_select(0, torch::tensor(row_index, torch::kLong)));
-  const at::Tensor chosen = logits.gather(1, torch::tensor(tokens, torch::kLong).unsqueeze(1)).squeeze(1);
-  RowLogProbs log_probs;
-  log_probs.full = chosen - logits.logsumexp(1);
-  log_probs.in_trie = any_trie ? TrieLogProbs(logits, chosen, trie, rows) : log_probs.full;
-  return log_probs;
+  if (any_trie) {
+    choice->legal_first.push_back(0);
+    for (const int32_t node : node_of_row) {
+      if (node != Trie::kNone) {
+        const absl::Span<const int32_t> legal = trie.ChildrenOf(node).tokens;
+        choice->legal.insert(choice->legal.end(), legal.begin(), legal.end());
+      }
+      choice->legal_first.push_back(static_cast<int64_t>(choice->legal.size()));
+    }
+  }
+  const TokenLogProbs found = ChosenLogProbs(logits, choice);
+  return {found.full, any_trie ? found.in_legal : found.full};
 }
 
 std::vector<double> ToDoubles(const at::Tensor& values) {
@@ -164,7 +152,8 @@ absl::StatusOr<std::vector<double>> ReferenceLogProbs(const TreeBatch& batch, co
     return absl::InvalidArgumentError("completions have a KL weight, but there is no reference policy to measure to");
   }
   const torch::NoGradGuard no_grad;
-  SLUICE_ASSIGN_OR_RETURN(const TreeOutput output, settings.reference->ForwardTree(measured));
+  SLUICE_ASSIGN_OR_RETURN(const TreeOutput output,
+                          settings.reference->ForwardTree(measured, 0, 0, TreeRows::kPredictions));
   for (size_t i = 0; i < measured_rows.size(); ++i) measured_rows[i].row = output.prediction_rows[i];
   const bool in_trie = settings.grpo_space == LogProbSpace::kTrie;
   const RowLogProbs found = LogProbsOfRows(*settings.reference, output.hidden, trie, measured_rows, in_trie);
@@ -233,8 +222,9 @@ absl::StatusOr<RlLoss> RlGroupLoss(Policy& policy, const Trie& trie, absl::Span<
   }
   RlLoss result;
   if (planned.empty()) return result;
-  SLUICE_ASSIGN_OR_RETURN(const TreeOutput output, policy.ForwardTree(batch, settings.dropout, settings.dropout_seed));
-  result.rows = static_cast<double>(output.hidden.size(0));
+  SLUICE_ASSIGN_OR_RETURN(const TreeOutput output,
+                          policy.ForwardTree(batch, settings.dropout, settings.dropout_seed, TreeRows::kPredictions));
+  result.rows = static_cast<double>(output.computed_rows);
 
   std::vector<WeightedRow> rows;
   for (size_t b = 0; b < planned.size(); ++b) {

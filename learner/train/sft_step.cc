@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/collective/sums.h"
+#include "common/model/token_log_probs.h"
 #include "common/random/random.h"
 #include "common/status/status.h"
 
@@ -54,20 +55,21 @@ absl::StatusOr<SftBatch> MakeSftBatch(const Policy& policy, const Trie& trie,
 
 absl::StatusOr<at::Tensor> SftLossSum(Policy& policy, const SftBatch& batch, double dropout, uint64_t dropout_seed,
                                       int64_t* tokens) {
-  SLUICE_ASSIGN_OR_RETURN(const TreeOutput output, policy.ForwardTree(batch.tree, dropout, dropout_seed));
-  std::vector<int64_t> rows = output.prediction_rows;
-  std::vector<int64_t> targets;
-  targets.reserve(rows.size() + batch.trunk_targets.size());
+  const TreeRows wanted = batch.trunk_targets.empty() ? TreeRows::kPredictions : TreeRows::kAll;
+  SLUICE_ASSIGN_OR_RETURN(const TreeOutput output, policy.ForwardTree(batch.tree, dropout, dropout_seed, wanted));
+  const auto choice = c10::make_intrusive<TokenChoice>();
+  choice->rows = output.prediction_rows;
+  std::vector<int32_t>& targets = choice->tokens;
   for (const Branch& branch : batch.tree.branches) {
     targets.insert(targets.end(), branch.tokens.begin(), branch.tokens.end());
   }
   for (const SftBatch::TrunkTarget& target : batch.trunk_targets) {
-    rows.push_back(output.trunk_first_row[static_cast<size_t>(target.prompt)] + target.position);
+    choice->rows.push_back(output.trunk_first_row[static_cast<size_t>(target.prompt)] + target.position);
     targets.push_back(target.token);
   }
   *tokens = static_cast<int64_t>(targets.size());
-  const at::Tensor hidden = output.hidden.index_select(0, torch::tensor(rows, torch::kLong));
-  return torch::cross_entropy_loss(policy.Logits(hidden), torch::tensor(targets, torch::kLong), {}, at::Reduction::Sum);
+  // Nearly every row predicts something: to pick those out would cost more than the logits of the others.
+  return -ChosenLogProbs(policy.Logits(output.hidden), choice).full.sum();
 }
 
 absl::StatusOr<SftStepResult> SftStep(Policy& policy, const Trie& trie, AdamW& optimizer, Collective& collective,

@@ -115,6 +115,14 @@ struct KernelTable {
 
   // out[r] = log(sum(exp(x[r]))) over rows of `width` >= 1 values. Not finite if one of them is not.
   void (*log_sum_exp)(int64_t begin, int64_t end, int64_t width, const T* x, T* out);
+  // The same over the listed columns, columns[first[r] .. first[r + 1]): minus infinity over none.
+  void (*log_sum_exp_of)(int64_t begin, int64_t end, int64_t width, const T* x, const int64_t* first,
+                         const int32_t* columns, T* out);
+  // Their gradients, given that of out: writes grad_x of all columns, or adds to the listed ones.
+  void (*log_sum_exp_backward)(int64_t begin, int64_t end, int64_t width, const T* x, const T* out, const T* grad_out,
+                               T* grad_x);
+  void (*log_sum_exp_of_backward)(int64_t begin, int64_t end, int64_t width, const T* x, const int64_t* first,
+                                  const int32_t* columns, const T* out, const T* grad_out, T* grad_x);
 
   // values[i] = exp((x[index[i]] - highest) * scale) for i < count, count >= 1, scale > 0, with `highest` the largest
   // of the x[index[i]]. Returns the values' sum. What is not finite stays so, in the sum too.

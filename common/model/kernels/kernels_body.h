@@ -135,6 +135,11 @@ SLUICE_INLINE T Log(T x) {
   return static_cast<T>(__builtin_log(static_cast<double>(x)));
 }
 
+template <typename T>
+SLUICE_INLINE void Clear(T* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] = 0;
+}
+
 // --- Embedding ------------------------------------------------------------------------------------------------
 
 template <typename T>
@@ -399,11 +404,6 @@ struct Scratch {
   T *queries, *outs, *out_grads, *query_grads, *scores, *score_grads;
 };
 
-template <typename T>
-SLUICE_INLINE void Clear(T* x, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) x[i] = 0;
-}
-
 // packed [pad_keys, pad_dims] and its transpose; either may be null.
 template <typename T>
 SLUICE_INLINE void PackShared(Strided<const T> rows, int64_t first, int64_t count, int64_t offset, int64_t head_dim,
@@ -661,6 +661,57 @@ void LogSumExp(int64_t begin, int64_t end, int64_t width, const T* x, T* out) {
 }
 
 template <typename T>
+void LogSumExpOf(int64_t begin, int64_t end, int64_t width, const T* x, const int64_t* first, const int32_t* columns,
+                 T* out) {
+  constexpr int64_t kChunk = 64;
+  for (int64_t r = begin; r < end; ++r) {
+    const T* __restrict row = x + r * width;
+    const int32_t* __restrict listed = columns + first[r];
+    const int64_t count = first[r + 1] - first[r];
+    if (count == 0) {
+      out[r] = -static_cast<T>(__builtin_inf());
+      continue;
+    }
+    T highest = row[listed[0]];
+    for (int64_t i = 1; i < count; ++i) highest = row[listed[i]] > highest ? row[listed[i]] : highest;
+    T sum = 0;
+    for (int64_t i = 0; i < count; i += kChunk) {
+      const int64_t part = count - i < kChunk ? count - i : kChunk;
+      T parts[kChunk];
+      for (int64_t k = 0; k < part; ++k) parts[k] = Exp(row[listed[i + k]] - highest);
+      sum += Total<T>(parts, part);
+    }
+    out[r] = highest + Log<T>(sum);
+  }
+}
+
+template <typename T>
+void LogSumExpBackward(int64_t begin, int64_t end, int64_t width, const T* x, const T* out, const T* grad_out,
+                       T* grad_x) {
+  for (int64_t r = begin; r < end; ++r) {
+    const T* __restrict row = x + r * width;
+    T* __restrict grad = grad_x + r * width;
+    const T scale = grad_out[r], log_sum = out[r];
+    if (scale == 0) {
+      Clear(grad, width);
+      continue;
+    }
+    for (int64_t c = 0; c < width; ++c) grad[c] = scale * Exp(row[c] - log_sum);
+  }
+}
+
+template <typename T>
+void LogSumExpOfBackward(int64_t begin, int64_t end, int64_t width, const T* x, const int64_t* first,
+                         const int32_t* columns, const T* out, const T* grad_out, T* grad_x) {
+  for (int64_t r = begin; r < end; ++r) {
+    if (grad_out[r] == 0) continue;
+    const T* row = x + r * width;
+    T* grad = grad_x + r * width;
+    for (int64_t i = first[r]; i < first[r + 1]; ++i) grad[columns[i]] += grad_out[r] * Exp(row[columns[i]] - out[r]);
+  }
+}
+
+template <typename T>
 double GatherExp(const T* x, const int32_t* index, int64_t count, T scale, T* values, T* highest) {
   for (int64_t i = 0; i < count; ++i) values[i] = x[index[i]];
   const T largest = Largest<T>(values, count);
@@ -690,6 +741,9 @@ constexpr KernelTable<T> MakeTable(const char* name) {
           &GatedSilu<T>,
           &GatedSiluBackward<T>,
           &LogSumExp<T>,
+          &LogSumExpOf<T>,
+          &LogSumExpBackward<T>,
+          &LogSumExpOfBackward<T>,
           &GatherExp<T>};
 }
 

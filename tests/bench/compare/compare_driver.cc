@@ -209,16 +209,20 @@ OptimizerOptions TorchDefaults() {
   return options;
 }
 
-// Floating-point operations of forward and backward pass over `rows` rows of which `predictions` get logits, and whose
-// attention sees `pairs` pairs: a product of [m, k] and [k, n] is 2 m k n, and its two gradients as much again each.
-double TrainingFlops(const PolicyConfig& config, double rows, double pairs, double predictions) {
+// Floating-point operations of forward and backward pass over `rows` rows whose attention sees `pairs` pairs: a product
+// of [m, k] and [k, n] is 2 m k n, and its two gradients as much again each. `needed` rows, which see `needed_pairs`,
+// get logits, and in the last layer the other rows have keys and values alone, beside their part of the fused
+// projection.
+double TrainingFlops(const PolicyConfig& config, double rows, double pairs, double needed, double needed_pairs) {
   const double width = static_cast<double>(config.hidden_size);
   const double queries = static_cast<double>(config.num_heads * config.head_dim);
   const double keys = static_cast<double>(config.num_kv_heads * config.head_dim);
   const double inner = static_cast<double>(config.intermediate_size);
-  const double layer = 2 * rows * width * (queries + 2 * keys + queries + 3 * inner) + 4 * pairs * queries;
-  const double head = 2 * predictions * width * static_cast<double>(config.vocab_size);
-  return 3 * (static_cast<double>(config.num_layers) * layer + head);
+  const double before = 2 * width * (queries + 2 * keys), after = 2 * width * (queries + 3 * inner);
+  const double whole = static_cast<double>(config.num_layers - 1);
+  const double layers = whole * (rows * (before + after) + 4 * pairs * queries) + rows * before + needed * after +
+                        4 * needed_pairs * queries;
+  return 3 * (layers + 2 * needed * width * static_cast<double>(config.vocab_size));
 }
 
 // torch's own products of the shapes of an update: what its sgemm makes of them, without anything in between.
@@ -348,8 +352,14 @@ class UpdateRow : public Row {
                                                                     {config.vocab_size, 0, config.max_positions}));
     rows_ = layout.rows;
     predictions_ = static_cast<int64_t>(layout.prediction_rows.size());
-    flops_ = TrainingFlops(config, static_cast<double>(rows_), static_cast<double>(layout.visible_pairs),
-                           static_cast<double>(predictions_));
+    // Every branch hangs on the end of its prompt, so the ends and the branches' own rows are what predicts.
+    double needed = static_cast<double>(rows_), needed_pairs = static_cast<double>(layout.visible_pairs);
+    for (const int64_t length : layout.trunk_length) {
+      needed -= static_cast<double>(length - 1);
+      needed_pairs -= static_cast<double>(length * (length - 1) / 2);
+    }
+    flops_ = TrainingFlops(config, static_cast<double>(rows_), static_cast<double>(layout.visible_pairs), needed,
+                           needed_pairs);
     return absl::OkStatus();
   }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/model/policy.h"
+#include "common/model/tree_layout.h"
 #include "common/random/random.h"
 #include "tests/common/model/model_testing.h"
 
@@ -71,8 +72,8 @@ at::Tensor TokenLogProbs(const at::Tensor& logits, const std::vector<int32_t>& t
   return logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1);
 }
 
-Pass TreePass(Policy& policy, const TreeBatch& batch) {
-  const TreeOutput output = policy.ForwardTree(batch).value();
+Pass TreePass(Policy& policy, const TreeBatch& batch, TreeRows rows = TreeRows::kAll) {
+  const TreeOutput output = policy.ForwardTree(batch, 0, 0, rows).value();
   Pass pass;
   for (size_t i = 0; i < batch.branches.size(); ++i) {
     const auto first = output.prediction_rows.begin() + output.prediction_first[i];
@@ -155,6 +156,20 @@ TEST_P(ForwardTreeTest, EqualsWholeSequencesInValuesAndGradients) {
   }
 }
 
+TEST_P(ForwardTreeTest, ThePredictionRowsAloneGiveTheSameValuesAndGradients) {
+  const std::unique_ptr<Policy> policy = RandomPolicy(case_.config, case_.trie, 3, at::kDouble);
+  const TreeBatch batch = RandomBatch(11, merged());
+  const Pass all = TreePass(*policy, batch);
+  all.loss.backward();
+  const at::Tensor gradients = policy->gradients().clone();
+
+  policy->gradients().zero_();
+  const Pass needed = TreePass(*policy, batch, TreeRows::kPredictions);
+  needed.loss.backward();
+  EXPECT_LT(MaxDifference(needed.loss, all.loss), kExact);
+  EXPECT_LT(MaxDifference(policy->gradients(), gradients), kExact);
+}
+
 TEST_P(ForwardTreeTest, GradientsAccumulateInTheArena) {
   const std::unique_ptr<Policy> policy = RandomPolicy(case_.config, case_.trie, 3, at::kDouble);
   const TreeBatch batch = RandomBatch(12, merged());
@@ -218,6 +233,32 @@ TEST_F(TreePassTest, ValuesAndGradientsDoNotDependOnTheNumberOfThreads) {
   }
   at::set_num_threads(threads);
   EXPECT_LT(MaxDifference(gradients[0], gradients[1]), 1e-12);
+}
+
+TEST_F(TreePassTest, OnlyRowsThatPredictComeBackWhereNoMoreIsAskedFor) {
+  // Prompts of 5 and 4, branches of 3 and 2 tokens on one anchor and of 2 on another prompt's: anchors 2, own rows 4.
+  const TreeBatch batch = {{{1, 2, 3, 4, 5}, {1, 2, 3, 4}}, {{0, 4, {6, 7, 8}}, {0, 4, {6, 9}}, {1, 2, {6, 7}}}};
+  const TreeOutput all = policy_->ForwardTree(batch).value();
+  const TreeOutput needed = policy_->ForwardTree(batch, 0, 0, TreeRows::kPredictions).value();
+  EXPECT_EQ(all.hidden.size(0), 13);
+  EXPECT_EQ(all.computed_rows, 13);
+  EXPECT_EQ(needed.hidden.size(0), 6);
+  EXPECT_EQ(needed.computed_rows, 13);
+  EXPECT_TRUE(needed.trunk_first_row.empty());
+  ASSERT_EQ(needed.prediction_rows.size(), all.prediction_rows.size());
+  for (size_t i = 0; i < all.prediction_rows.size(); ++i) {
+    EXPECT_LT(MaxDifference(needed.hidden[needed.prediction_rows[i]], all.hidden[all.prediction_rows[i]]), 1e-5);
+  }
+}
+
+TEST_F(TreePassTest, Float32FillsTheNeededRowsUpToFewCounts) {
+  TreeBatch batch;
+  batch.prompts.assign(70, PromptInput(3, 1));
+  for (int b = 0; b < 69; ++b) batch.branches.push_back({b, 2, {4}});
+  const std::unique_ptr<Policy> policy = RandomPolicy(config_, trie_, 3, at::kFloat);
+  const TreeOutput needed = policy->ForwardTree(batch, 0, 0, TreeRows::kPredictions).value();
+  EXPECT_EQ(needed.hidden.size(0), RoundedRows(69));  // 70
+  for (const int64_t row : needed.prediction_rows) EXPECT_LT(row, needed.hidden.size(0));
 }
 
 TEST_F(TreePassTest, NoGraphIsRecordedWithoutGradMode) {

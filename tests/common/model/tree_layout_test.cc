@@ -64,30 +64,30 @@ TEST(TreeLayoutTest, TooManyRowsAreResourceExhausted) {
   EXPECT_EQ(MakeTreeLayout(prompts, {}, limits).status().code(), absl::StatusCode::kResourceExhausted);
 }
 
-TEST(FillersTest, RowCountsBecomeFewAndGrowByAnEighthAtMost) {
+TEST(FillersTest, RowCountsBecomeFewAndGrowByAThirtySecondAtMost) {
   std::set<int64_t> distinct;
   for (int64_t rows = 1; rows <= 4096; ++rows) {
     const int64_t rounded = RoundedRows(rows);
     EXPECT_GE(rounded, rows);
-    EXPECT_LE((rounded - rows) * 8, rows);
+    EXPECT_LE((rounded - rows) * 32, rows);
     distinct.insert(rounded);
   }
-  EXPECT_LE(distinct.size(), 16u + 8 * 8);  // 1 to 15, then 8 an octave
+  EXPECT_LE(distinct.size(), 64u + 7 * 32);  // 1 to 63, then 32 an octave
 }
 
 TEST(FillersTest, OneRowPromptsFillTheBatchUp) {
-  const std::vector<PromptInput> prompts(5, PromptInput(6, 1));
-  const std::vector<Branch> branches = {{0, 5, {3, 4, 5}}, {4, 5, {3, 4, 5}}};
-  const std::vector<PromptInput> filled = WithFillers(prompts, branches);  // 34 rows become 36
-  ASSERT_EQ(filled.size(), 7u);
-  EXPECT_EQ(filled[4], prompts[4]);
-  EXPECT_THAT(filled[5], ElementsAre(0));
-  EXPECT_THAT(filled[6], ElementsAre(0));
-  EXPECT_EQ(MakeTreeLayout(filled, branches, Limits()).value().rows, 36);
+  const std::vector<PromptInput> prompts(21, PromptInput(6, 1));
+  const std::vector<Branch> branches = {{0, 5, {3, 4, 5}}, {20, 5, {3, 4, 5}}};
+  const std::vector<PromptInput> filled = WithFillers(prompts, branches);  // 130 rows become 132
+  ASSERT_EQ(filled.size(), 23u);
+  EXPECT_EQ(filled[20], prompts[20]);
+  EXPECT_THAT(filled[21], ElementsAre(0));
+  EXPECT_THAT(filled[22], ElementsAre(0));
+  EXPECT_EQ(MakeTreeLayout(filled, branches, Limits()).value().rows, 132);
 }
 
 TEST(FillersTest, ABranchOnNoPromptIsStillRefused) {
-  const std::vector<PromptInput> prompts = {PromptInput(17, 1)};
+  const std::vector<PromptInput> prompts = {PromptInput(65, 1)};
   const std::vector<Branch> branches = {{1, 0, {3}}};
   EXPECT_EQ(WithFillers(prompts, branches).size(), 1u);
 }

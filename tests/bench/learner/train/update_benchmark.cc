@@ -1,11 +1,11 @@
 // The policy update at the sizes of the comparison with Hugging Face: 8 prompts of 20 or 50 items as codes (81 and 201
-// tokens), 16 completions and the target each, judged, forward, backward, clip and AdamW; and supervised steps.
+// tokens), 16 completions and the target each: forward, backward, clip and AdamW; and supervised steps.
 //
 // Seconds are CPU seconds of the process on one thread (other processes then count little) and wall seconds on more.
 // Every iteration also times, beside the step, torch's matrix product of 1024 cubed, and each product of the pass at
 // its own shape by torch's BLAS and by the policy's own Linear. Counters, of the medians:
 //   steps/s, rows/s      of the step; a row is a position that goes through the layers
-//   gflop                of a step: products and attention, backward counted as twice forward, nothing recomputed
+//   gflop                of a step: products and attention that are needed, backward twice forward, nothing recomputed
 //   gflops               gflop / seconds of the whole step, AdamW included
 //   sgemm1024            GFLOP/s of torch::mm, 1024 cubed
 //   efficiency           gflops / sgemm1024
@@ -132,19 +132,23 @@ struct Work {
   double rows = 0;
 };
 
-Work WorkOf(const PolicyConfig& config, int64_t rows, int64_t predictions, int64_t visible_pairs) {
+// `needed` rows (with `needed_pairs` visible pairs) go through the last layer beyond its keys and values, and get
+// logits.
+Work WorkOf(const PolicyConfig& config, int64_t rows, int64_t visible_pairs, int64_t needed, int64_t needed_pairs) {
   const HeadShape heads{config.num_heads, config.num_kv_heads, config.head_dim};
   Work work;
   for (int64_t i = 0; i < config.num_layers; ++i) {
+    const int64_t kept = i + 1 < config.num_layers ? rows : needed;
     work.products.push_back({rows, config.hidden_size, heads.fused_width()});
-    work.products.push_back({rows, heads.query_width(), config.hidden_size});
-    work.products.push_back({rows, config.hidden_size, 2 * config.intermediate_size});
-    work.products.push_back({rows, config.intermediate_size, config.hidden_size});
+    work.products.push_back({kept, heads.query_width(), config.hidden_size});
+    work.products.push_back({kept, config.hidden_size, 2 * config.intermediate_size});
+    work.products.push_back({kept, config.intermediate_size, config.hidden_size});
   }
-  work.products.push_back({predictions, config.hidden_size, config.vocab_size});
+  work.products.push_back({needed, config.hidden_size, config.vocab_size});
   for (const Product& product : work.products) work.flop += 3 * product.flop();
   // Scores and sums: 2 flop a pair and value each.
-  work.flop += 3 * 4.0 * static_cast<double>(config.num_layers * heads.query_width() * visible_pairs);
+  const int64_t pairs = (config.num_layers - 1) * visible_pairs + needed_pairs;
+  work.flop += 3 * 4.0 * static_cast<double>(heads.query_width() * pairs);
   work.rows = static_cast<double>(rows);
   return work;
 }
@@ -259,8 +263,10 @@ void BM_Update(benchmark::State& state) {
   settings.learning_rate = 1e-5;
 
   const int64_t trunk = static_cast<int64_t>(groups[0].input.size()), own = (kGroupSize + 1) * 3;
-  const Work work = WorkOf(setup.policy->config(), kPrompts * (trunk + own), kPrompts * (kGroupSize + 1) * 4,
-                           kPrompts * (trunk * (trunk + 1) / 2 + own * trunk + (kGroupSize + 1) * 6));
+  const int64_t branch_pairs = own * trunk + (kGroupSize + 1) * 6;
+  const Work work =
+      WorkOf(setup.policy->config(), kPrompts * (trunk + own), kPrompts * (trunk * (trunk + 1) / 2 + branch_pairs),
+             kPrompts * (1 + own), kPrompts * (trunk + branch_pairs));
   Measure(state, static_cast<int>(state.range(2)), work, [&] {
     const absl::StatusOr<RlStepResult> result =
         RlStep(*setup.policy, *setup.trie, *setup.optimizer, *setup.collective, groups, settings);
@@ -281,7 +287,7 @@ void BM_SupervisedStep(benchmark::State& state) {
   Setup setup(state.range(0) != 0);
   Random random(3);
   SftStepPlan plan;
-  int64_t rows = 0, predictions = 0, pairs = 0;
+  int64_t rows = 0, pairs = 0;
   for (int user = 0; user < kUsers; ++user) {
     // Beauty's median history has 6 items and one in twelve is longer than 20.
     const int64_t length =
@@ -293,10 +299,9 @@ void BM_SupervisedStep(benchmark::State& state) {
     plan.windows.push_back(std::move(window));
     const int64_t trunk = 1 + 4 * length;
     rows += trunk + 3;
-    predictions += 4 * length;
     pairs += (trunk + 3) * (trunk + 4) / 2;
   }
-  Measure(state, static_cast<int>(state.range(2)), WorkOf(setup.policy->config(), rows, predictions, pairs), [&] {
+  Measure(state, static_cast<int>(state.range(2)), WorkOf(setup.policy->config(), rows, pairs, rows, pairs), [&] {
     const absl::StatusOr<SftStepResult> result =
         SftStep(*setup.policy, *setup.trie, *setup.optimizer, *setup.collective, plan, 1e-5, 0, 0);
     SLUICE_CHECK(result.ok(), result.status().ToString());
