@@ -22,6 +22,7 @@
 #include "common/status/status.h"
 #include "common/sync/notification.h"
 #include "common/sync/thread.h"
+#include "common/tensor/keep_memory.h"
 #include "common/time/clock.h"
 #include "learner/rank_server.h"
 #include "learner/rpc/job_reporter.h"
@@ -274,6 +275,7 @@ void RankLoop::RunAssigned(const RankView& view) {
 absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
   SLUICE_RETURN_IF_ERROR(CheckAddress("--coordinator", flags.coordinator));
   at::set_num_threads(flags.threads);
+  KeepFreedMemory();
   Metrics metrics;
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<RankServer> server,
                           RankServer::Start(flags.address, &metrics, MonotonicClock()));

@@ -13,6 +13,7 @@
 #include "common/metrics/metrics.h"
 #include "common/spec/spec.h"
 #include "common/status/status.h"
+#include "common/tensor/keep_memory.h"
 #include "common/time/clock.h"
 #include "learner/rank_server.h"
 #include "learner/rpc/options_from_spec.h"
@@ -67,6 +68,7 @@ absl::Status RunCommand(const RunFlags& flags, const std::atomic<int>& stop) {
   SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(context.run_folder, "spec.yaml"), context.spec_yaml));
 
   at::set_num_threads(flags.threads);
+  KeepFreedMemory();
   const std::unique_ptr<Collective> collective = MakeSingleCollective();
   ConsoleMonitor monitor(UnitOf(context.options.kind), &stop, MonotonicClock());
   LocalReservations reservations(context.run_folder);

@@ -48,6 +48,8 @@ at::Tensor OrUndefined(const OptionalTensor& tensor) { return tensor.value_or(at
 
 // Fewer rows than this, and oneDNN's set-up (about 10 microseconds) is more than it saves.
 constexpr int64_t kFewRows = 24;
+// From here on a transposed weight is copied first.
+constexpr int64_t kManyRows = 2048;
 
 using FusedLinear = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&, std::string_view,
                                c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
@@ -90,7 +92,12 @@ class LinearFunction : public Function<LinearFunction> {
     const at::Tensor grad = grads[0].contiguous();
     variable_list result(4);
     if (context->needs_input_grad(0)) {
-      result[0] = TakesOneDnn(grad) ? Multiply(grad, weight.t().contiguous(), {}, {}) : at::mm(grad, weight);
+      if (!TakesOneDnn(grad)) {
+        result[0] = at::mm(grad, weight);
+      } else {
+        // oneDNN reads a transposed weight at full speed, but on many rows a contiguous copy is worth its making.
+        result[0] = Multiply(grad, grad.size(0) < kManyRows ? weight.t() : weight.t().contiguous(), {}, {});
+      }
     }
     if (TakesOneDnn(grad)) {
       const auto [weight_grad, no_bias] =

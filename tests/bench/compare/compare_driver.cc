@@ -35,6 +35,7 @@
 #include "common/model/policy.h"
 #include "common/model/tree_layout.h"
 #include "common/status/status.h"
+#include "common/tensor/keep_memory.h"
 #include "learner/run/evaluate_policy.h"
 #include "learner/train/adamw.h"
 #include "learner/train/rl_step.h"
@@ -487,6 +488,7 @@ double PeakMib() {
 
 absl::Status Serve(const Arguments& arguments) {
   torch::set_num_threads(arguments.threads);
+  KeepFreedMemory();  // as the learner does
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Row> row, MakeRow(arguments));
   SLUICE_ASSIGN_OR_RETURN(json result, row->First());
   std::cout << json{{"ready", true}, {"result", std::move(result)}} << std::endl;

@@ -1,5 +1,6 @@
 // The shared-prefix pass against one whole sequence at a time, in float64: values and gradients.
 #include <ATen/Parallel.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
@@ -249,6 +250,37 @@ TEST_F(TreePassTest, OnlyRowsThatPredictComeBackWhereNoMoreIsAskedFor) {
   for (size_t i = 0; i < all.prediction_rows.size(); ++i) {
     EXPECT_LT(MaxDifference(needed.hidden[needed.prediction_rows[i]], all.hidden[all.prediction_rows[i]]), 1e-5);
   }
+}
+
+// Counts what torch's allocator hands out on this thread.
+class AllocationCounter : public c10::MemoryReportingInfoBase {
+ public:
+  void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override { count += size > 0 ? 1 : 0; }
+  bool memoryProfilingEnabled() const override { return true; }
+  int64_t count = 0;
+};
+
+TEST_F(TreePassTest, AllocationsGrowWithLayersAndNotWithBranches) {
+  const auto allocations = [&](int64_t layers, int branches) {
+    PolicyConfig config = config_;
+    config.num_layers = layers;
+    const std::unique_ptr<Policy> policy = RandomPolicy(config, trie_, 3, at::kFloat);
+    TreeBatch batch;
+    batch.prompts.assign(4, PromptInput(20, 1));
+    for (int b = 0; b < 4; ++b) {
+      for (int i = 0; i < branches; ++i) batch.branches.push_back({b, 19, {3, 4 + i % 5, 9}});
+    }
+    const auto counter = std::make_shared<AllocationCounter>();
+    const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, counter);
+    const TreeOutput output = policy->ForwardTree(batch, 0, 0, TreeRows::kPredictions).value();
+    policy->Logits(output.hidden).sum().backward();
+    return counter->count;
+  };
+  allocations(2, 8);  // what is made once
+  const int64_t two = allocations(2, 8), four = allocations(4, 8);
+  EXPECT_GT(two, 0);
+  EXPECT_LE(four - two, 2 * 75);
+  EXPECT_EQ(allocations(4, 64), four);
 }
 
 TEST_F(TreePassTest, Float32FillsTheNeededRowsUpToFewCounts) {

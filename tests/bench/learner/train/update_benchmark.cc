@@ -35,6 +35,7 @@
 #include "common/model/policy.h"
 #include "common/random/random.h"
 #include "common/status/status.h"
+#include "common/tensor/keep_memory.h"
 #include "learner/train/adamw.h"
 #include "learner/train/rl_step.h"
 #include "learner/train/sft_step.h"
@@ -156,6 +157,7 @@ Work WorkOf(const PolicyConfig& config, int64_t rows, int64_t visible_pairs, int
 // Times `step` against the reference products, and sets the counters.
 void Measure(benchmark::State& state, int threads, const Work& work, const std::function<void()>& step) {
   torch::set_num_threads(threads);
+  KeepFreedMemory();  // as the learner does
   const bool cpu = threads == 1;
   const auto seconds_of = [cpu](const std::function<void()>& function) {
     const double start = Clock(cpu);

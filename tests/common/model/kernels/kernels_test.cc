@@ -99,6 +99,41 @@ TEST_F(KernelsTest, NormalisersOfLogitsMatchTheirDefinitionAndShowWhatIsNotFinit
   }
 }
 
+TEST_F(KernelsTest, NormalisersOverListedColumnsAndTheirGradientsMatchTheirDefinition) {
+  constexpr int64_t kWidth = 203;
+  const std::vector<float> x = RandomValues(&random_, 3 * kWidth);
+  // 1, 70 and no columns.
+  std::vector<int32_t> columns = {200};
+  for (int32_t i = 0; i < 70; ++i) columns.push_back(2 * i + 5);
+  const std::vector<int64_t> first = {0, 1, 71, 71};
+  const std::vector<float> grad_out = {0.5f, -2.0f, 0.0f};
+  for (int k = 0; k < count_; ++k) {
+    std::vector<float> listed(3), all(3), grad(3 * kWidth);
+    tables_[k]->log_sum_exp_of(0, 3, kWidth, x.data(), first.data(), columns.data(), listed.data());
+    tables_[k]->log_sum_exp(0, 3, kWidth, x.data(), all.data());
+    tables_[k]->log_sum_exp_backward(0, 3, kWidth, x.data(), all.data(), grad_out.data(), grad.data());
+    std::vector<float> both = grad;
+    tables_[k]->log_sum_exp_of_backward(0, 3, kWidth, x.data(), first.data(), columns.data(), listed.data(),
+                                        grad_out.data(), both.data());
+    EXPECT_EQ(listed[2], -INFINITY);
+    for (int64_t r = 0; r < 3; ++r) {
+      std::vector<double> p(kWidth), in_list(kWidth, 0);
+      double sum = 0, list_sum = 0;
+      for (int64_t c = 0; c < kWidth; ++c) sum += p[c] = std::exp(static_cast<double>(x[r * kWidth + c]));
+      for (int64_t i = first[r]; i < first[r + 1]; ++i) list_sum += in_list[columns[i]] = p[columns[i]];
+      if (list_sum > 0) {
+        EXPECT_NEAR(listed[r], std::log(list_sum), 1e-5) << tables_[k]->name;
+      }
+      for (int64_t c = 0; c < kWidth; ++c) {
+        const double wanted = grad_out[r] * p[c] / sum;
+        EXPECT_NEAR(grad[r * kWidth + c], wanted, 1e-6) << tables_[k]->name;
+        const double added = list_sum > 0 ? grad_out[r] * in_list[c] / list_sum : 0;
+        EXPECT_NEAR(both[r * kWidth + c], wanted + added, 2e-6) << tables_[k]->name;
+      }
+    }
+  }
+}
+
 TEST_F(KernelsTest, GatheredExponentialsMatchTheirDefinition) {
   const std::vector<float> x = RandomValues(&random_, 1027);
   for (const int64_t count : {1, 3, 16, 40, 256, 700}) {
