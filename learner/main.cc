@@ -44,7 +44,9 @@ int main(int argc, char** argv) {
   run_command->add_option("--set", run.overrides, "Override a key of the spec: --set rl.steps=50");
   run_command->add_option("--runs", run.runs_folder, "Folder of run folders")->capture_default_str();
   run_command->add_option("--run-folder", run.run_folder, "This run's folder; default: made from name and spec");
-  run_command->add_option("--address", run.address, "rl: host:port where actors attach")->capture_default_str();
+  run_command->add_option(
+      "--address", run.address,
+      "host:port where actors attach; rl: 127.0.0.1:7090 by default, evaluate: none, it decodes alone");
   run_command->add_option("--metrics-address", run.metrics_address, "host:port of /metrics; default: none");
   run_command->add_option("--threads", run.threads, "Compute threads")
       ->capture_default_str()

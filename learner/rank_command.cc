@@ -288,7 +288,7 @@ absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
   MemberClient client(MakeChannel(flags.coordinator), member);
   client.SetLoad([&server] {
     return MemberClient::RolloutLoad{.actors = server->hub().num_actors(),
-                                     .waiting_blocks = server->hub().waiting_blocks()};
+                                     .waiting_blocks = server->hub().blocks_for_actors()};
   });
   client.SetReleaseActor([&server] { server->hub().ReleaseActor(); });
   client.Start();

@@ -27,6 +27,7 @@ class RankServer : public RolloutService {
   ~RankServer() override;
 
   absl::StatusOr<GroupSource*> StartJob(const RolloutJob& job) override;
+  EvalSource* evaluation() override { return &hub_; }
   void EndJob() override;
 
   RolloutHub& hub() { return hub_; }

@@ -80,8 +80,10 @@ absl::Status RunCommand(const RunFlags& flags, const std::atomic<int>& stop) {
   Metrics metrics;
   if (!flags.metrics_address.empty()) SLUICE_RETURN_IF_ERROR(metrics.Serve(flags.metrics_address).status());
   std::unique_ptr<RankServer> server;
-  if (context.options.kind == JobKind::kRl) {
-    SLUICE_ASSIGN_OR_RETURN(server, RankServer::Start(flags.address, &metrics, MonotonicClock()));
+  const bool evaluates_with_actors = context.options.kind == JobKind::kEvaluate && !flags.address.empty();
+  if (context.options.kind == JobKind::kRl || evaluates_with_actors) {
+    const std::string address = flags.address.empty() ? kDefaultAddress : flags.address;
+    SLUICE_ASSIGN_OR_RETURN(server, RankServer::Start(address, &metrics, MonotonicClock()));
     context.rollouts = server.get();
     monitor.ReportResult("actors attach at", server->address());
   }

@@ -10,14 +10,17 @@
 
 namespace sluice::learner {
 
+inline constexpr char kDefaultAddress[] = "127.0.0.1:7090";
+
 struct RunFlags {
   std::string spec_path;
   std::vector<std::string> overrides;  // --set a.b=c
   std::string runs_folder = "runs";
-  std::string run_folder;                  // empty: runs_folder/<name>-<start of the spec's digest>
-  std::string address = "127.0.0.1:7090";  // rl: where actors reach this rank
-  std::string metrics_address;             // empty: none
-  int threads = 1;                         // torch's
+  std::string run_folder;  // empty: runs_folder/<name>-<start of the spec's digest>
+  // Where actors reach this rank. Empty: rl serves them at kDefaultAddress, evaluate decodes alone.
+  std::string address;
+  std::string metrics_address;  // empty: none
+  int threads = 1;              // torch's
 };
 
 // Runs the job to its end; a run folder with a checkpoint of the same spec resumes. `stop` holds a StopRequest that a

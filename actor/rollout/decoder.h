@@ -51,7 +51,8 @@ class Decoder {
       std::vector<Completion> unconstrained;
     };
     // Beams for evaluation, descending by log-probability in
-    // settings.beam_space; a width of 0 asks for none.
+    // settings.beam_space, without the leaves of Prompt::excluded; a width of
+    // 0 asks for none.
     virtual absl::StatusOr<std::vector<Beams>> Decode(absl::Span<const LeasedPrompt> prompts,
                                                       const DecodeSettings& settings, int constrained_beams,
                                                       int unconstrained_beams) = 0;

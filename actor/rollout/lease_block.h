@@ -18,7 +18,7 @@ struct DecodeSettings {
   SamplerKind sampler = SamplerKind::kBeam;
   int group_size = 16;                            // G
   double temperature = 1;                         // of sampling; beams ignore it
-  bool exclude_history = true;                    // no leaf of which all items are in the history
+  bool exclude_history = true;                    // of rollouts: no leaf of which all items are in the history
   LogProbSpace beam_space = LogProbSpace::kFull;  // what beams are ordered by
 };
 

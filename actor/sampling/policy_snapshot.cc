@@ -46,8 +46,10 @@ absl::StatusOr<PromptInput> PolicySnapshot::Encode(const LeasedPrompt& leased) c
   return leased.tokens;
 }
 
-absl::StatusOr<DecodePrompt> PolicySnapshot::Prepare(const LeasedPrompt& leased, const DecodeSettings& settings) const {
+absl::StatusOr<DecodePrompt> PolicySnapshot::Prepare(const LeasedPrompt& leased,
+                                                     absl::Span<const int32_t> excluded) const {
   for (const int32_t item : leased.prompt.history) SLUICE_RETURN_IF_ERROR(CheckItem("history item", item, *trie_));
+  for (const int32_t item : excluded) SLUICE_RETURN_IF_ERROR(CheckItem("excluded item", item, *trie_));
   DecodePrompt prompt;
   SLUICE_ASSIGN_OR_RETURN(prompt.input, Encode(leased));
   const int64_t positions = static_cast<int64_t>(prompt.input.size()) + trie_->levels() - 1;
@@ -55,7 +57,7 @@ absl::StatusOr<DecodePrompt> PolicySnapshot::Prepare(const LeasedPrompt& leased,
     return absl::InvalidArgumentError(absl::StrCat("prompt and completion need ", positions,
                                                    " positions, the policy has ", policy_->config().max_positions));
   }
-  if (settings.exclude_history) prompt.excluded_leaves = ExcludedLeaves(*trie_, leased.prompt.history);
+  prompt.excluded_leaves = ExcludedLeaves(*trie_, excluded);
   return prompt;
 }
 
@@ -66,7 +68,9 @@ absl::StatusOr<std::vector<Decoder::Snapshot::Sampled>> PolicySnapshot::Sample(a
   std::vector<Sampled> sampled(prompts.size());
   GoodPrompts good;
   for (size_t b = 0; b < prompts.size(); ++b) {
-    absl::StatusOr<DecodePrompt> prompt = Prepare(prompts[b], settings);
+    absl::Span<const int32_t> excluded;
+    if (settings.exclude_history) excluded = prompts[b].prompt.history;
+    absl::StatusOr<DecodePrompt> prompt = Prepare(prompts[b], excluded);
     const int32_t target = prompts[b].prompt.target;
     if (prompt.ok() && target != -1) {
       if (const absl::Status status = CheckItem("target", target, *trie_); !status.ok()) prompt = status;
@@ -101,7 +105,7 @@ absl::StatusOr<std::vector<Decoder::Snapshot::Beams>> PolicySnapshot::Decode(abs
   std::vector<Beams> beams(prompts.size());
   GoodPrompts good;
   for (size_t b = 0; b < prompts.size(); ++b) {
-    absl::StatusOr<DecodePrompt> prompt = Prepare(prompts[b], settings);
+    absl::StatusOr<DecodePrompt> prompt = Prepare(prompts[b], prompts[b].prompt.excluded);
     beams[b].status = prompt.status();
     if (!prompt.ok()) continue;
     good.prompts.push_back(*std::move(prompt));

@@ -37,8 +37,8 @@ class PolicySnapshot : public Decoder::Snapshot {
                                             int constrained_beams, int unconstrained_beams) override;
 
  private:
-  // InvalidArgument: the record is bad.
-  absl::StatusOr<DecodePrompt> Prepare(const LeasedPrompt& leased, const DecodeSettings& settings) const;
+  // `excluded`: items that must not be found. InvalidArgument: the record is bad.
+  absl::StatusOr<DecodePrompt> Prepare(const LeasedPrompt& leased, absl::Span<const int32_t> excluded) const;
   absl::StatusOr<PromptInput> Encode(const LeasedPrompt& leased) const;
 
   std::unique_ptr<Policy> policy_;

@@ -144,6 +144,7 @@ void ToProto(const Prompt& prompt, v1::PromptToSample* proto) {
   proto->set_user(prompt.user);
   Copy(prompt.history, proto->mutable_history());
   proto->set_target(prompt.target);
+  Copy(prompt.excluded, proto->mutable_excluded());
 }
 
 Prompt FromProto(const v1::PromptToSample& proto) {
@@ -153,6 +154,7 @@ Prompt FromProto(const v1::PromptToSample& proto) {
   prompt.user = proto.user();
   prompt.history = Vector(proto.history());
   prompt.target = proto.target();
+  prompt.excluded = Vector(proto.excluded());
   return prompt;
 }
 

@@ -19,9 +19,6 @@ constexpr uint64_t kLeaseSeedLabel = 0x6c65617365;  // "lease"
 // More leases wanted at once than any actor can use is a client gone wrong, not a wish.
 constexpr uint32_t kMaxCredits = 256;
 
-// A bound on the memory that the beams of one Decode call take.
-constexpr size_t kMaxDecodePrompts = 65536;
-
 // Injected clocks move without waking anybody, so blocking calls look again at least this often.
 constexpr absl::Duration kMaxNap = absl::Milliseconds(100);
 
@@ -168,7 +165,8 @@ bool RolloutHub::ReleaseActor() {
   std::shared_ptr<Actor> chosen;
   for (const auto& [handle, actor] : actors_) {
     if (actor->draining) continue;  // it leaves by itself
-    const bool busy = ledger_ != nullptr && ledger_->HoldsLease(actor->id);
+    const bool busy = (ledger_ != nullptr && ledger_->HoldsLease(actor->id)) ||
+                      (decode_ != nullptr && decode_->HoldsLease(actor->id));
     if (chosen == nullptr || !busy) chosen = actor;
     if (!busy) break;
   }
@@ -180,9 +178,10 @@ bool RolloutHub::ReleaseActor() {
   return true;
 }
 
-int RolloutHub::waiting_blocks() const {
+int RolloutHub::blocks_for_actors() const {
   MutexLock lock(&mutex_);
-  return job_ == nullptr || ledger_ == nullptr ? 0 : static_cast<int>(ledger_->waiting_blocks());
+  if (job_ == nullptr) return 0;
+  return static_cast<int>(ledger_->waiting_blocks()) + (decode_ == nullptr ? 0 : decode_->fresh());
 }
 
 // ----------------------------------------------------------------------------------------------- GroupSource
@@ -308,77 +307,67 @@ void RolloutHub::Stop() {
 
 // ------------------------------------------------------------------------------------------------ EvalSource
 
-absl::StatusOr<std::vector<DecodedPrompt>> RolloutHub::Decode(std::vector<Prompt> prompts, int constrained_beams,
-                                                              int unconstrained_beams, absl::Duration patience) {
-  if (prompts.size() > kMaxDecodePrompts) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("want at most ", kMaxDecodePrompts, " prompts a call, got ", prompts.size()));
+absl::Status RolloutHub::OpenDecode(const DecodeCall& call) {
+  if (call.constrained_beams < 0 || call.unconstrained_beams < 0 ||
+      call.constrained_beams + call.unconstrained_beams < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("want a positive number of beams, got ", call.constrained_beams,
+                                                   " constrained and ", call.unconstrained_beams, " unconstrained"));
   }
-  if (constrained_beams < 0 || unconstrained_beams < 0 || constrained_beams + unconstrained_beams < 1) {
-    return absl::InvalidArgumentError(absl::StrCat("want a positive number of beams, got ", constrained_beams,
-                                                   " constrained and ", unconstrained_beams, " unconstrained"));
+  MutexLock lock(&mutex_);
+  if (job_ == nullptr) return absl::FailedPreconditionError("no job is open");
+  const uint64_t published = latest_.has_value() ? latest_->policy_version : 0;
+  if (call.policy_version != published || published == 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("want beams of policy version ", call.policy_version, ", published is ", published));
   }
-  {
-    const Delivery delivery(this);
-    MutexLock lock(&mutex_);
-    if (job_ == nullptr) return absl::FailedPreconditionError("no job is open");
-    if (!latest_.has_value()) return absl::FailedPreconditionError("no policy was published yet");
-    if (decode_ != nullptr) return absl::FailedPreconditionError("another Decode call is in progress");
-    LedgerOptions options;
-    options.lease_groups = job_->options.lease_groups;
-    options.lease_deadline = absl::Seconds(job_->options.lease_deadline_s);
-    options.max_attempts = job_->options.max_attempts;
-    options.max_open = std::max<size_t>(prompts.size(), 1);
-    auto call = std::make_unique<DecodeCall>(DecodeCall{Ledger(options), constrained_beams, unconstrained_beams, {}});
-    SLUICE_RETURN_IF_ERROR(call->ledger.Issue(0, std::move(prompts), latest_->policy_version));
-    decode_ = std::move(call);
-    PumpLocked();
-  }
+  if (decode_ != nullptr) return absl::FailedPreconditionError("another evaluation is in progress");
+  decode_ = std::make_unique<DecodeBoard>(call, absl::Seconds(job_->options.lease_deadline_s));
+  return absl::OkStatus();
+}
 
-  absl::Time last_progress = options_.now();
-  uint64_t outcomes = 0;
+void RolloutHub::AddBlock(uint64_t block, std::vector<Prompt> prompts) {
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  SLUICE_CHECK(decode_ != nullptr, "an evaluation is open");
+  decode_->Add(block, std::move(prompts));
+  TickLocked();
+  PumpLocked();
+}
+
+int RolloutHub::waiting_blocks() const {
+  MutexLock lock(&mutex_);
+  return decode_ == nullptr ? 0 : decode_->waiting();
+}
+
+std::optional<uint64_t> RolloutHub::TakeForRank() {
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  SLUICE_CHECK(decode_ != nullptr, "an evaluation is open");
+  TickLocked();
+  PumpLocked();
+  return decode_->TakeForRank();
+}
+
+absl::StatusOr<std::vector<DecodedBlock>> RolloutHub::TakeDecoded(absl::Duration limit) {
+  const absl::Time until = options_.now() + limit;
   while (true) {
     const Delivery delivery(this);
     MutexLock lock(&mutex_);
+    SLUICE_CHECK(decode_ != nullptr, "an evaluation is open");
+    if (stopped_) return absl::CancelledError("stopped while waiting for beams");
     TickLocked();
     PumpLocked();
     const absl::Time now = options_.now();
-    if (outcomes != decode_->ledger.outcomes()) {
-      outcomes = decode_->ledger.outcomes();
-      last_progress = now;
-    }
-    std::optional<absl::StatusOr<std::vector<DecodedPrompt>>> result;
-    if (stopped_) {
-      result = absl::CancelledError("stopped while waiting for beams");
-    } else if (decode_->ledger.StepReady(0)) {
-      result = CollectDecodedLocked();
-    } else if (now - last_progress >= patience) {
-      result = absl::UnavailableError(
-          absl::StrCat("no beams came for ", absl::FormatDuration(patience), ": ", DescribeWaitLocked()));
-    }
-    if (result.has_value()) {
-      decode_.reset();
-      return *std::move(result);
-    }
-    if (dirty_.empty()) {
-      WaitForChangeLocked(std::min(decode_->ledger.NextDeadline() - now, last_progress + patience - now));
-    }
+    if (decode_->HasNews() || now >= until) return decode_->TakeDecoded();
+    if (dirty_.empty()) WaitForChangeLocked(std::min(decode_->NextDeadline(), until) - now);
   }
 }
 
-absl::StatusOr<std::vector<DecodedPrompt>> RolloutHub::CollectDecodedLocked() {
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<TakenGroup> all, decode_->ledger.Take(0));
-  std::vector<DecodedPrompt> decoded;
-  decoded.reserve(all.size());
-  for (const TakenGroup& taken : all) {
-    auto answer = decode_->answers.find(taken.prompt.ordinal);
-    if (answer == decode_->answers.end()) {
-      const std::string message = absl::StrCat("prompt ", taken.prompt.ordinal, " got no beams: ", taken.error);
-      return taken.bad_data ? absl::InvalidArgumentError(message) : absl::UnavailableError(message);
-    }
-    decoded.push_back(std::move(answer->second));
-  }
-  return decoded;
+void RolloutHub::CloseDecode() {
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  decode_.reset();
+  PumpLocked();
 }
 
 // ---------------------------------------------------------------------------------------------------- actors
@@ -538,60 +527,52 @@ AckMessage RolloutHub::TakeGroupLocked(const Actor& actor, ScoredGroup group) {
 }
 
 AckMessage RolloutHub::TakeDecodedLocked(const Actor& actor, DecodedPrompt decoded) {
-  AckMessage ack{decoded.ordinal, 0, false, "late"};
+  AckMessage ack{decoded.ordinal, 1, false, "late"};
   if (decode_ == nullptr) return ack;
-  Ledger& ledger = decode_->ledger;
-  // The message has no attempt; the lease id alone tells, as it is never used twice.
-  uint32_t attempt = 0;
-  for (uint32_t candidate = 1; candidate <= static_cast<uint32_t>(job_->options.max_attempts); ++candidate) {
-    if (ledger.Judge(decoded.ordinal, candidate, decoded.lease_id) == Receipt::kAccepted) attempt = candidate;
-  }
-  if (attempt == 0 || ledger.LeaseActor(decoded.lease_id) != actor.id) {
-    if (const Receipt receipt = ledger.Judge(decoded.ordinal, 1, decoded.lease_id); receipt != Receipt::kAccepted) {
-      ack.reason = RefusalOf(receipt);
-    }
+  if (const Receipt receipt = decode_->Judge(actor.id, decoded.lease_id, decoded.ordinal);
+      receipt != Receipt::kAccepted) {
+    ack.reason = RefusalOf(receipt);
     return ack;
   }
-  ack.attempt = attempt;
-  ack.reason.clear();
-  const VersionWindow window{ledger.LeasePolicyVersion(decoded.lease_id), /*exact=*/true, 0};
+  const DecodeCall& call = decode_->call();
+  const VersionWindow window{call.policy_version, /*exact=*/true, 0};
   if (const absl::Status status = CheckVersion(decoded.behavior_version, window); !status.ok()) {
     ack.reason = absl::StrCat("stale_version: ", status.message());
-  } else if (const absl::Status whole =
-                 CheckDecoded(decoded, decode_->constrained_beams, decode_->unconstrained_beams, *job_);
+  } else if (const absl::Status whole = CheckDecoded(decoded, call.constrained_beams, call.unconstrained_beams, *job_);
              !whole.ok()) {
     ack.reason = absl::StrCat("invalid: ", whole.message());
+  } else {
+    ack.accepted = true;
+    ack.reason.clear();
   }
-  if (!ack.reason.empty()) {
-    ledger.Abandon(decoded.ordinal, attempt, decoded.lease_id, ack.reason, /*bad_data=*/false);
+  if (!ack.accepted) {
+    decode_->GiveBack(decoded.lease_id);
     return ack;
   }
-  ScoredGroup marker;
-  marker.ordinal = decoded.ordinal;
-  marker.attempt = attempt;
-  marker.lease_id = decoded.lease_id;
-  ledger.Complete(std::move(marker));
-  decode_->answers.emplace(decoded.ordinal, std::move(decoded));
-  ack.accepted = true;
+  decode_->Answer(std::move(decoded));
   return ack;
 }
 
 AckMessage RolloutHub::TakeAbandonedLocked(const Actor& actor, const AbandonedPrompt& abandoned) {
   AckMessage ack{abandoned.ordinal, abandoned.attempt, false, ""};
-  // Lease ids are unique over both books, so at most one of them accepts.
-  for (Ledger* ledger : {ledger_.get(), decode_ == nullptr ? nullptr : &decode_->ledger}) {
-    if (ledger == nullptr) continue;
-    Receipt receipt = ledger->Judge(abandoned.ordinal, abandoned.attempt, abandoned.lease_id);
-    if (receipt == Receipt::kAccepted && ledger->LeaseActor(abandoned.lease_id) != actor.id) receipt = Receipt::kLate;
-    if (receipt == Receipt::kAccepted) {
-      ledger->Abandon(abandoned.ordinal, abandoned.attempt, abandoned.lease_id,
-                      absl::StrCat("actor ", actor.id, " gave it back: ", abandoned.reason), abandoned.bad_data);
-      ack.accepted = true;
-      ack.reason = "abandoned";
-      return ack;
-    }
-    if (ack.reason.empty() || ack.reason == "unknown") ack.reason = RefusalOf(receipt);
+  // Lease ids are never used twice, so at most one of the books knows this one.
+  if (decode_ != nullptr && decode_->Judge(actor.id, abandoned.lease_id, abandoned.ordinal) == Receipt::kAccepted) {
+    // Whatever the reason: the rank decodes the block itself, and says so if the record is bad.
+    decode_->GiveBack(abandoned.lease_id);
+    ack.accepted = true;
+    ack.reason = "abandoned";
+    return ack;
   }
+  Receipt receipt = ledger_->Judge(abandoned.ordinal, abandoned.attempt, abandoned.lease_id);
+  if (receipt == Receipt::kAccepted && ledger_->LeaseActor(abandoned.lease_id) != actor.id) receipt = Receipt::kLate;
+  if (receipt != Receipt::kAccepted) {
+    ack.reason = RefusalOf(receipt);
+    return ack;
+  }
+  ledger_->Abandon(abandoned.ordinal, abandoned.attempt, abandoned.lease_id,
+                   absl::StrCat("actor ", actor.id, " gave it back: ", abandoned.reason), abandoned.bad_data);
+  ack.accepted = true;
+  ack.reason = "abandoned";
   return ack;
 }
 
@@ -634,7 +615,7 @@ void RolloutHub::RemoveLocked(ActorHandle handle, const std::string& why) {
   const std::string id = found->second->id;
   actors_.erase(found);
   int returned = ledger_ == nullptr ? 0 : ledger_->ReturnLeases(id, why);
-  if (decode_ != nullptr) returned += decode_->ledger.ReturnLeases(id, why);
+  if (decode_ != nullptr) returned += decode_->ReturnLeases(id);
   if (returned > 0 && series_->returned != nullptr) series_->returned->Increment(returned);
 }
 
@@ -653,7 +634,7 @@ bool RolloutHub::TickLocked() {
   const absl::Time now = options_.now();
   int expired = 0;
   if (ledger_ != nullptr) expired += ledger_->Expire(now);
-  if (decode_ != nullptr) expired += decode_->ledger.Expire(now);
+  if (decode_ != nullptr) expired += decode_->Expire(now);
   if (expired > 0) {
     if (series_->expired != nullptr) series_->expired->Increment(expired);
     changed_.NotifyAll();
@@ -688,12 +669,12 @@ bool RolloutHub::GrantLocked(const std::shared_ptr<Actor>& actor) {
   // Evaluation first: the training loop stands still for it.
   std::optional<BlockLease> block;
   LeaseMessage lease;
-  if (decode_ != nullptr && up_to_date) {
-    block = decode_->ledger.Lease(actor->id, actor->ready_version, next_lease_id_, now);
+  if (decode_ != nullptr && actor->ready_version == decode_->call().policy_version) {
+    block = decode_->Lease(actor->id, next_lease_id_, now);
     lease.kind = LeaseKind::kDecode;
     lease.exact_version = true;
-    lease.constrained_beams = decode_->constrained_beams;
-    lease.unconstrained_beams = decode_->unconstrained_beams;
+    lease.constrained_beams = decode_->call().constrained_beams;
+    lease.unconstrained_beams = decode_->call().unconstrained_beams;
   }
   if (!block.has_value() && (up_to_date || !job_->synchronous())) {
     block = ledger_->Lease(actor->id, actor->ready_version, next_lease_id_, now);
@@ -721,8 +702,7 @@ bool RolloutHub::GrantLocked(const std::shared_ptr<Actor>& actor) {
 void RolloutHub::PumpLocked() {
   const auto waiting = [this] {
     mutex_.AssertHeld();
-    return (ledger_ != nullptr && ledger_->waiting_blocks() > 0) ||
-           (decode_ != nullptr && decode_->ledger.waiting_blocks() > 0);
+    return (ledger_ != nullptr && ledger_->waiting_blocks() > 0) || (decode_ != nullptr && decode_->fresh() > 0);
   };
   bool granted = true;
   while (granted && waiting()) {
@@ -760,8 +740,10 @@ void RolloutHub::PumpLocked() {
   series_->parked->Set(static_cast<double>(ledger_->parked()));
   series_->frontier->Set(static_cast<double>(balance.frontier));
   series_->ahead->Set(static_cast<double>(ledger_->ahead_of_frontier()));
-  series_->leases->Set(static_cast<double>(ledger_->live_leases()));
-  series_->waiting->Set(static_cast<double>(ledger_->waiting_blocks()));
+  const int evaluated = decode_ == nullptr ? 0 : decode_->live_leases();
+  series_->leases->Set(static_cast<double>(ledger_->live_leases()) + evaluated);
+  const int to_evaluate = decode_ == nullptr ? 0 : decode_->fresh();
+  series_->waiting->Set(static_cast<double>(ledger_->waiting_blocks()) + to_evaluate);
   const uint64_t ended = balance.trained + balance.dropped + balance.failed + balance.cancelled;
   series_->imbalance->Set(static_cast<double>(balance.issued) - static_cast<double>(ended + balance.open));
 }

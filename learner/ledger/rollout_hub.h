@@ -8,8 +8,8 @@
 // asynchronous ones to any actor that holds at least the version that was the latest when the block was issued, so a
 // group is at most S versions behind when it is trained, by the pacing of Issue.
 //
-// Thread-safe. Every call returns at once, except Wait and Decode. Sinks are called without the lock, one message of an
-// actor after the other.
+// Thread-safe. Every call returns at once, except Wait and TakeDecoded. Sinks are called without the lock, one message
+// of an actor after the other.
 #ifndef SLUICE_LEARNER_LEDGER_ROLLOUT_HUB_H_
 #define SLUICE_LEARNER_LEDGER_ROLLOUT_HUB_H_
 
@@ -27,6 +27,7 @@
 #include "common/metrics/metrics.h"
 #include "common/sync/mutex.h"
 #include "common/time/clock.h"
+#include "learner/ledger/decode_board.h"
 #include "learner/ledger/eval_source.h"
 #include "learner/ledger/group_source.h"
 #include "learner/ledger/ledger.h"
@@ -61,8 +62,8 @@ class RolloutHub : public GroupSource, public EvalSource {
   // Sends one actor away with ResourceExhausted, so that it looks for another rank: one without a lease if there is
   // one. False: there is none at all.
   bool ReleaseActor();
-  // Lease blocks of the open job that wait for an actor.
-  int waiting_blocks() const;
+  // Blocks of the open job, to sample or to evaluate, that wait for an actor.
+  int blocks_for_actors() const;
 
   // Tells the actors; what is still open stays open in the ledger, which remains readable until the next StartJob.
   void EndJob();
@@ -82,8 +83,12 @@ class RolloutHub : public GroupSource, public EvalSource {
   void Stop() override;
 
   // --- EvalSource -------------------------------------------------------------------------------------------
-  absl::StatusOr<std::vector<DecodedPrompt>> Decode(std::vector<Prompt> prompts, int constrained_beams,
-                                                    int unconstrained_beams, absl::Duration patience) override;
+  absl::Status OpenDecode(const DecodeCall& call) override;
+  void AddBlock(uint64_t block, std::vector<Prompt> prompts) override;
+  int waiting_blocks() const override;
+  std::optional<uint64_t> TakeForRank() override;
+  absl::StatusOr<std::vector<DecodedBlock>> TakeDecoded(absl::Duration limit) override;
+  void CloseDecode() override;
 
   // --- Actors -----------------------------------------------------------------------------------------------
   // Names one attachment; an actor that attaches again gets another one, and calls for the old one do nothing.
@@ -124,14 +129,6 @@ class RolloutHub : public GroupSource, public EvalSource {
     bool broken = false;
   };
 
-  // The prompts of one Decode call: the same leases, another kind of answer.
-  struct DecodeCall {
-    Ledger ledger;
-    int constrained_beams = 0;
-    int unconstrained_beams = 0;
-    std::map<uint64_t, DecodedPrompt> answers;
-  };
-
   struct Series;  // metrics
   class Delivery;
 
@@ -153,7 +150,6 @@ class RolloutHub : public GroupSource, public EvalSource {
   AckMessage TakeDecodedLocked(const Actor& actor, DecodedPrompt decoded) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   AckMessage TakeAbandonedLocked(const Actor& actor, const AbandonedPrompt& abandoned)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::StatusOr<std::vector<DecodedPrompt>> CollectDecodedLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CountRefusalLocked(const AckMessage& ack) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string DescribeWaitLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // One round of a blocking call: how long until something may have changed by itself.
@@ -167,7 +163,7 @@ class RolloutHub : public GroupSource, public EvalSource {
   CondVar changed_;
   std::shared_ptr<const HubJob> job_ ABSL_GUARDED_BY(mutex_);  // null: none open
   std::unique_ptr<Ledger> ledger_ ABSL_GUARDED_BY(mutex_);
-  std::unique_ptr<DecodeCall> decode_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<DecodeBoard> decode_ ABSL_GUARDED_BY(mutex_);
   std::optional<OfferMessage> latest_ ABSL_GUARDED_BY(mutex_);  // of the open job
   uint64_t first_version_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;

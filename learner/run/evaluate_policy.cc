@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "common/catalog/exclusion.h"
@@ -17,6 +18,11 @@ namespace {
 
 // Width of the lists that the co-occurrence rule is judged by: the largest cutoff.
 constexpr int kRuleDepth = 50;
+
+// How long a rank works between two meetings with the others.
+constexpr absl::Duration kSlice = absl::Seconds(1);
+// Blocks that wait for actors at once; more would only take memory.
+constexpr int kBlocksAhead = 64;
 
 std::vector<int32_t> SortedEventsBefore(const Dataset& dataset, const Example& example) {
   const absl::Span<const int32_t> events = dataset.Events(example.user).first(static_cast<size_t>(example.position));
@@ -59,49 +65,172 @@ PromptOutcome JudgeBeams(const Trie& trie, int32_t user, int32_t target, absl::S
   return outcome;
 }
 
+namespace {
+
+// One rank's examples, cut into blocks: each is decoded by this rank or by one of its actors, and judged here.
+class ShareOfRank {
+ public:
+  ShareOfRank(Policy& policy, const Dataset& dataset, std::vector<Example> examples, const EvaluationSettings& settings)
+      : policy_(policy),
+        dataset_(dataset),
+        settings_(settings),
+        examples_(std::move(examples)),
+        order_(examples_.size()),
+        outcomes_(examples_.size()) {
+    // Prompts of one block have similar lengths, so that little of the padded attention is wasted.
+    for (size_t i = 0; i < order_.size(); ++i) order_[i] = i;
+    std::stable_sort(order_.begin(), order_.end(), [&](size_t a, size_t b) {
+      return dataset_.History(examples_[a]).size() < dataset_.History(examples_[b]).size();
+    });
+  }
+  ~ShareOfRank() {
+    if (actors_ != nullptr) actors_->CloseDecode();
+  }
+  ShareOfRank(const ShareOfRank&) = delete;
+  ShareOfRank& operator=(const ShareOfRank&) = delete;
+
+  absl::Status Open();
+  // Goes on until all is done or a slice of time has passed.
+  absl::Status Work();
+
+  size_t done() const { return done_; }
+  size_t by_actors() const { return by_actors_; }
+  // In the order of the examples; complete when all are done.
+  const std::vector<PromptOutcome>& outcomes() const { return outcomes_; }
+
+ private:
+  size_t block_size() const { return static_cast<size_t>(settings_.batch_prompts); }
+  uint64_t num_blocks() const { return (order_.size() + block_size() - 1) / block_size(); }
+  // The examples of a block, as indices of examples_.
+  absl::Span<const size_t> Block(uint64_t block) const {
+    return absl::MakeConstSpan(order_).subspan(block * block_size(), block_size());
+  }
+  std::vector<int32_t> Excluded(const Example& example) const {
+    return settings_.exclude_history ? SortedEventsBefore(dataset_, example) : std::vector<int32_t>();
+  }
+  std::vector<Prompt> PromptsOf(uint64_t block) const;
+  absl::Status DecodeHere(uint64_t block);
+  void Judge(size_t index, absl::Span<const Completion> constrained, absl::Span<const Completion> unconstrained) {
+    const Example& example = examples_[index];
+    outcomes_[index] = JudgeBeams(dataset_.trie(), example.user, dataset_.Target(example), Excluded(example),
+                                  constrained, unconstrained);
+    ++done_;
+  }
+
+  Policy& policy_;
+  const Dataset& dataset_;
+  const EvaluationSettings& settings_;
+  const std::vector<Example> examples_;
+  std::vector<size_t> order_;
+  std::vector<PromptOutcome> outcomes_;
+  EvalSource* actors_ = nullptr;  // with an open call
+  uint64_t begun_ = 0;            // blocks that somebody works on, or that wait for somebody
+  size_t done_ = 0;               // examples
+  size_t by_actors_ = 0;          // of them
+};
+
+absl::Status ShareOfRank::Open() {
+  if (settings_.actors.source == nullptr) return absl::OkStatus();
+  DecodeCall call;
+  call.policy_version = settings_.actors.policy_version;
+  call.constrained_beams = settings_.beams;
+  call.unconstrained_beams = settings_.unconstrained_beams;
+  SLUICE_RETURN_IF_ERROR(settings_.actors.source->OpenDecode(call));
+  actors_ = settings_.actors.source;
+  return absl::OkStatus();
+}
+
+std::vector<Prompt> ShareOfRank::PromptsOf(uint64_t block) const {
+  std::vector<Prompt> prompts;
+  for (const size_t index : Block(block)) {
+    const Example& example = examples_[index];
+    const absl::Span<const int32_t> history = dataset_.History(example);
+    Prompt prompt;
+    prompt.ordinal = index;
+    prompt.user = example.user;
+    prompt.history.assign(history.begin(), history.end());
+    prompt.excluded = Excluded(example);
+    prompts.push_back(std::move(prompt));
+  }
+  return prompts;
+}
+
+absl::Status ShareOfRank::DecodeHere(uint64_t block) {
+  c10::InferenceMode inference;
+  const absl::Span<const size_t> indices = Block(block);
+  std::vector<DecodePrompt> prompts(indices.size());
+  for (size_t i = 0; i < indices.size(); ++i) {
+    const Example& example = examples_[indices[i]];
+    SLUICE_ASSIGN_OR_RETURN(prompts[i].input, policy_.EncodePrompt(dataset_.History(example)));
+    prompts[i].excluded_leaves = ExcludedLeaves(dataset_.trie(), Excluded(example));
+  }
+  // Both kinds of beams in one call: the prompts are prefilled once.
+  DecodePlan plan;
+  plan.beams = settings_.beams;
+  plan.beam_space = LogProbSpace::kFull;
+  plan.unconstrained_beams = settings_.unconstrained_beams;
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<DecodeResult> decoded, Decode(policy_, dataset_.trie(), prompts, plan));
+  for (size_t i = 0; i < indices.size(); ++i) Judge(indices[i], decoded[i].beams, decoded[i].unconstrained);
+  return absl::OkStatus();
+}
+
+absl::Status ShareOfRank::Work() {
+  const absl::Time until = settings_.now() + kSlice;
+  while (done_ < examples_.size()) {
+    std::optional<uint64_t> mine;
+    if (actors_ == nullptr) {
+      mine = begun_++;
+    } else {
+      while (begun_ < num_blocks() && actors_->waiting_blocks() < kBlocksAhead) {
+        actors_->AddBlock(begun_, PromptsOf(begun_));
+        ++begun_;
+      }
+      mine = actors_->TakeForRank();
+    }
+    if (mine) SLUICE_RETURN_IF_ERROR(DecodeHere(*mine));
+    const absl::Duration left = std::max(absl::ZeroDuration(), until - settings_.now());
+    if (actors_ != nullptr) {
+      // With nothing to do itself the rank waits: for beams, or for a block that comes back.
+      SLUICE_ASSIGN_OR_RETURN(const std::vector<DecodedBlock> decoded,
+                              actors_->TakeDecoded(mine ? absl::ZeroDuration() : left));
+      for (const DecodedBlock& block : decoded) {
+        const absl::Span<const size_t> indices = Block(block.block);
+        for (size_t i = 0; i < indices.size(); ++i) {
+          Judge(indices[i], block.prompts[i].constrained, block.prompts[i].unconstrained);
+        }
+        by_actors_ += indices.size();
+      }
+    }
+    if (settings_.now() >= until) break;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::StatusOr<RankingMetrics> EvaluatePolicy(Policy& policy, const Dataset& dataset,
                                               absl::Span<const Example> examples, const EvaluationSettings& settings,
                                               Collective& collective, std::vector<PromptOutcome>* outcomes,
-                                              const std::function<absl::Status(int64_t, int64_t)>& progress) {
-  c10::InferenceMode inference;
-  const Trie& trie = dataset.trie();
-  std::vector<Example> mine =
-      ExamplesOfRank({examples.begin(), examples.end()}, collective.rank(), collective.world_size());
-  // Prompts of one batch have similar lengths, so that little of the padded attention is wasted.
-  std::vector<size_t> order(mine.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return dataset.History(mine[a]).size() < dataset.History(mine[b]).size();
-  });
+                                              const std::function<absl::Status(const EvaluationProgress&)>& look) {
+  ShareOfRank share(policy, dataset,
+                    ExamplesOfRank({examples.begin(), examples.end()}, collective.rank(), collective.world_size()),
+                    settings);
+  SLUICE_RETURN_IF_ERROR(share.Open());
+  // Ranks meet once a slice: one that is done early must not be taken for dead while another still decodes.
+  EvaluationProgress progress;
+  progress.total = static_cast<int64_t>(examples.size());
+  do {
+    SLUICE_RETURN_IF_ERROR(share.Work());
+    std::vector<double> counts = {static_cast<double>(share.done()), static_cast<double>(share.by_actors())};
+    SLUICE_RETURN_IF_ERROR(SumOverRanks(collective, &counts));
+    progress.done = static_cast<int64_t>(counts[0]);
+    progress.by_actors = static_cast<int64_t>(counts[1]);
+    SLUICE_RETURN_IF_ERROR(look(progress));
+  } while (progress.done < progress.total);
 
-  RankingMetrics metrics(trie.num_leaves(), settings.beams);
-  std::vector<PromptOutcome> found(mine.size());
-  for (size_t first = 0; first < order.size(); first += static_cast<size_t>(settings.batch_prompts)) {
-    const size_t count = std::min(order.size() - first, static_cast<size_t>(settings.batch_prompts));
-    std::vector<DecodePrompt> prompts(count);
-    std::vector<std::vector<int32_t>> excluded(count);
-    for (size_t i = 0; i < count; ++i) {
-      const Example& example = mine[order[first + i]];
-      SLUICE_ASSIGN_OR_RETURN(prompts[i].input, policy.EncodePrompt(dataset.History(example)));
-      if (!settings.exclude_history) continue;
-      excluded[i] = SortedEventsBefore(dataset, example);
-      prompts[i].excluded_leaves = ExcludedLeaves(trie, excluded[i]);
-    }
-    // Both kinds of beams in one call: the prompts are prefilled once.
-    DecodePlan plan;
-    plan.beams = settings.beams;
-    plan.beam_space = LogProbSpace::kFull;
-    plan.unconstrained_beams = settings.unconstrained_beams;
-    SLUICE_ASSIGN_OR_RETURN(const std::vector<DecodeResult> decoded, Decode(policy, trie, prompts, plan));
-    for (size_t i = 0; i < count; ++i) {
-      const Example& example = mine[order[first + i]];
-      found[order[first + i]] = JudgeBeams(trie, example.user, dataset.Target(example), excluded[i], decoded[i].beams,
-                                           decoded[i].unconstrained);
-    }
-    SLUICE_RETURN_IF_ERROR(progress(static_cast<int64_t>(first + count), static_cast<int64_t>(order.size())));
-  }
-  for (const PromptOutcome& outcome : found) metrics.Add(outcome);
-  if (outcomes != nullptr) *outcomes = std::move(found);
+  RankingMetrics metrics(dataset.trie().num_leaves(), settings.beams);
+  for (const PromptOutcome& outcome : share.outcomes()) metrics.Add(outcome);
+  if (outcomes != nullptr) *outcomes = share.outcomes();
   std::vector<double> sums = metrics.ToSums();
   SLUICE_RETURN_IF_ERROR(SumOverRanks(collective, &sums));
   SLUICE_RETURN_IF_ERROR(metrics.SetSums(sums));

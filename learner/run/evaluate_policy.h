@@ -10,17 +10,34 @@
 #include "common/catalog/dataset.h"
 #include "common/collective/collective.h"
 #include "common/model/policy.h"
+#include "common/time/clock.h"
 #include "common/types/group.h"
 #include "learner/evaluate/metrics.h"
+#include "learner/ledger/eval_source.h"
 #include "learner/options/options.h"
 
 namespace sluice::learner {
+
+// Actors that decode beside this rank, and the version that the policy to evaluate was published under.
+struct EvalActors {
+  EvalSource* source = nullptr;  // null: this rank decodes alone
+  uint64_t policy_version = 0;
+};
 
 struct EvaluationSettings {
   int beams = 50;
   int unconstrained_beams = 0;  // 0: hallucination is not measured
   bool exclude_history = true;  // every item that the user had before is left out, not only those in the prompt
-  int batch_prompts = 32;       // decoded together
+  int batch_prompts = 32;       // decoded together, by this rank or by an actor
+  EvalActors actors;
+  NowFunction now;  // monotonic
+};
+
+// How far an evaluation is, over all ranks, in prompts.
+struct EvaluationProgress {
+  int64_t done = 0;
+  int64_t total = 0;
+  int64_t by_actors = 0;  // of those that are done
 };
 
 // Turns one example's beams into what it contributes to the metrics. Leaves become their items, in beam order, items
@@ -28,14 +45,16 @@ struct EvaluationSettings {
 PromptOutcome JudgeBeams(const Trie& trie, int32_t user, int32_t target, absl::Span<const int32_t> excluded,
                          absl::Span<const Completion> constrained, absl::Span<const Completion> unconstrained);
 
-// Decodes this rank's share of `examples` (every world_size-th) and adds the sums over ranks, so every rank returns
-// the same metrics. `outcomes`, if not null, receives this rank's own outcomes, in order. `progress(done, total)` is
-// called between batches with this rank's counts; if it returns a non-OK status the evaluation ends with it (on this
-// rank: callers agree on stopping before they call).
+// Decodes this rank's share of `examples` (every world_size-th), with the help of its actors if there are any, and adds
+// the sums over ranks, so every rank returns the same metrics. What is decoded together does not depend on who decodes
+// it, so neither do the metrics. An actor that vanishes costs its blocks, which this rank then decodes itself.
+// `outcomes`, if not null, receives this rank's own outcomes, in order. `look` is called on all ranks at the same time,
+// about once a second and at the end, with the same progress, so it may be collective; if it returns a non-OK status
+// (the same everywhere) the evaluation ends with it. Collective.
 absl::StatusOr<RankingMetrics> EvaluatePolicy(Policy& policy, const Dataset& dataset,
                                               absl::Span<const Example> examples, const EvaluationSettings& settings,
                                               Collective& collective, std::vector<PromptOutcome>* outcomes,
-                                              const std::function<absl::Status(int64_t, int64_t)>& progress);
+                                              const std::function<absl::Status(const EvaluationProgress&)>& look);
 
 // The co-occurrence rule on the same examples, alone on this rank.
 RankingMetrics EvaluateCooccurrenceRule(const Dataset& dataset, absl::Span<const Example> examples,

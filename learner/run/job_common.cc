@@ -98,17 +98,34 @@ std::vector<Example> ValidationExamples(const RunContext& context, const Dataset
 
 absl::StatusOr<std::map<std::string, double>> Validate(const RunContext& context, Policy& policy,
                                                        const Dataset& dataset, const std::vector<Example>& examples,
-                                                       const ValidationOptions& options) {
+                                                       const ValidationOptions& options, const EvalActors& actors) {
   context.monitor->SetPhase("validation");
   EvaluationSettings settings;
+  settings.actors = actors;
+  settings.now = context.now;
   settings.beams = options.beams;
   settings.unconstrained_beams = kTopOfList;
   SLUICE_ASSIGN_OR_RETURN(const RankingMetrics metrics,
                           EvaluatePolicy(policy, dataset, examples, settings, *context.collective, nullptr,
-                                         [](int64_t, int64_t) { return absl::OkStatus(); }));
+                                         [](const EvaluationProgress&) { return absl::OkStatus(); }));
   std::map<std::string, double> named;
   for (const auto& [name, value] : metrics.ToMap()) named[absl::StrCat(kValidationPrefix, name)] = value;
   return named;
+}
+
+absl::StatusOr<uint64_t> PublishPolicy(const RunContext& context, const Policy& policy, GroupSource* source,
+                                       SnapshotEncoder* encoder) {
+  at::Tensor version = torch::zeros({1}, torch::kLong);
+  if (context.is_first()) {
+    SLUICE_ASSIGN_OR_RETURN(const uint64_t reserved, context.reservations->NextPolicyVersion());
+    version.fill_(static_cast<int64_t>(reserved));
+  }
+  SLUICE_RETURN_IF_ERROR(context.collective->Broadcast(version, 0));
+  const uint64_t published = static_cast<uint64_t>(version.item<int64_t>());
+  const at::Tensor arena = policy.parameters().detach().to(torch::kFloat).contiguous();
+  source->Publish(
+      encoder->Encode(published, absl::MakeSpan(arena.const_data_ptr<float>(), static_cast<size_t>(arena.numel()))));
+  return published;
 }
 
 absl::Status RecordMetrics(const RunContext& context, RunFolder* folder, uint64_t step, uint64_t total_steps,

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "common/catalog/dataset.h"
 #include "common/model/policy.h"
+#include "learner/publish/policy_store.h"
 #include "learner/run/evaluate_policy.h"
 #include "learner/run/run_context.h"
 #include "learner/run/run_folder.h"
@@ -44,7 +45,12 @@ std::vector<Example> ValidationExamples(const RunContext& context, const Dataset
 // Validation with the data set's validation targets; every rank returns the same. Names carry "validation/".
 absl::StatusOr<std::map<std::string, double>> Validate(const RunContext& context, Policy& policy,
                                                        const Dataset& dataset, const std::vector<Example>& examples,
-                                                       const ValidationOptions& options);
+                                                       const ValidationOptions& options, const EvalActors& actors);
+
+// Offers the policy's weights to the actors under a version that no other weights of the job ever had: reserved by the
+// first rank, told to the others. Returns it. Collective.
+absl::StatusOr<uint64_t> PublishPolicy(const RunContext& context, const Policy& policy, GroupSource* source,
+                                       SnapshotEncoder* encoder);
 
 // Appends to metrics.jsonl and tells the monitor. Rank 0 only does anything.
 absl::Status RecordMetrics(const RunContext& context, RunFolder* folder, uint64_t step, uint64_t total_steps,

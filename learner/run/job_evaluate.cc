@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/random/random.h"
@@ -18,8 +19,28 @@
 namespace sluice::learner {
 namespace {
 
-// Users between two looks at stop requests: all ranks look at the same places.
-constexpr size_t kExamplesPerRound = 512;
+// An actor that has not answered by then is slower than this rank is likely to be.
+constexpr double kLeaseSeconds = 300;
+
+// Lets this rank's actors decode too.
+absl::StatusOr<EvalActors> OpenToActors(const RunContext& context, const std::shared_ptr<const Dataset>& dataset,
+                                        const Policy& policy) {
+  RolloutJob job;
+  job.job_id = context.job_id;
+  job.epoch = context.collective->epoch();
+  job.seed = context.options.seed;
+  job.model_config_json = policy.config().ToJson();
+  job.dataset = dataset;
+  job.options.objective = ObjectiveKind::kNllOnly;  // nothing is scored: an actor without a reward server will do
+  job.options.lease_deadline_s = kLeaseSeconds;
+  job.groups_per_step = 1;  // nothing is rolled out
+  SLUICE_ASSIGN_OR_RETURN(GroupSource* const source, context.rollouts->StartJob(job));
+  EvalActors actors;
+  SnapshotEncoder encoder;
+  SLUICE_ASSIGN_OR_RETURN(actors.policy_version, PublishPolicy(context, policy, source, &encoder));
+  actors.source = context.rollouts->evaluation();
+  return actors;
+}
 
 std::string TableRow(const std::string& name, const std::map<std::string, double>& metrics) {
   const auto value = [&metrics](const char* key) {
@@ -45,40 +66,45 @@ absl::Status RunEvaluate(const RunContext& context) {
                                                    options.test_split ? "test" : "validation", " targets"));
   }
 
-  context.monitor->SetPhase("evaluation");
   EvaluationSettings settings;
   settings.beams = options.beams;
   settings.unconstrained_beams = options.unconstrained_beams;
   settings.exclude_history = options.exclude_history;
+  settings.now = context.now;
+  const absl::Cleanup close = [&context] {
+    if (context.rollouts != nullptr) context.rollouts->EndJob();
+  };
+  if (context.rollouts != nullptr) {
+    SLUICE_ASSIGN_OR_RETURN(settings.actors, OpenToActors(context, dataset, *policy));
+  }
+
+  context.monitor->SetPhase("evaluation");
   StepControl control(context, absl::ZeroDuration());
-  RankingMetrics total(dataset->trie().num_leaves(), options.beams);
-  std::vector<double> sums = total.ToSums();
-  for (size_t first = 0; first < examples.size(); first += kExamplesPerRound) {
+  EvaluationProgress last;
+  const auto look = [&](const EvaluationProgress& progress) -> absl::Status {
+    last = progress;
+    if (progress.done == progress.total) return absl::OkStatus();
     SLUICE_ASSIGN_OR_RETURN(const StepDecision decision, control.Agree());
     if (decision.stop == StopRequest::kCancel) return absl::CancelledError("cancelled on request");
     // Nothing to resume from: an evaluation that is preempted starts again.
     if (decision.stop == StopRequest::kPreempt) return PreemptedError("preempted; run again");
     if (decision.time_is_up) {
       return absl::DeadlineExceededError(absl::StrCat("time_limit_s = ", context.options.time_limit_s, " passed after ",
-                                                      first, " of ", examples.size(),
+                                                      progress.done, " of ", progress.total,
                                                       " users; raise it or set evaluate.users"));
     }
-    const size_t count = std::min(kExamplesPerRound, examples.size() - first);
-    SLUICE_ASSIGN_OR_RETURN(
-        const RankingMetrics round,
-        EvaluatePolicy(*policy, *dataset, absl::MakeSpan(examples).subspan(first, count), settings, *context.collective,
-                       nullptr, [](int64_t, int64_t) { return absl::OkStatus(); }));
-    const std::vector<double> more = round.ToSums();
-    for (size_t i = 0; i < sums.size(); ++i) sums[i] += more[i];
-    if (context.is_first()) context.monitor->ReportMetrics(first + count, examples.size(), {});
-  }
-  SLUICE_RETURN_IF_ERROR(total.SetSums(sums));
+    if (context.is_first()) context.monitor->ReportMetrics(progress.done, progress.total, {});
+    return absl::OkStatus();
+  };
+  SLUICE_ASSIGN_OR_RETURN(const RankingMetrics total,
+                          EvaluatePolicy(*policy, *dataset, examples, settings, *context.collective, nullptr, look));
   if (!context.is_first()) return absl::OkStatus();
 
   RunResults results;
   results.kind = "evaluate";
   results.texts["name"] = context.options.name;
   results.numbers["run"]["seconds"] = absl::ToDoubleSeconds(control.spent());
+  results.numbers["run"]["decoded_by_actors"] = static_cast<double>(last.by_actors);
   results.numbers["metrics"] = total.ToMap();
   results.texts["data"] = dataset->folder();
   results.texts["data_name"] = dataset->name();

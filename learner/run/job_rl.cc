@@ -49,7 +49,7 @@ class RlJob {
  private:
   absl::Status Prepare();
   absl::Status OpenRollouts();
-  absl::Status PublishPolicy();
+  absl::Status PublishNow();
   // Keeps the window of open steps full: the present one and those that staleness allows ahead.
   absl::Status IssueAhead();
   // One look at the present step's groups: true once every rank has all of its own, in taken_. Collective.
@@ -64,7 +64,7 @@ class RlJob {
   void MixReference();
   // Counts the step against the operational budget, and says when an outage begins and ends.
   absl::Status TellOutage(const std::vector<TakenGroup>& taken, double closed_share);
-  absl::Status ValidateNow() { return validation_->Run(*policy_, step_, total_steps(), seconds()); }
+  absl::Status ValidateNow();
   absl::Status SaveCheckpoint();
   absl::Status Finish();
 
@@ -172,19 +172,14 @@ absl::Status RlJob::OpenRollouts() {
   return checkpoints_->RestoreLedger(source_);
 }
 
-absl::Status RlJob::PublishPolicy() {
-  // One version for all ranks: reserved by the first, told to the others.
-  at::Tensor version = torch::zeros({1}, torch::kLong);
-  if (context_.is_first()) {
-    SLUICE_ASSIGN_OR_RETURN(const uint64_t reserved, context_.reservations->NextPolicyVersion());
-    version.fill_(static_cast<int64_t>(reserved));
-  }
-  SLUICE_RETURN_IF_ERROR(context_.collective->Broadcast(version, 0));
-  version_ = static_cast<uint64_t>(version.item<int64_t>());
-  const at::Tensor arena = policy_->parameters().detach().to(torch::kFloat).contiguous();
-  source_->Publish(
-      encoder_.Encode(version_, absl::MakeSpan(arena.const_data_ptr<float>(), static_cast<size_t>(arena.numel()))));
+absl::Status RlJob::PublishNow() {
+  SLUICE_ASSIGN_OR_RETURN(version_, PublishPolicy(context_, *policy_, source_, &encoder_));
   return absl::OkStatus();
+}
+
+absl::Status RlJob::ValidateNow() {
+  // What was published last is what is validated: it leaves this rank after every update.
+  return validation_->Run(*policy_, step_, total_steps(), seconds(), {context_.rollouts->evaluation(), version_});
 }
 
 absl::Status RlJob::IssueAhead() {
@@ -345,7 +340,7 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
   ++step_;
   judged_.Add(statistics);
   MixReference();
-  SLUICE_RETURN_IF_ERROR(PublishPolicy());
+  SLUICE_RETURN_IF_ERROR(PublishNow());
 
   std::map<std::string, double> values = {
       {"loss/nll", result.nll},
@@ -467,7 +462,7 @@ absl::Status RlJob::Run() {
   SLUICE_RETURN_IF_ERROR(Prepare());
   SLUICE_RETURN_IF_ERROR(OpenRollouts());
   const absl::Cleanup close = [this] { context_.rollouts->EndJob(); };
-  SLUICE_RETURN_IF_ERROR(PublishPolicy());
+  SLUICE_RETURN_IF_ERROR(PublishNow());
   // Update 0 counts: nothing may be called an improvement that the start was not compared with.
   if (!resumed_) SLUICE_RETURN_IF_ERROR(ValidateNow());
 

@@ -40,7 +40,7 @@ class SftJob {
   absl::Status Prepare();
   // Trains one pass, or what is left of it. Sets ended_ when the job is to end.
   absl::Status TrainPass(int pass);
-  absl::Status ValidateNow() { return validation_->Run(*policy_, step_, total_steps_, seconds()); }
+  absl::Status ValidateNow() { return validation_->Run(*policy_, step_, total_steps_, seconds(), {}); }
   absl::Status SaveCheckpoint(int pass, size_t steps_of_pass);
   absl::Status Finish();
   // Progress in passes, as a share of the job.

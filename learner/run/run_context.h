@@ -13,6 +13,7 @@
 #include "common/catalog/dataset.h"
 #include "common/collective/collective.h"
 #include "common/time/clock.h"
+#include "learner/ledger/eval_source.h"
 #include "learner/ledger/group_source.h"
 #include "learner/options/options.h"
 
@@ -50,7 +51,7 @@ class Reservations {
   virtual absl::Status ReserveOrdinals(uint64_t step, uint64_t first, uint64_t count) = 0;
 };
 
-// What actors must know of an rl job.
+// What actors must know of a job that they work for.
 struct RolloutJob {
   std::string job_id;
   uint64_t epoch = 0;
@@ -68,6 +69,8 @@ class RolloutService {
   virtual ~RolloutService() = default;
   // The source stays valid until EndJob. FailedPrecondition if a job is open.
   virtual absl::StatusOr<GroupSource*> StartJob(const RolloutJob& job) = 0;
+  // Of the open job, for evaluation.
+  virtual EvalSource* evaluation() = 0;
   virtual void EndJob() = 0;
 };
 
@@ -80,8 +83,8 @@ struct RunContext {
   std::string run_folder;
   Collective* collective = nullptr;      // not null
   JobMonitor* monitor = nullptr;         // not null
-  Reservations* reservations = nullptr;  // rl only
-  RolloutService* rollouts = nullptr;    // rl only
+  Reservations* reservations = nullptr;  // rl; evaluate, if it has rollouts
+  RolloutService* rollouts = nullptr;    // rl; evaluate: null if it decodes alone
   NowFunction now;                       // monotonic
 
   bool is_first() const { return collective->rank() == 0; }

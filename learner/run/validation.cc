@@ -14,9 +14,10 @@ Validation::Validation(const RunContext& context, const Dataset& dataset, const 
       folder_(folder),
       examples_(ValidationExamples(context, dataset, options.users)) {}
 
-absl::Status Validation::Run(Policy& policy, uint64_t step, uint64_t total_steps, double time_s) {
+absl::Status Validation::Run(Policy& policy, uint64_t step, uint64_t total_steps, double time_s,
+                             const EvalActors& actors) {
   if (examples_.empty()) return absl::OkStatus();
-  SLUICE_ASSIGN_OR_RETURN(latest_, Validate(context_, policy, dataset_, examples_, options_));
+  SLUICE_ASSIGN_OR_RETURN(latest_, Validate(context_, policy, dataset_, examples_, options_, actors));
   SLUICE_RETURN_IF_ERROR(RecordMetrics(context_, &folder_, step, total_steps, time_s, latest_));
   if (context_.is_first()) {
     context_.monitor->ReportLog(absl::StrFormat("step %d: validation HR@10 %.4f, NDCG@10 %.4f, hallucination %.4f",

@@ -11,6 +11,7 @@
 #include "common/catalog/dataset.h"
 #include "common/model/policy.h"
 #include "learner/run/best_policy.h"
+#include "learner/run/evaluate_policy.h"
 #include "learner/run/run_context.h"
 #include "learner/run/run_folder.h"
 
@@ -27,7 +28,7 @@ class Validation {
 
   // Evaluates the policy on the fixed users, records the metrics under `step`, and exports the policy as "best" if
   // nothing before it was as good. Every rank comes to the same numbers. Collective.
-  absl::Status Run(Policy& policy, uint64_t step, uint64_t total_steps, double time_s);
+  absl::Status Run(Policy& policy, uint64_t step, uint64_t total_steps, double time_s, const EvalActors& actors);
 
   // Of the last validation, also one before a resume; names carry "validation/". Empty before the first.
   const std::map<std::string, double>& latest() const { return latest_; }

@@ -36,6 +36,7 @@
 #include "common/model/tree_layout.h"
 #include "common/status/status.h"
 #include "common/tensor/keep_memory.h"
+#include "common/time/clock.h"
 #include "learner/run/evaluate_policy.h"
 #include "learner/train/adamw.h"
 #include "learner/train/rl_step.h"
@@ -188,9 +189,10 @@ class EvaluationRow : public Row {
   absl::Status Again() override {
     EvaluationSettings settings;
     settings.beams = work_.fields.at("eval_beams").get<int>();
+    settings.now = MonotonicClock();
     settings.exclude_history = false;  // as transformers, which knows no such rule
     return EvaluatePolicy(*work_.policy, *dataset_, dataset_->Examples(SplitLabel::kTest), settings, *collective_,
-                          &outcomes_, [](int64_t, int64_t) { return absl::OkStatus(); })
+                          &outcomes_, [](const EvaluationProgress&) { return absl::OkStatus(); })
         .status();
   }
 

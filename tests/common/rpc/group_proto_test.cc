@@ -81,6 +81,7 @@ TEST(GroupProtoTest, PromptsAndBeamsSurviveTheWire) {
   prompt.user = 4;
   prompt.history = {5, 6, 7};
   prompt.target = 9;
+  prompt.excluded = {2, 5};
   v1::PromptToSample prompt_proto;
   ToProto(prompt, &prompt_proto);
   const Prompt prompt_back = FromProto(prompt_proto);
@@ -89,6 +90,7 @@ TEST(GroupProtoTest, PromptsAndBeamsSurviveTheWire) {
   EXPECT_EQ(prompt_back.user, 4);
   EXPECT_EQ(prompt_back.history, prompt.history);
   EXPECT_EQ(prompt_back.target, 9);
+  EXPECT_EQ(prompt_back.excluded, prompt.excluded);
 
   DecodedPrompt decoded;
   decoded.ordinal = 1;

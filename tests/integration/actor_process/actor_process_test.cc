@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/catalog/exclusion.h"
 #include "common/catalog/vocabulary.h"
 #include "common/decode/decode.h"
 #include "common/model/policy.h"
@@ -168,16 +169,33 @@ TEST_F(ActorProcessTest, SamplesWhatThePublishedPolicySays) {
 TEST_F(ActorProcessTest, DecodesForEvaluation) {
   const auto actor = StartActor();
   Publish(1);
-  const std::vector<Prompt> prompts = Prompts(0, 5);
-  const auto decoded = hub_.Decode(prompts, /*constrained_beams=*/7, /*unconstrained_beams=*/4, kGenerous);
-  ASSERT_TRUE(decoded.ok()) << decoded.status();
-  ASSERT_EQ(decoded->size(), prompts.size());
+  std::vector<Prompt> prompts = Prompts(0, 5);
+  // More than the history is left out, as evaluation wants it.
+  for (Prompt& prompt : prompts) {
+    prompt.excluded = prompt.history;
+    prompt.excluded.push_back(20);
+  }
+  ASSERT_TRUE(hub_.OpenDecode({.policy_version = 1, .constrained_beams = 7, .unconstrained_beams = 4}).ok());
+  hub_.AddBlock(0, prompts);
+  std::vector<learner::DecodedBlock> blocks;
+  const absl::Time until = absl::Now() + kGenerous;
+  while (blocks.empty() && absl::Now() < until) {
+    auto decoded = hub_.TakeDecoded(absl::Milliseconds(100));
+    ASSERT_TRUE(decoded.ok()) << decoded.status();
+    blocks = *std::move(decoded);
+  }
+  ASSERT_EQ(blocks.size(), 1u) << actor->said();
+  hub_.CloseDecode();
+  const std::vector<DecodedPrompt>& decoded = blocks[0].prompts;
+  ASSERT_EQ(decoded.size(), prompts.size());
   for (size_t i = 0; i < prompts.size(); ++i) {
-    const auto constrained = ConstrainedBeamSearch(*policy_, *trie_, {Encoded(prompts[i])}, 7, LogProbSpace::kFull);
-    const auto unconstrained = UnconstrainedBeamSearch(*policy_, *trie_, {Encoded(prompts[i])}, 4);
+    DecodePrompt encoded = Encoded(prompts[i]);
+    encoded.excluded_leaves = ExcludedLeaves(*trie_, prompts[i].excluded);
+    const auto constrained = ConstrainedBeamSearch(*policy_, *trie_, {encoded}, 7, LogProbSpace::kFull);
+    const auto unconstrained = UnconstrainedBeamSearch(*policy_, *trie_, {encoded}, 4);
     ASSERT_TRUE(constrained.ok() && unconstrained.ok());
-    ExpectSame((*decoded)[i].constrained, constrained->at(0));
-    ExpectSame((*decoded)[i].unconstrained, unconstrained->at(0));
+    ExpectSame(decoded[i].constrained, constrained->at(0));
+    ExpectSame(decoded[i].unconstrained, unconstrained->at(0));
   }
 }
 

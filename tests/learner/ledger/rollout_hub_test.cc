@@ -315,9 +315,9 @@ TEST_F(RolloutHubTest, AnIdleActorIsReleasedBeforeABusyOne) {
   ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
   hub_.Publish(Version(1));
   ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
-  EXPECT_EQ(hub_.waiting_blocks(), 2);
+  EXPECT_EQ(hub_.blocks_for_actors(), 2);
   Join("a", sink_, 1, 1);
-  EXPECT_EQ(hub_.waiting_blocks(), 1);
+  EXPECT_EQ(hub_.blocks_for_actors(), 1);
   auto idle = std::make_shared<RecordingSink>();
   Join("b", idle, 1, 0);
   EXPECT_TRUE(hub_.ReleaseActor());
@@ -326,7 +326,7 @@ TEST_F(RolloutHubTest, AnIdleActorIsReleasedBeforeABusyOne) {
   // The busy one's lease comes back.
   EXPECT_TRUE(hub_.ReleaseActor());
   EXPECT_EQ(sink_->closed()->code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(hub_.waiting_blocks(), 2);
+  EXPECT_EQ(hub_.blocks_for_actors(), 2);
   EXPECT_EQ(hub_.num_actors(), 0);
   EXPECT_FALSE(hub_.ReleaseActor());
 }
@@ -477,45 +477,110 @@ TEST_F(RolloutHubTest, ARestoredLedgerContinuesUnderAFreshVersion) {
   EXPECT_EQ(hub_.Balance().issued, 4u);
 }
 
-TEST_F(RolloutHubTest, DecodeSpreadsPromptsAndReturnsThemInOrder) {
+ActorResult BeamsOf(const LeaseMessage& lease, size_t i, uint64_t version) {
+  DecodedPrompt decoded;
+  decoded.ordinal = lease.prompts[i].ordinal;
+  decoded.lease_id = lease.lease_id;
+  decoded.behavior_version = version;
+  decoded.constrained = {Completion{{static_cast<int32_t>(decoded.ordinal)}, 0, {-1.f}, {-1.f}}};
+  return {lease.job_id, lease.epoch, decoded};
+}
+
+TEST_F(RolloutHubTest, AnEvaluationIsOpenedForThePublishedVersionAlone) {
+  const DecodeCall call{.policy_version = 3, .constrained_beams = 2};
+  EXPECT_EQ(hub_.OpenDecode(call).code(), absl::StatusCode::kFailedPrecondition);
   ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
-  EXPECT_EQ(hub_.Decode(Prompts(0, 1), 1, 0, absl::Seconds(1)).status().code(),
-            absl::StatusCode::kFailedPrecondition);  // nothing published
+  EXPECT_EQ(hub_.OpenDecode(call).code(), absl::StatusCode::kFailedPrecondition) << "nothing is published";
+  hub_.Publish(Version(4));
+  EXPECT_THAT(hub_.OpenDecode(call).message(), HasSubstr("version 3, published is 4"));
+  EXPECT_EQ(hub_.OpenDecode({.policy_version = 4}).code(), absl::StatusCode::kInvalidArgument) << "no beams";
+  ASSERT_TRUE(hub_.OpenDecode({.policy_version = 4, .constrained_beams = 1}).ok());
+  EXPECT_EQ(hub_.OpenDecode({.policy_version = 4, .constrained_beams = 1}).code(),
+            absl::StatusCode::kFailedPrecondition);
+  hub_.CloseDecode();
+  EXPECT_TRUE(hub_.OpenDecode({.policy_version = 4, .constrained_beams = 1}).ok());
+}
+
+TEST_F(RolloutHubTest, BlocksToEvaluateGoToActorsThatHoldTheVersionAndTheRestToTheRank) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  hub_.Publish(Version(2));
   hub_.Publish(Version(3));
-  const auto handle = Join("a", sink_, 3, 100);
-  std::atomic<bool> done{false};
-  // Answers leases, the second prompt of each first; the first lease ends with one prompt given back.
-  Thread actor = StartThread("actor", [&] {
-    bool gave_back = false;
-    while (!done.load()) {
-      for (const LeaseMessage& lease : sink_->Take<LeaseMessage>()) {
-        EXPECT_EQ(lease.kind, LeaseKind::kDecode);
-        EXPECT_TRUE(lease.exact_version);
-        EXPECT_EQ(lease.constrained_beams, 2);
-        for (size_t i = lease.prompts.size(); i-- > 0;) {
-          if (!gave_back) {
-            gave_back = true;
-            hub_.OnResult(handle, {"job-1", 7,
-                                   AbandonedPrompt{lease.prompts[i].ordinal, lease.prompts[i].attempt, lease.lease_id,
-                                                   "busy", false}});
-            continue;
-          }
-          DecodedPrompt decoded;
-          decoded.ordinal = lease.prompts[i].ordinal;
-          decoded.lease_id = lease.lease_id;
-          decoded.behavior_version = 3;
-          decoded.constrained = {Completion{{static_cast<int32_t>(decoded.ordinal)}, 0, {-1.f}, {-1.f}}};
-          hub_.OnResult(handle, {"job-1", 7, decoded});
-        }
-      }
-      Advance(absl::Milliseconds(1));
-    }
-  });
-  const auto decoded = hub_.Decode(Prompts(10, 5), 2, 0, absl::Hours(10));
-  done = true;
-  ASSERT_TRUE(decoded.ok()) << decoded.status();
-  ASSERT_EQ(decoded->size(), 5u);
-  for (size_t i = 0; i < 5; ++i) EXPECT_EQ((*decoded)[i].constrained[0].tokens[0], static_cast<int32_t>(10 + i));
+  const auto late = std::make_shared<RecordingSink>();
+  Join("late", late, 2, 5);  // holds an older version
+  const auto handle = Join("good", sink_, 3, 1);
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  EXPECT_EQ(sink_->Take<LeaseMessage>().size(), 1u) << "half of step 0; the other half waits behind the evaluation";
+  ASSERT_TRUE(hub_.OpenDecode({.policy_version = 3, .constrained_beams = 2}).ok());
+  hub_.AddBlock(0, Prompts(10, 2));
+  hub_.AddBlock(1, Prompts(12, 2));
+  hub_.OnCredit(handle, 1);
+  const auto leases = sink_->Take<LeaseMessage>();
+  ASSERT_EQ(leases.size(), 1u);
+  EXPECT_EQ(leases[0].kind, LeaseKind::kDecode);
+  EXPECT_TRUE(leases[0].exact_version);
+  EXPECT_EQ(leases[0].policy_version, 3u);
+  EXPECT_EQ(leases[0].constrained_beams, 2);
+  EXPECT_TRUE(late->Take<LeaseMessage>().empty());
+  EXPECT_EQ(hub_.TakeForRank(), 1u);
+  EXPECT_EQ(hub_.TakeForRank(), std::nullopt);
+  EXPECT_TRUE(hub_.TakeDecoded(absl::ZeroDuration())->empty());
+  for (size_t i : {1, 0}) hub_.OnResult(handle, BeamsOf(leases[0], i, 3));
+  const auto decoded = hub_.TakeDecoded(absl::Hours(1));
+  ASSERT_EQ(decoded->size(), 1u);
+  EXPECT_EQ(decoded->at(0).prompts.at(1).constrained.at(0).tokens.at(0), 11);
+  EXPECT_EQ(hub_.Balance().open, 4u) << "the books of the training are not touched";
+}
+
+TEST_F(RolloutHubTest, ABlockWithBeamsOfAnotherVersionOrWithBadOnesComesBackWhole) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  hub_.Publish(Version(3));
+  ASSERT_TRUE(hub_.OpenDecode({.policy_version = 3, .constrained_beams = 2}).ok());
+  const auto handle = Join("a", sink_, 3, 10);
+  for (uint64_t block = 0; block < 3; ++block) hub_.AddBlock(block, Prompts(10 * block, 2));
+  const auto leases = sink_->Take<LeaseMessage>();
+  ASSERT_EQ(leases.size(), 3u);
+  const auto ack = [this] { return sink_->Take<AckMessage>().at(0); };
+
+  hub_.OnResult(handle, BeamsOf(leases[0], 0, 3));
+  EXPECT_TRUE(ack().accepted);
+  hub_.Publish(Version(4));  // what a late answer would be of
+  hub_.OnResult(handle, BeamsOf(leases[0], 1, 4));
+  EXPECT_THAT(ack().reason, HasSubstr("stale_version: want version 3, got 4"));
+  EXPECT_EQ(hub_.TakeForRank(), 0u);
+
+  ActorResult bad = BeamsOf(leases[1], 0, 3);
+  std::get<DecodedPrompt>(bad.outcome).constrained.resize(3);
+  hub_.OnResult(handle, bad);
+  EXPECT_THAT(ack().reason, HasSubstr("invalid: constrained: want 2 beams, got 3"));
+  EXPECT_EQ(hub_.TakeForRank(), 1u);
+  hub_.OnResult(handle, BeamsOf(leases[1], 1, 3));
+  EXPECT_EQ(ack().reason, "late");
+
+  hub_.OnResult(handle, {"job-1", 7, AbandonedPrompt{20, 1, leases[2].lease_id, "no memory", false}});
+  EXPECT_EQ(ack().reason, "abandoned");
+  EXPECT_EQ(hub_.TakeForRank(), 2u);
+  EXPECT_TRUE(hub_.TakeDecoded(absl::ZeroDuration())->empty());
+  EXPECT_TRUE(sink_->Take<LeaseMessage>().empty());
+}
+
+TEST_F(RolloutHubTest, TheRankGetsWhatAnActorThatLeftOrIsTooSlowHadInHand) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());  // leases last 30 s
+  hub_.Publish(Version(3));
+  ASSERT_TRUE(hub_.OpenDecode({.policy_version = 3, .constrained_beams = 2}).ok());
+  const auto leaves = Join("leaves", sink_, 3, 1);
+  hub_.AddBlock(0, Prompts(0, 2));
+  const auto slow = std::make_shared<RecordingSink>();
+  Join("slow", slow, 3, 1);
+  hub_.AddBlock(1, Prompts(2, 2));
+  EXPECT_EQ(hub_.TakeForRank(), std::nullopt);
+  hub_.Detach(leaves);
+  EXPECT_EQ(hub_.TakeForRank(), 0u);
+  Thread time = StartThread("time", [this] { Advance(absl::Seconds(30)); });
+  EXPECT_TRUE(hub_.TakeDecoded(absl::Hours(1))->empty()) << "returns for the block, not for beams";
+  time.Join();
+  EXPECT_EQ(hub_.TakeForRank(), 1u);
+  hub_.Stop();
+  EXPECT_EQ(hub_.TakeDecoded(absl::Hours(1)).status().code(), absl::StatusCode::kCancelled);
 }
 
 // The hub under a seeded storm of actors that come, go, lose, delay, double and damage results.
