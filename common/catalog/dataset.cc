@@ -164,8 +164,9 @@ absl::StatusOr<Manifest> ReadManifest(const std::string& folder) {
       return absl::InvalidArgumentError(absl::StrCat("'", path, "' is not the manifest of a data set"));
     }
     if (const int64_t version = root.at("format_version").get<int64_t>(); version != kFormatVersion) {
-      return absl::InvalidArgumentError(absl::StrCat("'", path, "' has format version ", version, ", this build reads ",
-                                                     kFormatVersion, "; prepare the data again with this build"));
+      return absl::FailedPreconditionError(absl::StrCat("'", path, "' has format version ", version,
+                                                        ", this build reads ", kFormatVersion,
+                                                        "; prepare the data again with this build"));
     }
     manifest.name = root.at("name").get<std::string>();
     manifest.notes = root.at("notes").get<std::vector<std::string>>();

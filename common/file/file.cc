@@ -185,6 +185,10 @@ absl::StatusOr<int64_t> FileBytes(const std::string& path) {
 absl::Status MakeDirectories(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
+  if (error && PathExists(path) && !IsDirectory(path)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", path, "' is a file, want a folder; choose another path, or move the file away"));
+  }
   return error ? ErrnoStatus(error.value(), "create folder", path) : absl::OkStatus();
 }
 

@@ -65,7 +65,7 @@ class FileLock {
 bool PathExists(const std::string& path);
 bool IsDirectory(const std::string& path);
 absl::StatusOr<int64_t> FileBytes(const std::string& path);
-absl::Status MakeDirectories(const std::string& path);
+absl::Status MakeDirectories(const std::string& path);  // InvalidArgument: a file is there
 absl::Status RemoveAll(const std::string& path);
 absl::Status SyncDirectory(const std::string& path);
 // Renames and fsyncs the parent folder. Both on one file system.

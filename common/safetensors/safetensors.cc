@@ -354,7 +354,7 @@ absl::Status SafetensorsFile::ReadHeader() {
   }
   HeaderParser parser;
   if (!json::sax_parse(header, &parser)) {
-    if (parser.unsupported()) return absl::InvalidArgumentError(absl::StrCat("'", path_, "': ", parser.error));
+    if (parser.unsupported()) return absl::UnimplementedError(absl::StrCat("'", path_, "': ", parser.error));
     return Damaged(path_, parser.error);
   }
   const int64_t data_begin = kLengthBytes + static_cast<int64_t>(header_bytes);

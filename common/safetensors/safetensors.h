@@ -14,8 +14,8 @@
 // Source of the format: https://github.com/huggingface/safetensors
 //
 // Codes: NotFound (no such file or tensor), DataLoss (damaged or lying file),
-// InvalidArgument (a wrong request; a data type that Sluice does not read), and
-// those of common/file.
+// InvalidArgument (a wrong request), Unimplemented (a data type that Sluice does
+// not read), and those of common/file.
 #ifndef SLUICE_COMMON_SAFETENSORS_SAFETENSORS_H_
 #define SLUICE_COMMON_SAFETENSORS_SAFETENSORS_H_
 

@@ -317,7 +317,8 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
     settings.grpo_groups = admitted_alone ? statistics.admitted : statistics.groups;
   }
   const double progress = control_->Progress(static_cast<double>(step_) / static_cast<double>(total_steps()), decision);
-  settings.learning_rate = ScheduledLearningRate(options_.optimizer, progress);
+  settings.learning_rate =
+      ScheduledLearningRate(options_.optimizer, progress, 1.0 / static_cast<double>(total_steps()));
   settings.dropout = options_.dropout;
   settings.dropout_seed = DeriveSeed(context_.options.seed, {kDropoutSeed, step_});
   settings.learner_version = version_;

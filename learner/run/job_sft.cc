@@ -42,6 +42,14 @@ class SftJob {
   absl::Status TrainPass(int pass);
   absl::Status ValidateNow() { return validation_->Run(*policy_, step_, total_steps_, seconds(), {}); }
   absl::Status SaveCheckpoint(int pass, size_t steps_of_pass);
+  bool SaveIsDue() const {
+    const int every = context_.options.checkpoint.every;
+    return every > 0 && step_ % static_cast<uint64_t>(every) == 0;
+  }
+  // Too many validations without a better policy: also true of a job that is resumed after the last of them.
+  bool StopsEarly() const {
+    return options_.validation.patience > 0 && validation_->best().without_gain() >= options_.validation.patience;
+  }
   absl::Status Finish();
   // Progress in passes, as a share of the job.
   double PassShare(int pass, size_t step, size_t steps) const {
@@ -132,7 +140,7 @@ absl::Status SftJob::TrainPass(int pass) {
       return absl::OkStatus();
     }
     const double progress = control_->Progress(PassShare(pass, i, plans.size()), decision);
-    const double rate = ScheduledLearningRate(options_.optimizer, progress);
+    const double rate = ScheduledLearningRate(options_.optimizer, progress, PassShare(0, 1, plans.size()));
     const uint64_t dropout_seed = DeriveSeed(context_.options.seed, {kDropoutSeed, step_});
     SLUICE_ASSIGN_OR_RETURN(const SftStepResult result,
                             SftStep(*policy_, dataset_->trie(), *optimizer_, *context_.collective, plans[i], rate,
@@ -145,10 +153,8 @@ absl::Status SftJob::TrainPass(int pass) {
                                             {"learning_rate", rate},
                                             {"pass", pass + static_cast<double>(i + 1) / plans.size()}}));
     }
-    const int save_every = context_.options.checkpoint.every;
-    if (save_every > 0 && step_ % static_cast<uint64_t>(save_every) == 0) {
-      SLUICE_RETURN_IF_ERROR(SaveCheckpoint(pass, i + 1));
-    }
+    // The one at a pass's end waits for its validation, or a resume would repeat that.
+    if (SaveIsDue() && i + 1 < plans.size()) SLUICE_RETURN_IF_ERROR(SaveCheckpoint(pass, i + 1));
   }
   return absl::OkStatus();
 }
@@ -177,17 +183,16 @@ absl::Status SftJob::Finish() {
 
 absl::Status SftJob::Run() {
   SLUICE_RETURN_IF_ERROR(Prepare());
-  for (int pass = first_pass_; pass < options_.passes && !ended_; ++pass) {
+  for (int pass = first_pass_; pass < options_.passes && !ended_ && !StopsEarly(); ++pass) {
     SLUICE_RETURN_IF_ERROR(TrainPass(pass));
     const bool last = ended_ || pass + 1 == options_.passes;
     const bool due = options_.validation.every > 0 && (pass + 1) % options_.validation.every == 0;
-    if (!last && !due) continue;
-    SLUICE_RETURN_IF_ERROR(ValidateNow());
-    if (options_.validation.patience > 0 && validation_->best().without_gain() >= options_.validation.patience) {
-      ended_ = true;
-      ending_ =
-          absl::StrFormat("stopped early: %d validations without a better HR@10", validation_->best().without_gain());
-    }
+    if (last || due) SLUICE_RETURN_IF_ERROR(ValidateNow());
+    if (SaveIsDue() && !ended_) SLUICE_RETURN_IF_ERROR(SaveCheckpoint(pass + 1, 0));
+  }
+  if (ending_.empty() && StopsEarly()) {
+    ending_ =
+        absl::StrFormat("stopped early: %d validations without a better HR@10", validation_->best().without_gain());
   }
   return Finish();
 }

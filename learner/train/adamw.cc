@@ -47,12 +47,14 @@ double Norm(const at::Tensor& values) {
 
 }  // namespace
 
-double ScheduledLearningRate(const OptimizerOptions& options, double progress) {
+double ScheduledLearningRate(const OptimizerOptions& options, double progress, double share) {
   progress = std::clamp(progress, 0.0, 1.0);
-  if (progress < options.warmup_fraction) return options.learning_rate * progress / options.warmup_fraction;
+  if (progress < options.warmup_fraction) {
+    return options.learning_rate * std::min(1.0, (progress + share) / options.warmup_fraction);
+  }
   const double rest = 1 - options.warmup_fraction;
-  const double share = rest > 0 ? (progress - options.warmup_fraction) / rest : 1.0;
-  const double cosine = 0.5 * (1 + std::cos(M_PI * share));
+  const double passed = rest > 0 ? (progress - options.warmup_fraction) / rest : 1.0;
+  const double cosine = 0.5 * (1 + std::cos(M_PI * passed));
   return options.learning_rate * (options.final_fraction + (1 - options.final_fraction) * cosine);
 }
 

@@ -11,9 +11,11 @@
 
 namespace sluice::learner {
 
-// Learning rate at `progress` in [0, 1] of a job: linear from 0 over the warm-up, then half a cosine from the peak to
-// final_fraction of it.
-double ScheduledLearningRate(const OptimizerOptions& options, double progress);
+// Learning rate of the update that takes a job from `progress` in [0, 1] to `progress + share`: linear over the
+// warm-up, by where the update ends, then half a cosine from the peak to final_fraction of it, by where it begins. Of a
+// warm-up of n updates the first has 1/n of the peak: at 0, as schedules that count from 0 have it, it would change
+// nothing.
+double ScheduledLearningRate(const OptimizerOptions& options, double progress, double share);
 
 // Decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2) with bias correction. State is two arenas of the
 // parameters' size. Not thread-safe.

@@ -55,6 +55,24 @@ class OneShotTest(harness.SluiceTest):
         self.assertIn("qwen3", inspected.said().lower())
         self.check_call("inspect", "sluice-inspect", "dataset", data)
 
+    def test_a_job_that_is_resumed_at_a_pass_end_does_not_validate_it_again(self):
+        spec = {"name": "sft", "kind": "sft", "seed": 5, "data": self.prepare(ranker={"sequential": False}),
+                "model": harness.model_spec(), "checkpoint": {"every": 1},
+                "sft": {"passes": 3, "targets_per_step": 300, "validation": {"users": 20, "beams": 10}}}
+        _, folder = self.run_job(spec)
+        validated = [row["step"] for row in harness.read_metrics(folder) if "validation/hr@10" in row]
+        self.assertEqual(len(validated), 3)
+        self.assertEqual(len(set(validated)), 3)
+        results = read_json(folder, "results.json")["numbers"]
+
+        again, _ = self.run_job(spec, folder=folder, name="again")
+        self.assertIn(f"resumed from the checkpoint of step {validated[-1]}", again.said())
+        rows = harness.read_metrics(folder)
+        self.assertEqual([row["step"] for row in rows if "validation/hr@10" in row], validated)
+        repeated = read_json(folder, "results.json")["numbers"]
+        self.assertEqual(repeated["final"], results["final"])
+        self.assertEqual(repeated["best"], results["best"])
+
     def test_a_prepared_data_set_is_not_prepared_again(self):
         data = self.prepare(ranker={"sequential": False})
         digests = {name: harness.sha256(os.path.join(data, name)) for name in os.listdir(data)

@@ -202,7 +202,7 @@ TEST_F(DatasetTest, ManifestsThatAreNotOneAreRefused) {
     EXPECT_THAT(manifest, HasSubstr(from));
     return load(absl::StrReplaceAll(manifest, {{from, to}}));
   };
-  EXPECT_EQ(replaced("\"format_version\": 1", "\"format_version\": 2").code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(replaced("\"format_version\": 1", "\"format_version\": 2").code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(replaced("sluice-dataset", "other").code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(replaced("\"users\": 3", "\"users\": 4").code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(replaced("\"users\": 3", "\"users\": \"3\"").code(), absl::StatusCode::kDataLoss);

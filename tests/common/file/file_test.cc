@@ -149,6 +149,8 @@ TEST_F(FileTest, FoldersAreMadeListedRenamedAndRemoved) {
   EXPECT_THAT(Names(), ElementsAre("a", "b"));
   EXPECT_TRUE(IsDirectory(Path("b")));
   EXPECT_FALSE(IsDirectory(Path("a")));
+  EXPECT_EQ(MakeDirectories(Path("a")).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(MakeDirectories(Path("a")).message(), HasSubstr("is a file, want a folder; choose another path"));
   ASSERT_TRUE(RenamePath(Path("b"), Path("d")).ok());
   EXPECT_TRUE(PathExists(Path("d/c")));
   EXPECT_FALSE(PathExists(Path("b")));

@@ -160,22 +160,38 @@ TEST(ScheduledLearningRateTest, WarmsUpLinearlyThenFollowsHalfACosine) {
   options.learning_rate = 2;
   options.warmup_fraction = 0.2;
   options.final_fraction = 0.1;
-  EXPECT_DOUBLE_EQ(ScheduledLearningRate(options, 0.1), 1);
-  EXPECT_DOUBLE_EQ(ScheduledLearningRate(options, 0.2), 2);
-  EXPECT_NEAR(ScheduledLearningRate(options, 0.6), 2 * (0.1 + 0.9 * 0.5), 1e-12);  // half of the way down
-  EXPECT_NEAR(ScheduledLearningRate(options, 1), 0.2, 1e-12);
-  EXPECT_NEAR(ScheduledLearningRate(options, 7), 0.2, 1e-12);  // past the end
+  EXPECT_DOUBLE_EQ(ScheduledLearningRate(options, 0.1, 0), 1);
+  EXPECT_DOUBLE_EQ(ScheduledLearningRate(options, 0.2, 0), 2);
+  EXPECT_NEAR(ScheduledLearningRate(options, 0.6, 0), 2 * (0.1 + 0.9 * 0.5), 1e-12);  // half of the way down
+  EXPECT_NEAR(ScheduledLearningRate(options, 1, 0), 0.2, 1e-12);
+  EXPECT_NEAR(ScheduledLearningRate(options, 7, 0), 0.2, 1e-12);  // past the end
   for (double p = 0.2; p < 1; p += 0.01) {
-    EXPECT_GT(ScheduledLearningRate(options, p), ScheduledLearningRate(options, p + 0.01));
+    EXPECT_GT(ScheduledLearningRate(options, p, 0), ScheduledLearningRate(options, p + 0.01, 0));
   }
+}
+
+TEST(ScheduledLearningRateTest, NoUpdateOfTheWarmUpIsWastedOnARateOfZero) {
+  OptimizerOptions options;
+  options.learning_rate = 2;
+  options.warmup_fraction = 0.25;
+  // 16 updates, of which 4 warm up.
+  for (int update = 0; update < 4; ++update) {
+    EXPECT_DOUBLE_EQ(ScheduledLearningRate(options, update / 16.0, 1 / 16.0), 2 * (update + 1) / 4.0);
+  }
+  EXPECT_DOUBLE_EQ(ScheduledLearningRate(options, 4 / 16.0, 1 / 16.0), 2);
+  EXPECT_LT(ScheduledLearningRate(options, 5 / 16.0, 1 / 16.0), 2);
+  options.warmup_fraction = 0.01;  // less than one update
+  EXPECT_DOUBLE_EQ(ScheduledLearningRate(options, 0, 1 / 16.0), 2);
+  options.warmup_fraction = 1;  // all of them
+  EXPECT_DOUBLE_EQ(ScheduledLearningRate(options, 15 / 16.0, 1 / 16.0), 2);
 }
 
 TEST(ScheduledLearningRateTest, WithoutWarmUpItStartsAtThePeak) {
   OptimizerOptions options;
   options.warmup_fraction = 0;
-  EXPECT_DOUBLE_EQ(ScheduledLearningRate(options, 0), options.learning_rate);
+  EXPECT_DOUBLE_EQ(ScheduledLearningRate(options, 0, 0), options.learning_rate);
   options.warmup_fraction = 1;
-  EXPECT_DOUBLE_EQ(ScheduledLearningRate(options, 0.5), options.learning_rate / 2);
+  EXPECT_DOUBLE_EQ(ScheduledLearningRate(options, 0.5, 0), options.learning_rate / 2);
 }
 
 }  // namespace
