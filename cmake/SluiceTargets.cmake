@@ -2,7 +2,9 @@
 #   One folder is one library: target sluice_<folder with _>, alias sluice::<folder with _>.
 #   TORCH is the only way to LibTorch's headers, RPC the only way to gRPC and protobuf.
 # sluice_cc_binary(<name> SRCS ... DEPS ... [TORCH] [RPC])
-# sluice_cc_test(<folder> SRCS ... DEPS ... [TORCH] [RPC] [LABELS ...])
+# sluice_cc_test(<folder> SRCS ... DEPS ... [TORCH] [RPC] [PLACED] [LABELS ...])
+#   PLACED: the policies of the tests are placed by tests/testing/placement.h, so the binary runs once more for the
+#   device-generic path on the processor, and with SLUICE_GPU_TESTS on a GPU.
 #   One binary a folder; a torch binary is one CTest entry, as loading LibTorch takes 0.2 s.
 
 find_program(CCACHE_PROGRAM ccache)
@@ -89,7 +91,7 @@ function(sluice_cc_binary name)
 endfunction()
 
 function(sluice_cc_test folder)
-  cmake_parse_arguments(ARG "TORCH;RPC" "" "SRCS;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "TORCH;RPC;PLACED" "" "SRCS;DEPS;LABELS" ${ARGN})
   if((ARG_TORCH OR ARG_RPC) AND SLUICE_CORES_ONLY)
     return()
   endif()
@@ -102,6 +104,17 @@ function(sluice_cc_test folder)
   if(ARG_TORCH OR ARG_RPC)
     add_test(NAME ${name} COMMAND ${name}_test)
     set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS "${ARG_LABELS}" ENVIRONMENT "OMP_NUM_THREADS=1")
+    if(ARG_PLACED)
+      add_test(NAME ${name}.generic COMMAND ${name}_test)
+      set_tests_properties(${name}.generic PROPERTIES TIMEOUT 600 LABELS "${ARG_LABELS}"
+                           ENVIRONMENT "OMP_NUM_THREADS=1;SLUICE_TEST_PLACEMENT=generic")
+    endif()
+    if(ARG_PLACED AND SLUICE_GPU_TESTS)
+      # One GPU, one test at a time: memory and clocks are shared.
+      add_test(NAME ${name}.cuda COMMAND ${name}_test)
+      set_tests_properties(${name}.cuda PROPERTIES TIMEOUT 1200 LABELS gpu RESOURCE_LOCK gpu
+                           ENVIRONMENT "OMP_NUM_THREADS=1;SLUICE_TEST_PLACEMENT=cuda:0")
+    endif()
   else()
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST
                          PROPERTIES TIMEOUT 120 LABELS "${ARG_LABELS}")

@@ -47,7 +47,8 @@ struct Block {
 template <typename Scalar>
 absl::StatusOr<Block<Scalar>> LogitsOf(const Policy& policy, const at::Tensor& hidden) {
   Block<Scalar> block;
-  block.logits = policy.Logits(hidden).contiguous();
+  // Choices are made on the host: on a device this is where a level's logits come back.
+  block.logits = policy.Logits(hidden).to(at::kCPU).contiguous();
   block.normalizers = LogSumExpRows(block.logits);
   const Scalar* normalizers = block.normalizers.template const_data_ptr<Scalar>();
   for (int64_t row = 0; row < hidden.size(0); ++row) {
@@ -318,7 +319,8 @@ absl::StatusOr<std::vector<std::vector<Completion>>> Score(
              end + static_cast<int64_t>(batch.branches[last].tokens.size()) - begin <= rows_per_block);
     const at::Tensor rows =
         at::tensor(at::ArrayRef<int64_t>(output.prediction_rows.data() + begin, static_cast<size_t>(end - begin)));
-    SLUICE_ASSIGN_OR_RETURN(const Block<Scalar> block, LogitsOf<Scalar>(policy, output.hidden.index_select(0, rows)));
+    SLUICE_ASSIGN_OR_RETURN(const Block<Scalar> block,
+                            LogitsOf<Scalar>(policy, output.hidden.index_select(0, rows.to(output.hidden.device()))));
     for (; first < last; ++first) {
       const Branch& branch = batch.branches[first];
       SLUICE_ASSIGN_OR_RETURN(Completion completion, ScoreTokens(trie, absl::MakeConstSpan(branch.tokens),

@@ -10,8 +10,10 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "common/model/device_path.h"
 #include "common/model/kernels/kernels.h"
 
 namespace sluice {
@@ -45,6 +47,9 @@ struct DecodeState {
   std::vector<int32_t> position;
   std::vector<QueryRow> queries;
   std::vector<AttentionGroup> groups;
+
+  // Holds the caches instead where the policy takes the path of devices; null otherwise.
+  std::unique_ptr<DeviceDecodeState> on_device;
 };
 
 }  // namespace sluice

@@ -147,6 +147,25 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::Create(const PolicyConfig& confi
   return policy;
 }
 
+absl::Status Policy::Place(const Placement& placement) {
+  return CatchTorch("placing a policy", [&] {
+    c10::InferenceMode no_inference(false);
+    at::NoGradGuard no_grad;
+    Internals& internals = *internals_;
+    parameters_ = parameters_.to(placement.device);
+    gradients_ = gradients_.to(placement.device);
+    decay_mask_ = decay_mask_.to(placement.device);
+    internals.weights = BindWeights(internals.map, parameters_, gradients_);
+    internals.placement = placement;
+    internals.device_path.reset();
+    if (placement.takes_device_path()) {
+      internals.device_path = std::make_unique<DevicePath>(config_, internals.weights, placement);
+    }
+  });
+}
+
+const Placement& Policy::placement() const { return internals_->placement; }
+
 absl::StatusOr<PromptInput> Policy::EncodePrompt(absl::Span<const int32_t> history, bool reversed) const {
   if (trie_ == nullptr) return absl::FailedPreconditionError("encoding a history needs the catalog's trie, got none");
   if (history.empty()) return absl::InvalidArgumentError("want a history of at least one item, got none");
@@ -177,10 +196,31 @@ absl::StatusOr<TreeOutput> Policy::ForwardTree(const TreeBatch& batch, double dr
   if (!(dropout >= 0 && dropout < 1)) {
     return absl::InvalidArgumentError(absl::StrCat("want dropout in [0, 1), got ", dropout));
   }
-  const std::vector<PromptInput> prompts =
-      parameters_.scalar_type() == at::kFloat ? WithFillers(batch.prompts, batch.branches) : batch.prompts;
+  DevicePath* const device_path = internals_->device_path.get();
+  const std::vector<PromptInput> prompts = parameters_.scalar_type() == at::kFloat && device_path == nullptr
+                                               ? WithFillers(batch.prompts, batch.branches)
+                                               : batch.prompts;
   SLUICE_ASSIGN_OR_RETURN(TreeLayout layout, MakeTreeLayout(prompts, batch.branches, LimitsOf(config_)));
   return CatchTorch("forward pass", [&] {
+    if (device_path != nullptr) {
+      TreeOutput output;
+      output.hidden = device_path->Forward(layout, trie_.get(), dropout, dropout_seed);
+      output.computed_rows = layout.rows;
+      output.prediction_rows = std::move(layout.prediction_rows);
+      output.prediction_first = std::move(layout.prediction_first);
+      if (rows == TreeRows::kPredictions && !batch.branches.empty()) {
+        std::vector<int64_t> needed = output.prediction_rows;
+        std::sort(needed.begin(), needed.end());
+        needed.erase(std::unique(needed.begin(), needed.end()), needed.end());
+        output.hidden = output.hidden.index_select(0, Upload(needed, parameters_.device()));
+        for (int64_t& row : output.prediction_rows) {
+          row = std::lower_bound(needed.begin(), needed.end(), row) - needed.begin();
+        }
+      } else {
+        output.trunk_first_row = std::move(layout.trunk_first);
+      }
+      return output;
+    }
     const PolicyWeights& weights = internals_->weights;
     const auto plan = c10::make_intrusive<TreePlan>(std::move(layout), trie_.get(), weights.item_embedding.defined());
     const bool predictions_only = rows == TreeRows::kPredictions && !batch.branches.empty();
@@ -236,6 +276,7 @@ absl::StatusOr<TreeOutput> Policy::ForwardTree(const TreeBatch& batch, double dr
 }
 
 at::Tensor Policy::Logits(const at::Tensor& hidden) const {
+  if (internals_->device_path != nullptr) return internals_->device_path->Logits(hidden);
   // As WithFillers: one kernel for many row counts.
   const int64_t rows = hidden.size(0);
   const int64_t fillers = hidden.scalar_type() == at::kFloat ? RoundedRows(rows) - rows : 0;

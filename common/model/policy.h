@@ -20,6 +20,7 @@
 #include "common/catalog/trie.h"
 #include "common/model/policy_config.h"
 #include "common/model/tree_batch.h"
+#include "common/tensor/device.h"
 
 namespace sluice {
 
@@ -73,6 +74,12 @@ class Policy {
 
   ~Policy();
 
+  // Moves the arenas to a device, and chooses how passes are computed from now on. OpenDevice must have been called.
+  // Before anybody takes an arena: tensors handed out earlier stay behind. Internal or ResourceExhausted if the device
+  // refuses; the policy is of no more use then.
+  absl::Status Place(const Placement& placement);
+  const Placement& placement() const;
+
   const PolicyConfig& config() const { return config_; }
   std::shared_ptr<const Trie> trie() const { return trie_; }
 
@@ -119,11 +126,18 @@ class Policy {
   // The same with as many rows for every prompt, at least one.
   absl::StatusOr<at::Tensor> Step(DecodeState* state, absl::Span<const int32_t> tokens,
                                   absl::Span<const int32_t> parents, int rows_per_prompt);
+  // The same where tokens and parents, [N] int64, lie on the device already, for policies that take the path of
+  // devices. They are not checked, as that would wait for the device.
+  absl::StatusOr<at::Tensor> StepOnDevice(DecodeState* state, const at::Tensor& tokens, const at::Tensor& parents,
+                                          int rows_per_prompt);
 
   const PolicyWork& work() const { return work_; }
 
  private:
   struct Internals;
+  // Step on a device: pads every prompt to the same number of rows.
+  absl::StatusOr<at::Tensor> StepRagged(DecodeState* state, absl::Span<const int32_t> tokens,
+                                        absl::Span<const int32_t> parents, absl::Span<const int32_t> rows_of_prompt);
   Policy();
   // Checks the trie against the configuration and lays out zeroed arenas.
   static absl::StatusOr<std::unique_ptr<Policy>> Allocate(const PolicyConfig& config, std::shared_ptr<const Trie> trie,

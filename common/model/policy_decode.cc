@@ -225,9 +225,20 @@ absl::StatusOr<Policy::Prefilled> Policy::Prefill(absl::Span<const PromptInput> 
   if (max_new_tokens < 0) {
     return absl::InvalidArgumentError(absl::StrCat("want max_new_tokens of at least 0, got ", max_new_tokens));
   }
+  DevicePath* const device_path = internals_->device_path.get();
   SLUICE_ASSIGN_OR_RETURN(TreeLayout layout, MakeTreeLayout(prompts, {}, LimitsOf(config_)));
   return CatchTorch("prefill", [&] {
     c10::InferenceMode inference;
+    if (device_path != nullptr) {
+      auto state = std::make_shared<DecodeState>();
+      state->prompt_first = layout.trunk_first;
+      state->prompt_length = layout.trunk_length;
+      state->max_new_tokens = max_new_tokens;
+      state->on_device = std::make_unique<DeviceDecodeState>();
+      const at::Tensor hidden = device_path->Prefill(layout, trie_.get(), state->on_device.get());
+      work_.prefilled += layout.rows;
+      return Prefilled{std::move(state), hidden};
+    }
     const PolicyWeights& weights = internals_->weights;
     const TreePlan plan(std::move(layout), trie_.get(), weights.item_embedding.defined());
     const TreeLayout& tree = plan.layout;
@@ -313,6 +324,7 @@ absl::StatusOr<at::Tensor> Policy::Step(DecodeState* state, absl::Span<const int
 absl::StatusOr<at::Tensor> Policy::Step(DecodeState* state, absl::Span<const int32_t> tokens,
                                         absl::Span<const int32_t> parents, absl::Span<const int32_t> rows_of_prompt) {
   SLUICE_RETURN_IF_ERROR(CheckStep(config_, state, tokens, parents, rows_of_prompt));
+  if (state->on_device != nullptr) return StepRagged(state, tokens, parents, rows_of_prompt);
   return CatchTorch("decoding step", [&] {
     c10::InferenceMode inference;
     const PolicyWeights& weights = internals_->weights;
@@ -362,6 +374,55 @@ absl::StatusOr<at::Tensor> Policy::Step(DecodeState* state, absl::Span<const int
     ++state->steps;
     work_.appended += rows;
     return RmsNorm(x.narrow(0, 0, rows), weights.final_norm, config_.rms_norm_eps);
+  });
+}
+
+absl::StatusOr<at::Tensor> Policy::StepRagged(DecodeState* state, absl::Span<const int32_t> tokens,
+                                              absl::Span<const int32_t> parents,
+                                              absl::Span<const int32_t> rows_of_prompt) {
+  // On a device every prompt has as many rows as the one with most; those too many are computed and not returned.
+  const int64_t width = *std::max_element(rows_of_prompt.begin(), rows_of_prompt.end());
+  const at::Device device = parameters_.device();
+  if (width == 0) {
+    ++state->steps;
+    return at::empty({0, config_.hidden_size}, parameters_.options());
+  }
+  const int64_t prompts = static_cast<int64_t>(rows_of_prompt.size());
+  std::vector<int64_t> padded_tokens(prompts * width, 0), padded_parents(prompts * width), rows, first_row = {0};
+  for (int64_t b = 0; b < prompts; ++b) {
+    const int64_t first = first_row.back(), above = b * state->on_device->rows_per_prompt;
+    for (int64_t w = 0; w < width; ++w) {
+      const bool padding = w >= rows_of_prompt[b];
+      if (!padding) {
+        padded_tokens[b * width + w] = tokens[first + w];
+        rows.push_back(b * width + w);
+      }
+      padded_parents[b * width + w] =
+          above + (padding || state->steps == 0 ? 0 : parents[first + w] - state->first_row[b]);
+    }
+    first_row.push_back(first + rows_of_prompt[b]);
+  }
+  state->first_row = std::move(first_row);
+  work_.appended += static_cast<int64_t>(rows.size());
+  SLUICE_ASSIGN_OR_RETURN(
+      const at::Tensor hidden,
+      StepOnDevice(state, Upload(padded_tokens, device), Upload(padded_parents, device), static_cast<int>(width)));
+  return CatchTorch("decoding step", [&] {
+    c10::InferenceMode inference;
+    return hidden.index_select(0, Upload(rows, device));
+  });
+}
+
+absl::StatusOr<at::Tensor> Policy::StepOnDevice(DecodeState* state, const at::Tensor& tokens, const at::Tensor& parents,
+                                                int rows_per_prompt) {
+  SLUICE_CHECK(internals_->device_path != nullptr && state->on_device != nullptr,
+               "a policy on a device, and its state");
+  return CatchTorch("decoding step", [&] {
+    c10::InferenceMode inference;
+    const at::Tensor hidden = internals_->device_path->Step(
+        tokens, parents, rows_per_prompt, state->max_new_tokens - state->steps, state->on_device.get());
+    ++state->steps;
+    return hidden;
   });
 }
 

@@ -3,7 +3,9 @@
 #define SLUICE_COMMON_MODEL_POLICY_INTERNALS_H_
 
 #include <cstdint>
+#include <memory>
 
+#include "common/model/device_path.h"
 #include "common/model/operations.h"
 #include "common/model/parameters.h"
 #include "common/model/policy.h"
@@ -16,6 +18,9 @@ struct Policy::Internals {
   PolicyWeights weights;
   // Grown to the longest position seen so far.
   RotaryTable rotary;
+  // Computes instead of the processor's kernels where the placement says so; null otherwise.
+  std::unique_ptr<DevicePath> device_path;
+  Placement placement;
 
   HeadShape head_shape(const PolicyConfig& config) const {
     return {config.num_heads, config.num_kv_heads, config.head_dim};

@@ -11,6 +11,7 @@
 #include <set>
 
 #include "common/catalog/vocabulary.h"
+#include "tests/testing/placement.h"
 
 namespace sluice {
 namespace {
@@ -56,6 +57,7 @@ std::unique_ptr<Policy> TinyPolicy(const std::shared_ptr<const Trie>& trie, at::
                                    uint64_t seed = 1, PolicyConfig config = TinyConfig()) {
   absl::StatusOr<std::unique_ptr<Policy>> policy = Policy::Create(config, trie, seed, dtype);
   EXPECT_TRUE(policy.ok()) << policy.status();
+  PlaceForTest(policy->get());
   return *std::move(policy);
 }
 

@@ -16,6 +16,7 @@
 #include "common/model/tree_layout.h"
 #include "common/random/random.h"
 #include "tests/common/model/model_testing.h"
+#include "tests/testing/placement.h"
 
 namespace sluice::testing {
 namespace {
@@ -261,6 +262,7 @@ class AllocationCounter : public c10::MemoryReportingInfoBase {
 };
 
 TEST_F(TreePassTest, AllocationsGrowWithLayersAndNotWithBranches) {
+  if (TestPlacement().takes_device_path()) GTEST_SKIP() << "a promise of the processor's path alone";
   const auto allocations = [&](int64_t layers, int branches) {
     PolicyConfig config = config_;
     config.num_layers = layers;
@@ -284,6 +286,7 @@ TEST_F(TreePassTest, AllocationsGrowWithLayersAndNotWithBranches) {
 }
 
 TEST_F(TreePassTest, Float32FillsTheNeededRowsUpToFewCounts) {
+  if (TestPlacement().takes_device_path()) GTEST_SKIP() << "a promise of the processor's path alone";
   TreeBatch batch;
   batch.prompts.assign(70, PromptInput(3, 1));
   for (int b = 0; b < 69; ++b) batch.branches.push_back({b, 2, {4}});

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/model/parameters.h"
 #include "common/random/random.h"
+#include "tests/testing/placement.h"
 
 namespace sluice::testing {
 namespace {
@@ -126,6 +127,7 @@ std::unique_ptr<Policy> RandomPolicy(const PolicyConfig& config, std::shared_ptr
     const at::Tensor values = at::empty_like(view).normal_(0, .3, at::make_generator<at::CPUGeneratorImpl>(seed + i));
     map.layout.entry(static_cast<int>(i)).decays ? view.copy_(values) : view.add_(values);
   }
+  PlaceForTest(policy.get());
   return policy;
 }
 

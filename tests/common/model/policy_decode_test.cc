@@ -11,6 +11,7 @@
 #include "common/model/policy.h"
 #include "common/random/random.h"
 #include "tests/common/model/model_testing.h"
+#include "tests/testing/placement.h"
 
 namespace sluice::testing {
 namespace {
@@ -170,6 +171,7 @@ class CountingAllocator : public c10::Allocator {
 };
 
 TEST_F(PolicyDecodeTest, AStepAllocatesTheResultsOfItsProductsAndNothingElse) {
+  if (TestPlacement().takes_device_path()) GTEST_SKIP() << "a promise of the processor's path alone";
   const std::unique_ptr<Policy> policy = RandomPolicy(config_, trie_, 3, at::kDouble);
   c10::InferenceMode inference;
   auto state = policy->Prefill(Prompts(), 3)->state;

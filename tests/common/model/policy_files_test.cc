@@ -14,6 +14,7 @@
 #include "common/model/policy.h"
 #include "common/safetensors/safetensors.h"
 #include "tests/common/model/model_testing.h"
+#include "tests/testing/placement.h"
 
 namespace sluice::testing {
 namespace {
@@ -104,6 +105,7 @@ TEST_F(PolicyFilesTest, AMergedPolicyLoadsWithoutItsCatalog) {
   const auto policy = RandomPolicy(SmallMergedConfig(PolicyArchitecture::kQwen3, kCodes, *trie_), trie_, 3, at::kFloat);
   ASSERT_TRUE(policy->Save(folder_).ok());
   const auto loaded = Policy::Load(folder_, nullptr).value();
+  PlaceForTest(loaded.get());
   const std::vector<PromptInput> prompts = {{1, MergedItemEntry(4), MergedItemEntry(9)}};
   EXPECT_TRUE(loaded->Prefill(prompts, 0)->hidden.equal(policy->Prefill(prompts, 0)->hidden));
   EXPECT_EQ(loaded->config().catalog_version, trie_->version());

@@ -1,0 +1,41 @@
+// Where a test's policies compute: the environment variable SLUICE_TEST_PLACEMENT decides, so that one test binary
+// proves the same equalities for the processor's kernels (unset), for the device-generic path on the processor
+// ("generic") and on a GPU ("cuda:0").
+#ifndef SLUICE_TESTS_TESTING_PLACEMENT_H_
+#define SLUICE_TESTS_TESTING_PLACEMENT_H_
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "common/model/policy.h"
+#include "common/tensor/device.h"
+
+namespace sluice {
+
+inline Placement TestPlacement() {
+  const char* const name = std::getenv("SLUICE_TEST_PLACEMENT");
+  Placement placement;
+  if (name == nullptr) return placement;
+  if (std::string(name) == "generic") {
+    placement.generic = true;
+    return placement;
+  }
+  // A misspelt name must not pass as the processor's path.
+  placement = ParsePlacement(name, "fp32").value();
+  static const absl::Status opened = OpenDevice(placement.device);
+  EXPECT_TRUE(opened.ok()) << opened;
+  return placement;
+}
+
+inline void PlaceForTest(Policy* policy) {
+  const Placement placement = TestPlacement();
+  if (!placement.takes_device_path()) return;
+  const absl::Status placed = policy->Place(placement);
+  EXPECT_TRUE(placed.ok()) << placed;
+}
+
+}  // namespace sluice
+
+#endif  // SLUICE_TESTS_TESTING_PLACEMENT_H_
