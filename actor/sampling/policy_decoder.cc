@@ -18,7 +18,7 @@ absl::Status PolicyDecoder::SetJob(const std::string& model_config_json, std::sh
   EndJob();
   SLUICE_ASSIGN_OR_RETURN(config_, PolicyConfig::FromJson(model_config_json));
   // Made now, so that a configuration which cannot work is refused before any weights travel.
-  SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Policy> policy, Policy::Create(config_, trie, /*seed=*/0));
+  SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Policy> policy, Policy::CreateForDecoding(config_, trie));
   spare_ = std::make_shared<PolicySnapshot>(std::move(policy), trie);
   trie_ = std::move(trie);
   return absl::OkStatus();
@@ -29,7 +29,7 @@ absl::StatusOr<absl::Span<char>> PolicyDecoder::Stage(uint64_t bytes) {
   // Current() hands out only the current snapshot, so the spare's count can only fall; at 1 it is ours alone, and the
   // fence orders our writes after the last reader's release.
   if (spare_ == nullptr || spare_.use_count() > 1) {
-    SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Policy> policy, Policy::Create(config_, trie_, /*seed=*/0));
+    SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Policy> policy, Policy::CreateForDecoding(config_, trie_));
     spare_ = std::make_shared<PolicySnapshot>(std::move(policy), trie_);
   }
   std::atomic_thread_fence(std::memory_order_acquire);

@@ -24,8 +24,8 @@ constexpr int64_t kMaxConfigBytes = int64_t{16} << 20;
 
 // What the processes take that do the same work on next to no model: libraries, threads, gRPC, generated kernels, a
 // small data set (docs/scale.md says how that was measured).
-constexpr double kLearnerBase = 214e6;
-constexpr double kActorBase = 155e6;
+constexpr double kLearnerBase = 192e6;
+constexpr double kActorBase = 168e6;
 
 // As the learner makes a new model (learner/run): about 8/3 of the width in whole multiples of 32.
 int64_t DefaultIntermediate(int64_t hidden) { return (hidden * 8 / 3 + 31) / 32 * 32; }

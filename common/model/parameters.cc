@@ -94,6 +94,7 @@ ParameterMap MapParameters(const PolicyConfig& config) {
 PolicyWeights BindWeights(const ParameterMap& map, const at::Tensor& parameters, const at::Tensor& gradients) {
   auto bind = [&](int entry) {
     if (entry < 0) return at::Tensor();
+    if (!gradients.defined()) return map.layout.View(parameters, entry);
     return TrainableView(map.layout.View(parameters, entry), map.layout.View(gradients, entry));
   };
   PolicyWeights weights;

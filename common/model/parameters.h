@@ -59,6 +59,7 @@ struct PolicyWeights {
   at::Tensor head;        // [V, D]; the embedding itself if tied
 };
 
+// `gradients` undefined: views that record no graph.
 PolicyWeights BindWeights(const ParameterMap& map, const at::Tensor& parameters, const at::Tensor& gradients);
 
 }  // namespace sluice

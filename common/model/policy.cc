@@ -112,7 +112,7 @@ Policy::Policy() : internals_(std::make_unique<Internals>()) {}
 Policy::~Policy() = default;
 
 absl::StatusOr<std::unique_ptr<Policy>> Policy::Allocate(const PolicyConfig& config, std::shared_ptr<const Trie> trie,
-                                                         at::ScalarType dtype) {
+                                                         at::ScalarType dtype, bool trainable) {
   SLUICE_RETURN_IF_ERROR(config.Validate());
   SLUICE_RETURN_IF_ERROR(CheckTrie(config, trie.get()));
   if (dtype != at::kFloat && dtype != at::kDouble) {
@@ -128,8 +128,10 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::Allocate(const PolicyConfig& con
     Internals& internals = *policy->internals_;
     internals.map = MapParameters(config);
     policy->parameters_ = internals.map.layout.Allocate(dtype);
-    policy->gradients_ = internals.map.layout.Allocate(dtype);
-    policy->decay_mask_ = internals.map.layout.DecayMask(dtype);
+    if (trainable) {
+      policy->gradients_ = internals.map.layout.Allocate(dtype);
+      policy->decay_mask_ = internals.map.layout.DecayMask(dtype);
+    }
     policy->layout_digest_ = internals.map.layout.Digest();
     internals.weights = BindWeights(internals.map, policy->parameters_, policy->gradients_);
     return policy;
@@ -147,14 +149,21 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::Create(const PolicyConfig& confi
   return policy;
 }
 
+absl::StatusOr<std::unique_ptr<Policy>> Policy::CreateForDecoding(const PolicyConfig& config,
+                                                                  std::shared_ptr<const Trie> trie) {
+  return Allocate(config, std::move(trie), at::kFloat, /*trainable=*/false);
+}
+
 absl::Status Policy::Place(const Placement& placement) {
   return CatchTorch("placing a policy", [&] {
     c10::InferenceMode no_inference(false);
     at::NoGradGuard no_grad;
     Internals& internals = *internals_;
     parameters_ = parameters_.to(placement.device);
-    gradients_ = gradients_.to(placement.device);
-    decay_mask_ = decay_mask_.to(placement.device);
+    if (gradients_.defined()) {
+      gradients_ = gradients_.to(placement.device);
+      decay_mask_ = decay_mask_.to(placement.device);
+    }
     internals.weights = BindWeights(internals.map, parameters_, gradients_);
     internals.placement = placement;
     internals.device_path.reset();
@@ -195,6 +204,10 @@ absl::StatusOr<TreeOutput> Policy::ForwardTree(const TreeBatch& batch, double dr
                                                TreeRows rows) {
   if (!(dropout >= 0 && dropout < 1)) {
     return absl::InvalidArgumentError(absl::StrCat("want dropout in [0, 1), got ", dropout));
+  }
+  if (!gradients_.defined() && at::GradMode::is_enabled()) {
+    return absl::FailedPreconditionError(
+        "a policy made for decoding has no gradients; make it with Create to train it");
   }
   DevicePath* const device_path = internals_->device_path.get();
   const std::vector<PromptInput> prompts = parameters_.scalar_type() == at::kFloat && device_path == nullptr

@@ -60,6 +60,10 @@ class Policy {
   // null otherwise; its version must be config.catalog_version if that is set. dtype: float32 or float64.
   static absl::StatusOr<std::unique_ptr<Policy>> Create(const PolicyConfig& config, std::shared_ptr<const Trie> trie,
                                                         uint64_t seed, at::ScalarType dtype = at::kFloat);
+  // For processes that never train, such as actors: weights of zero, to be filled in, and neither gradients nor decay
+  // mask, a third of the memory. ForwardTree needs grad mode off.
+  static absl::StatusOr<std::unique_ptr<Policy>> CreateForDecoding(const PolicyConfig& config,
+                                                                   std::shared_ptr<const Trie> trie);
   // Reads a Hugging Face folder: config.json, model.safetensors or a sharded index, and sluice_encoder.safetensors
   // for a merged policy. fp32, bf16 and fp16 files; computed in `dtype`. Without a trie a merged policy takes the
   // leaves that its folder lists: one "item" a leaf, numbered as the leaves are.
@@ -101,7 +105,7 @@ class Policy {
   at::Tensor Logits(const at::Tensor& hidden) const;
 
   // Flat arenas, float32 (or the dtype of Create), never re-allocated. Gradients accumulate; zero them with
-  // gradients().zero_().
+  // gradients().zero_(). Gradients and decay mask are undefined after CreateForDecoding.
   at::Tensor parameters() const { return parameters_; }
   at::Tensor gradients() const { return gradients_; }
   // 1 where weight decay applies (matrices), 0 for norms and biases; the same length as the arena.
@@ -141,7 +145,7 @@ class Policy {
   Policy();
   // Checks the trie against the configuration and lays out zeroed arenas.
   static absl::StatusOr<std::unique_ptr<Policy>> Allocate(const PolicyConfig& config, std::shared_ptr<const Trie> trie,
-                                                          at::ScalarType dtype);
+                                                          at::ScalarType dtype, bool trainable = true);
 
   PolicyConfig config_;
   std::shared_ptr<const Trie> trie_;

@@ -128,7 +128,6 @@ MemoryEstimate ActorMemory(const PolicyShape& s, const SamplingBatch& batch) {
   MemoryEstimate estimate;
   estimate.parts = {
       {"weights", 2 * p, "8 P: the present version and the next"},
-      {"gradients and masks", 4 * p, "16 P: a policy holds both, an actor uses neither"},
       {"KV cache", kFloat * cached * 2 * k * static_cast<double>(s.layers), "8 K N (rows)"},
       {"activations", kFloat * rows * (3 * i + 3 * q + 2 * k + 4 * d), "4 R (3 I + 3 Q + 2 K + 4 D)"},
       {"logits", kFloat * step_rows * 2 * static_cast<double>(s.vocab), "8 V B (G + 1)"},

@@ -66,7 +66,7 @@ TEST_F(PlanJobTest, CountsWhatAnRlJobWillDo) {
     for (const auto& part : plan.at(who).at("parts")) sum += part.at("bytes").get<double>();
     EXPECT_NEAR(sum, plan.at(who).at("total_bytes").get<double>(), 8);
   }
-  EXPECT_THAT(PlanText(plan), HasSubstr("# Memory of a learner rank, beside about 214 MB"));
+  EXPECT_THAT(PlanText(plan), HasSubstr("# Memory of a learner rank, beside about 192 MB"));
 }
 
 TEST_F(PlanJobTest, MoreRanksShareTheRowsOfAStep) {

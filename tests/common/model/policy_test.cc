@@ -111,5 +111,20 @@ TEST(PolicyTest, APolicyMadeInInferenceModeCanBeTrained) {
   EXPECT_GT(policy->gradients().abs().max().item<double>(), 0);
 }
 
+TEST(PolicyTest, APolicyForDecodingComputesTheSameAndRefusesToTrain) {
+  const std::shared_ptr<const Trie> trie = TinyTrie();
+  const PolicyConfig config = SmallMergedConfig(PolicyArchitecture::kQwen3, kCodes, *trie);
+  const auto trained = Policy::Create(config, trie, 1).value();
+  const auto decoder = Policy::CreateForDecoding(config, trie).value();
+  EXPECT_FALSE(decoder->gradients().defined());
+  EXPECT_EQ(decoder->layout_digest(), trained->layout_digest());
+  decoder->parameters().copy_(trained->parameters());
+  TreeBatch batch;
+  batch.prompts.push_back(trained->EncodePrompt({0, 1}).value());
+  EXPECT_EQ(decoder->ForwardTree(batch).status().code(), absl::StatusCode::kFailedPrecondition);
+  const at::NoGradGuard no_grad;
+  EXPECT_TRUE(decoder->ForwardTree(batch)->hidden.equal(trained->ForwardTree(batch)->hidden));
+}
+
 }  // namespace
 }  // namespace sluice::testing

@@ -140,7 +140,7 @@ TEST(PlanTest, MemoryFollowsItsFormulasOnAModelByHand) {
   const MemoryEstimate actor = ActorMemory(shape, {2, 5, 3, 4});
   EXPECT_EQ(actor.parts[0].bytes, 2 * p);
   // 10 prompt positions and 2 * 4 rows of 3 tokens; keys and values of one layer.
-  EXPECT_EQ(actor.parts[2].bytes, 4 * (10 + 8 * 3) * 2 * 16);
+  EXPECT_EQ(actor.parts[1].bytes, 4 * (10 + 8 * 3) * 2 * 16);
 }
 
 TEST(PlanTest, LinksTakeWhatTheirAlgorithmsSend) {
