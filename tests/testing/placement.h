@@ -4,12 +4,11 @@
 #ifndef SLUICE_TESTS_TESTING_PLACEMENT_H_
 #define SLUICE_TESTS_TESTING_PLACEMENT_H_
 
-#include <gtest/gtest.h>
-
 #include <cstdlib>
 #include <string>
 
 #include "common/model/policy.h"
+#include "common/status/status.h"
 #include "common/tensor/device.h"
 
 namespace sluice {
@@ -25,7 +24,7 @@ inline Placement TestPlacement() {
   // A misspelt name must not pass as the processor's path.
   placement = ParsePlacement(name, "fp32").value();
   static const absl::Status opened = OpenDevice(placement.device);
-  EXPECT_TRUE(opened.ok()) << opened;
+  SLUICE_CHECK(opened.ok(), opened.ToString());
   return placement;
 }
 
@@ -33,7 +32,7 @@ inline void PlaceForTest(Policy* policy) {
   const Placement placement = TestPlacement();
   if (!placement.takes_device_path()) return;
   const absl::Status placed = policy->Place(placement);
-  EXPECT_TRUE(placed.ok()) << placed;
+  SLUICE_CHECK(placed.ok(), placed.ToString());
 }
 
 }  // namespace sluice
