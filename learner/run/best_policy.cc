@@ -15,13 +15,17 @@ bool BestPolicy::Offer(uint64_t step, const std::map<std::string, double>& metri
   const auto offered = metrics.find(kMetric);
   if (offered == metrics.end()) return false;
   const auto best = metrics_.find(kMetric);
-  if (best != metrics_.end() && offered->second <= best->second) {
-    ++without_gain_;
-    return false;
+  const bool rose = best == metrics_.end() || offered->second > best->second;
+  without_gain_ = rose ? 0 : without_gain_ + 1;
+  if (!rose) {
+    const auto offered_tie = metrics.find(kTieBreak);
+    const auto best_tie = metrics_.find(kTieBreak);
+    const bool better_tie = offered->second == best->second && offered_tie != metrics.end() &&
+                            best_tie != metrics_.end() && offered_tie->second > best_tie->second;
+    if (!better_tie) return false;
   }
   metrics_ = metrics;
   metrics_["step"] = static_cast<double>(step);
-  without_gain_ = 0;
   return true;
 }
 

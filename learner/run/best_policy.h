@@ -1,5 +1,5 @@
-// Which validation was the best one so far. HR@10 decides; the first of equals stays, so update 0 is only replaced by
-// what is better.
+// Which validation was the best one so far. HR@10 decides, between equal ones NDCG@10; the first of equals stays, so
+// update 0 is only replaced by what is better.
 #ifndef SLUICE_LEARNER_RUN_BEST_POLICY_H_
 #define SLUICE_LEARNER_RUN_BEST_POLICY_H_
 
@@ -12,11 +12,12 @@ namespace sluice::learner {
 class BestPolicy {
  public:
   static constexpr char kMetric[] = "validation/hr@10";
+  static constexpr char kTieBreak[] = "validation/ndcg@10";
 
   // True if `metrics` is better than everything before it.
   bool Offer(uint64_t step, const std::map<std::string, double>& metrics);
 
-  // Validations since the best one.
+  // Validations since HR@10 last rose.
   int without_gain() const { return without_gain_; }
   // Metrics of the best, and "step"; empty before the first.
   const std::map<std::string, double>& metrics() const { return metrics_; }
