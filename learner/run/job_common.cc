@@ -11,6 +11,7 @@
 #include "common/random/random.h"
 #include "common/status/status.h"
 #include "learner/run/prompt_order.h"
+#include "learner/run/run_report.h"
 
 namespace sluice::learner {
 namespace {
@@ -150,6 +151,15 @@ absl::StatusOr<std::map<std::string, double>> RewindMetrics(const RunContext& co
     if (!validation.empty()) latest = std::move(validation);
   }
   return latest;
+}
+
+absl::Status WriteOutcome(const RunContext& context, const RunFolder& folder, const RunResults& results) {
+  SLUICE_RETURN_IF_ERROR(WriteResults(folder.results(), results));
+  SLUICE_RETURN_IF_ERROR(WriteRunReport(folder, context.options.name));
+  context.monitor->ReportResult("export", folder.export_folder("best"));
+  context.monitor->ReportResult("report", folder.report());
+  context.monitor->ReportResult("results", folder.results());
+  return absl::OkStatus();
 }
 
 std::string DataDigest(const Dataset& dataset) {

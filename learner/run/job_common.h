@@ -13,6 +13,7 @@
 #include "common/model/policy.h"
 #include "learner/publish/policy_store.h"
 #include "learner/run/evaluate_policy.h"
+#include "learner/run/results.h"
 #include "learner/run/run_context.h"
 #include "learner/run/run_folder.h"
 
@@ -60,6 +61,9 @@ absl::Status RecordMetrics(const RunContext& context, RunFolder* folder, uint64_
 // values of the last validation that stays; none if there is none. Rank 0 only does anything.
 absl::StatusOr<std::map<std::string, double>> RewindMetrics(const RunContext& context, RunFolder* folder,
                                                             std::optional<uint64_t> step);
+
+// The end of a training job on rank 0: results.json, the report, and where both and the best policy lie.
+absl::Status WriteOutcome(const RunContext& context, const RunFolder& folder, const RunResults& results);
 
 // Data sets, specs and settings of a job must be the ones its checkpoint was made with.
 std::string DataDigest(const Dataset& dataset);

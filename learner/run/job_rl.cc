@@ -449,12 +449,7 @@ absl::Status RlJob::Finish() {
   results.texts["export"] = folder_->export_folder("best");
   results.texts["ending"] = ending_;
   results.texts["report"] = folder_->report();
-  SLUICE_RETURN_IF_ERROR(WriteResults(folder_->results(), results));
-  SLUICE_RETURN_IF_ERROR(WriteRunReport(*folder_, context_.options.name));
-  context_.monitor->ReportResult("export", folder_->export_folder("best"));
-  context_.monitor->ReportResult("report", folder_->report());
-  context_.monitor->ReportResult("results", folder_->results());
-  return absl::OkStatus();
+  return WriteOutcome(context_, *folder_, results);
 }
 
 absl::Status RlJob::Run() {

@@ -16,7 +16,6 @@
 #include "learner/run/job_common.h"
 #include "learner/run/jobs.h"
 #include "learner/run/results.h"
-#include "learner/run/run_report.h"
 #include "learner/run/step_control.h"
 #include "learner/run/validation.h"
 #include "learner/train/adamw.h"
@@ -173,12 +172,7 @@ absl::Status SftJob::Finish() {
   results.texts["data"] = dataset_->folder();
   results.texts["export"] = folder_->export_folder("best");
   results.texts["ending"] = ending_;
-  SLUICE_RETURN_IF_ERROR(WriteResults(folder_->results(), results));
-  SLUICE_RETURN_IF_ERROR(WriteRunReport(*folder_, context_.options.name));
-  context_.monitor->ReportResult("export", folder_->export_folder("best"));
-  context_.monitor->ReportResult("report", folder_->report());
-  context_.monitor->ReportResult("results", folder_->results());
-  return absl::OkStatus();
+  return WriteOutcome(context_, *folder_, results);
 }
 
 absl::Status SftJob::Run() {

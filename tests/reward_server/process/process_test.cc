@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "common/catalog/dataset.h"
 #include "common/file/file.h"
 #include "common/rpc/channel.h"
@@ -15,6 +14,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "sluice/v1/reward.grpc.pb.h"
+#include "tests/testing/tiny_contents.h"
 
 namespace sluice::reward {
 namespace {
@@ -28,19 +28,7 @@ class ProcessTest : public ::testing::Test {
     folder_ = JoinPath(::testing::TempDir(), "reward_process_" + name);
     ASSERT_TRUE(RemoveAll(folder_).ok());
     ASSERT_TRUE(MakeDirectories(folder_).ok());
-    Dataset::Contents contents;
-    contents.name = "tiny";
-    contents.first_event = {0, 4};
-    contents.event_item = {0, 1, 2, 3};
-    contents.event_split = {SplitLabel::kTrain, SplitLabel::kTrain, SplitLabel::kValidation, SplitLabel::kTest};
-    contents.user_names = {"a"};
-    for (int item = 0; item < 4; ++item) {
-      contents.item_names.push_back(absl::StrCat(item));
-      contents.item_codes.push_back(item);
-    }
-    contents.levels = 1;
-    contents.codes = 4;
-    const absl::Status written = Dataset::Write(data(), contents);
+    const absl::Status written = Dataset::Write(data(), TinyContents());
     ASSERT_TRUE(written.ok()) << written;
   }
   void TearDown() override { RemoveAll(folder_).IgnoreError(); }

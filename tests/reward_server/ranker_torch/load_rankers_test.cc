@@ -6,6 +6,7 @@
 #include "common/file/file.h"
 #include "common/ranker/sequential_ranker.h"
 #include "gtest/gtest.h"
+#include "tests/testing/tiny_contents.h"
 
 namespace sluice::reward {
 namespace {
@@ -16,19 +17,7 @@ class LoadRankersTest : public ::testing::Test {
     folder_ = JoinPath(::testing::TempDir(),
                        std::string("rankers_") + ::testing::UnitTest::GetInstance()->current_test_info()->name());
     ASSERT_TRUE(RemoveAll(folder_).ok());
-    Dataset::Contents contents;
-    contents.name = "tiny";
-    contents.first_event = {0, 4};
-    contents.event_item = {0, 1, 2, 3};
-    contents.event_split = {SplitLabel::kTrain, SplitLabel::kTrain, SplitLabel::kValidation, SplitLabel::kTest};
-    contents.user_names = {"a"};
-    for (int item = 0; item < 4; ++item) {
-      contents.item_names.push_back(std::to_string(item));
-      contents.item_codes.push_back(item);
-    }
-    contents.levels = 1;
-    contents.codes = 4;
-    const absl::Status written = Dataset::Write(folder_, contents);
+    const absl::Status written = Dataset::Write(folder_, TinyContents());
     ASSERT_TRUE(written.ok()) << written;
   }
   void TearDown() override { RemoveAll(folder_).IgnoreError(); }

@@ -14,28 +14,16 @@
 #include "common/decode/decode.h"
 #include "common/model/policy.h"
 #include "common/random/random.h"
+#include "tests/bench/common/catalog/beauty_like_trie.h"
 
 namespace sluice {
 namespace {
 
-constexpr SidVocabulary kVocabulary{4, 256};
-constexpr int32_t kItems = 12101;
+constexpr int32_t kItems = kBeautyItems;
+constexpr const SidVocabulary& kVocabulary = kBeautyVocabulary;
+
 constexpr int kPrompts = 8;
 constexpr int kHistory = 20;
-
-// First codes are drawn unevenly and later ones follow from few, as residual quantisation makes them.
-std::shared_ptr<const Trie> BeautyLikeTrie() {
-  Random random(1);
-  std::vector<int32_t> tokens;
-  for (int32_t item = 0; item < kItems; ++item) {
-    const int32_t first = static_cast<int32_t>(256 * random.Uniform() * random.Uniform());
-    const int32_t second = static_cast<int32_t>((first * 7 + random.Below(40)) % 256);
-    const int32_t codes[] = {first, second, static_cast<int32_t>(random.Below(256)),
-                             static_cast<int32_t>(random.Below(4))};
-    for (int level = 0; level < 4; ++level) tokens.push_back(kVocabulary.Token(level, codes[level]));
-  }
-  return std::make_shared<const Trie>(*Trie::Build(4, tokens));
-}
 
 std::unique_ptr<Policy> ReferencePolicy(const std::shared_ptr<const Trie>& trie, bool merged) {
   PolicyConfig config;  // its defaults are the reference model

@@ -39,28 +39,16 @@
 #include "learner/train/adamw.h"
 #include "learner/train/rl_step.h"
 #include "learner/train/sft_step.h"
+#include "tests/bench/common/catalog/beauty_like_trie.h"
 
 namespace sluice::learner {
 namespace {
 
-constexpr SidVocabulary kVocabulary{4, 256};
-constexpr int32_t kItems = 12101;
+constexpr int32_t kItems = kBeautyItems;
+constexpr const SidVocabulary& kVocabulary = kBeautyVocabulary;
+
 constexpr int kPrompts = 8;
 constexpr int kGroupSize = 16;
-
-// First codes are drawn unevenly and later ones follow from few, as residual quantisation makes them.
-std::shared_ptr<const Trie> BeautyLikeTrie() {
-  Random random(1);
-  std::vector<int32_t> tokens;
-  for (int32_t item = 0; item < kItems; ++item) {
-    const int32_t first = static_cast<int32_t>(256 * random.Uniform() * random.Uniform());
-    const int32_t second = static_cast<int32_t>((first * 7 + random.Below(40)) % 256);
-    const int32_t codes[] = {first, second, static_cast<int32_t>(random.Below(256)),
-                             static_cast<int32_t>(random.Below(4))};
-    for (int level = 0; level < 4; ++level) tokens.push_back(kVocabulary.Token(level, codes[level]));
-  }
-  return std::make_shared<const Trie>(*Trie::Build(4, tokens));
-}
 
 // S has 1.25 million parameters, M 6.43.
 PolicyConfig SizedConfig(bool medium) {
