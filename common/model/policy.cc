@@ -154,6 +154,27 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::CreateForDecoding(const PolicyCo
   return Allocate(config, std::move(trie), at::kFloat, /*trainable=*/false);
 }
 
+absl::StatusOr<std::unique_ptr<Policy>> Policy::MakeTwin() const {
+  return CatchTorch("making a policy's twin", [&] {
+    c10::InferenceMode no_inference(false);
+    std::unique_ptr<Policy> twin(new Policy());
+    twin->config_ = config_;
+    twin->trie_ = trie_;
+    twin->parameters_ = parameters_;
+    if (gradients_.defined()) twin->gradients_ = at::zeros_like(gradients_);
+    twin->decay_mask_ = decay_mask_;
+    twin->layout_digest_ = layout_digest_;
+    Internals& internals = *twin->internals_;
+    internals.map = internals_->map;
+    internals.weights = BindWeights(internals.map, twin->parameters_, twin->gradients_);
+    internals.placement = internals_->placement;
+    if (internals.placement.takes_device_path()) {
+      internals.device_path = std::make_unique<DevicePath>(config_, internals.weights, internals.placement);
+    }
+    return twin;
+  });
+}
+
 absl::Status Policy::Place(const Placement& placement) {
   return CatchTorch("placing a policy", [&] {
     c10::InferenceMode no_inference(false);

@@ -76,6 +76,10 @@ class Policy {
   // and `leaf_tokens` [leaves, L] int32: client/python/sluice/encoder.py makes inputs_embeds of it.
   absl::Status Save(const std::string& folder) const;
 
+  // Another policy over the same parameters, with gradients of its own if this one has any: passes of the two may run
+  // on two threads at once, as long as nobody writes the parameters. Neither may be placed anew after.
+  absl::StatusOr<std::unique_ptr<Policy>> MakeTwin() const;
+
   ~Policy();
 
   // Moves the arenas to a device, and chooses how passes are computed from now on. OpenDevice must have been called.

@@ -28,6 +28,7 @@
 #include "learner/run/validation.h"
 #include "learner/train/adamw.h"
 #include "learner/train/rl_step.h"
+#include "learner/train/step_lanes.h"
 
 namespace sluice::learner {
 namespace {
@@ -79,6 +80,7 @@ class RlJob {
   std::shared_ptr<const Dataset> dataset_;
   std::unique_ptr<Policy> policy_;
   std::unique_ptr<Policy> reference_;  // null: no KL
+  std::unique_ptr<StepLanes> lanes_;
   std::unique_ptr<RunFolder> folder_;
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<JobCheckpoints> checkpoints_;
@@ -123,6 +125,8 @@ absl::Status RlJob::Prepare() {
   SLUICE_ASSIGN_OR_RETURN(const std::optional<CheckpointState> state,
                           checkpoints_->Resume(policy_.get(), optimizer_.get()));
   SLUICE_RETURN_IF_ERROR(MakeReference(state));
+  SLUICE_ASSIGN_OR_RETURN(lanes_, StepLanes::Create(policy_.get(), reference_.get(),
+                                                    LanesFor(*policy_, at::get_num_threads())));
   control_ = std::make_unique<StepControl>(context_, state ? absl::Seconds(state->seconds) : absl::ZeroDuration());
   SLUICE_ASSIGN_OR_RETURN(
       auto latest, RewindMetrics(context_, folder_.get(), state ? std::optional<uint64_t>(state->step) : std::nullopt));
@@ -308,7 +312,6 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
   settings.nll_space = options_.nll_space;
   settings.nll_groups = options_.objective == ObjectiveKind::kGrpoOnly ? 0 : statistics.groups;
   settings.policy_loss = options_.policy_loss;
-  settings.reference = reference_.get();
   const bool admitted_alone =
       options_.objective == ObjectiveKind::kGated && options_.gate.normalization == GateNormalization::kAdmitted;
   if (options_.policy_loss.mean == TokenMean::kStep) {
@@ -323,7 +326,7 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
   settings.dropout_seed = DeriveSeed(context_.options.seed, {kDropoutSeed, step_});
   settings.learner_version = version_;
   SLUICE_ASSIGN_OR_RETURN(const RlStepResult result,
-                          RlStep(*policy_, dataset_->trie(), *optimizer_, *context_.collective, groups, settings));
+                          RlStep(*lanes_, dataset_->trie(), *optimizer_, *context_.collective, groups, settings));
 
   std::vector<Verdict> verdicts;
   size_t judged = 0;

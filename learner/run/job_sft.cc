@@ -21,6 +21,7 @@
 #include "learner/train/adamw.h"
 #include "learner/train/sft_plan.h"
 #include "learner/train/sft_step.h"
+#include "learner/train/step_lanes.h"
 
 namespace sluice::learner {
 namespace {
@@ -62,6 +63,7 @@ class SftJob {
   std::unique_ptr<StepControl> control_;
   std::shared_ptr<const Dataset> dataset_;
   std::unique_ptr<Policy> policy_;
+  std::unique_ptr<StepLanes> lanes_;
   std::unique_ptr<RunFolder> folder_;
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<JobCheckpoints> checkpoints_;
@@ -88,6 +90,7 @@ absl::Status SftJob::Prepare() {
   checkpoints_ = std::make_unique<JobCheckpoints>(context_, *folder_, DataDigest(*dataset_));
   SLUICE_ASSIGN_OR_RETURN(const std::optional<CheckpointState> state,
                           checkpoints_->Resume(policy_.get(), optimizer_.get()));
+  SLUICE_ASSIGN_OR_RETURN(lanes_, StepLanes::Create(policy_.get(), nullptr, LanesFor(*policy_, at::get_num_threads())));
   control_ = std::make_unique<StepControl>(context_, state ? absl::Seconds(state->seconds) : absl::ZeroDuration());
   SLUICE_ASSIGN_OR_RETURN(
       auto latest, RewindMetrics(context_, folder_.get(), state ? std::optional<uint64_t>(state->step) : std::nullopt));
@@ -142,7 +145,7 @@ absl::Status SftJob::TrainPass(int pass) {
     const double rate = ScheduledLearningRate(options_.optimizer, progress, PassShare(0, 1, plans.size()));
     const uint64_t dropout_seed = DeriveSeed(context_.options.seed, {kDropoutSeed, step_});
     SLUICE_ASSIGN_OR_RETURN(const SftStepResult result,
-                            SftStep(*policy_, dataset_->trie(), *optimizer_, *context_.collective, plans[i], rate,
+                            SftStep(*lanes_, dataset_->trie(), *optimizer_, *context_.collective, plans[i], rate,
                                     options_.dropout, dropout_seed));
     ++step_;
     if (step_ % kMetricsEvery == 0) {

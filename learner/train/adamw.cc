@@ -18,24 +18,24 @@ constexpr int64_t kGrain = 1 << 16;
 
 template <typename T>
 void Update(const AdamWCoefficients& c, const at::Tensor& p, const at::Tensor& g, const at::Tensor& mask,
-            const at::Tensor& m, const at::Tensor& v) {
+            const at::Tensor& m, const at::Tensor& v, const ParallelFor& parallel_for) {
   T* const parameters = p.mutable_data_ptr<T>();
   const T* const gradients = g.const_data_ptr<T>();
   const T* const decay_mask = mask.const_data_ptr<T>();
   T* const first = m.mutable_data_ptr<T>();
   T* const second = v.mutable_data_ptr<T>();
-  at::parallel_for(0, p.numel(), kGrain, [&](int64_t begin, int64_t end) {
+  parallel_for(p.numel(), kGrain, [&](int64_t begin, int64_t end) {
     UpdateAdamW(begin, end, c, parameters, gradients, decay_mask, first, second);
   });
 }
 
 // In blocks that are summed in order, so that the norm does not depend on the number of threads.
 template <typename T>
-double Norm(const at::Tensor& values) {
+double Norm(const at::Tensor& values, const ParallelFor& parallel_for) {
   const T* const data = values.const_data_ptr<T>();
   const int64_t size = values.numel();
   std::vector<double> blocks(static_cast<size_t>((size + kGrain - 1) / kGrain));
-  at::parallel_for(0, static_cast<int64_t>(blocks.size()), 1, [&](int64_t begin, int64_t end) {
+  parallel_for(static_cast<int64_t>(blocks.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       blocks[static_cast<size_t>(block)] = SumOfSquares(block * kGrain, std::min(size, (block + 1) * kGrain), data);
     }
@@ -73,8 +73,13 @@ AdamW::AdamW(at::Tensor parameters, at::Tensor gradients, at::Tensor decay_mask,
       "arenas of one dtype");
 }
 
-absl::StatusOr<double> AdamW::Step(double learning_rate) {
-  const double norm = gradients_.scalar_type() == at::kDouble ? Norm<double>(gradients_) : Norm<float>(gradients_);
+void TorchParallelFor(int64_t size, int64_t grain, const std::function<void(int64_t, int64_t)>& work) {
+  at::parallel_for(0, size, grain, work);
+}
+
+absl::StatusOr<double> AdamW::Step(double learning_rate, const ParallelFor& parallel_for) {
+  const double norm = gradients_.scalar_type() == at::kDouble ? Norm<double>(gradients_, parallel_for)
+                                                              : Norm<float>(gradients_, parallel_for);
   if (!std::isfinite(norm)) {
     return absl::InternalError(absl::StrCat("the gradient norm of step ", steps_ + 1, " is ", norm,
                                             "; the weights were left as they are. Lower the learning rate, or look "
@@ -93,9 +98,9 @@ absl::StatusOr<double> AdamW::Step(double learning_rate) {
       .epsilon = options_.epsilon,
   };
   if (parameters_.scalar_type() == at::kDouble) {
-    Update<double>(coefficients, parameters_, gradients_, decay_mask_, first_, second_);
+    Update<double>(coefficients, parameters_, gradients_, decay_mask_, first_, second_, parallel_for);
   } else {
-    Update<float>(coefficients, parameters_, gradients_, decay_mask_, first_, second_);
+    Update<float>(coefficients, parameters_, gradients_, decay_mask_, first_, second_, parallel_for);
   }
   return norm;
 }

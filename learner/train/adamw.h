@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 
 #include "absl/status/statusor.h"
 #include "learner/options/options.h"
@@ -17,6 +18,13 @@ namespace sluice::learner {
 // nothing.
 double ScheduledLearningRate(const OptimizerOptions& options, double progress, double share);
 
+// Calls work(begin, end) for runs that make up [0, size), on threads of its choice; each run but the last is a multiple
+// of `grain`.
+using ParallelFor = std::function<void(int64_t size, int64_t grain,
+                                       const std::function<void(int64_t begin, int64_t end)>& work)>;
+// On torch's threads.
+void TorchParallelFor(int64_t size, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& work);
+
 // Decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2) with bias correction. State is two arenas of the
 // parameters' size. Not thread-safe.
 class AdamW {
@@ -26,8 +34,9 @@ class AdamW {
   AdamW(at::Tensor parameters, at::Tensor gradients, at::Tensor decay_mask, const OptimizerOptions& options);
 
   // One update with the present gradients, scaled to norm <= clip_norm (0: never). Returns the norm before clipping.
-  // Internal if it is not finite; nothing changes then: a step with a bad gradient must not reach the weights.
-  absl::StatusOr<double> Step(double learning_rate);
+  // Internal if it is not finite; nothing changes then: a step with a bad gradient must not reach the weights. The
+  // result does not depend on the threads.
+  absl::StatusOr<double> Step(double learning_rate, const ParallelFor& parallel_for = TorchParallelFor);
 
   int64_t steps() const { return steps_; }
   at::Tensor first_moments() const { return first_; }

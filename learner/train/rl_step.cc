@@ -203,6 +203,25 @@ absl::Status ApplyPolicyTerms(const std::vector<PlannedBranch>& planned, const s
   return absl::OkStatus();
 }
 
+// Rows of a group in a pass, at most: its prompt, and the tokens of its branches that are inputs.
+int64_t RowsOf(const RlGroup& group, const Trie& trie) {
+  return static_cast<int64_t>(group.input.size()) +
+         static_cast<int64_t>(group.plan.completions.size() + 1) * (trie.levels() - 1);
+}
+
+// All but the loss itself, which one backward pass has used up.
+void AddSums(const RlLoss& part, RlLoss* total) {
+  total->nll_sum += part.nll_sum;
+  total->nll_tokens += part.nll_tokens;
+  total->grpo_sum += part.grpo_sum;
+  total->kl_sum += part.kl_sum;
+  total->kl_tokens += part.kl_tokens;
+  total->mismatch_sum += part.mismatch_sum;
+  total->mismatch_max = std::max(total->mismatch_max, part.mismatch_max);
+  total->compared += part.compared;
+  total->rows += part.rows;
+}
+
 }  // namespace
 
 absl::StatusOr<RlLoss> RlGroupLoss(Policy& policy, const Trie& trie, absl::Span<const RlGroup> groups,
@@ -295,39 +314,45 @@ absl::StatusOr<RlLoss> RlGroupLoss(Policy& policy, const Trie& trie, absl::Span<
   return result;
 }
 
-absl::StatusOr<RlStepResult> RlStep(Policy& policy, const Trie& trie, AdamW& optimizer, Collective& collective,
+absl::StatusOr<RlStepResult> RlStep(StepLanes& lanes, const Trie& trie, AdamW& optimizer, Collective& collective,
                                     absl::Span<const RlGroup> groups, const RlStepSettings& settings) {
-  policy.gradients().zero_();
-  RlLoss total;
-  RlStepSettings part_settings = settings;
-  size_t first = 0;
-  while (first < groups.size()) {
-    int64_t rows = 0;
-    size_t count = 0;
-    while (first + count < groups.size()) {
-      const RlGroup& group = groups[first + count];
-      const int64_t more = static_cast<int64_t>(group.input.size()) +
-                           static_cast<int64_t>(group.plan.completions.size() + 1) * (trie.levels() - 1);
-      if (count > 0 && rows + more > settings.max_rows) break;
-      rows += more;
-      ++count;
+  std::vector<int64_t> costs;
+  for (const RlGroup& group : groups) costs.push_back(RowsOf(group, trie));
+  const std::vector<LaneRange> ranges = SplitByCost(costs, lanes.count());
+  std::vector<RlLoss> of_lanes(ranges.size());
+  SLUICE_RETURN_IF_ERROR(lanes.Run([&](int lane) -> absl::Status {
+    Policy& policy = lanes.policy(lane);
+    policy.gradients().zero_();
+    RlStepSettings part_settings = settings;
+    part_settings.reference = lanes.reference(lane);
+    const int64_t max_rows = settings.max_rows / lanes.count();
+    const LaneRange range = ranges[static_cast<size_t>(lane)];
+    size_t first = range.begin;
+    while (first < range.end) {
+      int64_t rows = 0;
+      size_t count = 0;
+      while (first + count < range.end) {
+        const int64_t more = costs[first + count];
+        if (count > 0 && rows + more > max_rows) break;
+        rows += more;
+        ++count;
+      }
+      // Parts and ranks draw dropout masks of their own.
+      part_settings.dropout_seed = settings.dropout_seed + static_cast<uint64_t>(collective.rank()) * groups.size() +
+                                   static_cast<uint64_t>(first);
+      SLUICE_ASSIGN_OR_RETURN(const RlLoss part,
+                              RlGroupLoss(policy, trie, groups.subspan(first, count), part_settings));
+      if (part.loss.defined()) part.loss.backward();
+      AddSums(part, &of_lanes[static_cast<size_t>(lane)]);
+      first += count;
     }
-    // Parts and ranks draw dropout masks of their own.
-    part_settings.dropout_seed =
-        settings.dropout_seed + static_cast<uint64_t>(collective.rank()) * groups.size() + static_cast<uint64_t>(first);
-    SLUICE_ASSIGN_OR_RETURN(const RlLoss part, RlGroupLoss(policy, trie, groups.subspan(first, count), part_settings));
-    if (part.loss.defined()) part.loss.backward();
-    total.nll_sum += part.nll_sum;
-    total.nll_tokens += part.nll_tokens;
-    total.grpo_sum += part.grpo_sum;
-    total.kl_sum += part.kl_sum;
-    total.kl_tokens += part.kl_tokens;
-    total.mismatch_sum += part.mismatch_sum;
-    total.mismatch_max = std::max(total.mismatch_max, part.mismatch_max);
-    total.compared += part.compared;
-    total.rows += part.rows;
-    first += count;
-  }
+    return absl::OkStatus();
+  }));
+  lanes.SumGradients();
+  RlLoss total;
+  for (const RlLoss& of_lane : of_lanes) AddSums(of_lane, &total);
+
+  Policy& policy = lanes.policy(0);
   SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(policy.gradients()));
   std::vector<double> sums = {total.nll_sum,  total.nll_tokens, total.grpo_sum, total.mismatch_sum,
                               total.compared, total.rows,       total.kl_sum,   total.kl_tokens};
@@ -346,8 +371,17 @@ absl::StatusOr<RlStepResult> RlStep(Policy& policy, const Trie& trie, AdamW& opt
   result.rows = s[5];
   result.kl = s[7] > 0 ? s[6] / s[7] : 0;
   result.kl_tokens = s[7];
-  SLUICE_ASSIGN_OR_RETURN(result.gradient_norm, optimizer.Step(settings.learning_rate));
+  const ParallelFor on_lanes = [&](int64_t size, int64_t grain, const std::function<void(int64_t, int64_t)>& work) {
+    lanes.ForRange(size, grain, work);
+  };
+  SLUICE_ASSIGN_OR_RETURN(result.gradient_norm, optimizer.Step(settings.learning_rate, on_lanes));
   return result;
+}
+
+absl::StatusOr<RlStepResult> RlStep(Policy& policy, const Trie& trie, AdamW& optimizer, Collective& collective,
+                                    absl::Span<const RlGroup> groups, const RlStepSettings& settings) {
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<StepLanes> lane, StepLanes::Create(&policy, settings.reference, 1));
+  return RlStep(*lane, trie, optimizer, collective, groups, settings);
 }
 
 }  // namespace sluice::learner

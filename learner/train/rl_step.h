@@ -23,6 +23,7 @@
 #include "learner/objective/judge.h"
 #include "learner/options/options.h"
 #include "learner/train/adamw.h"
+#include "learner/train/step_lanes.h"
 
 namespace sluice::learner {
 
@@ -49,7 +50,8 @@ struct RlStepSettings {
   double learning_rate = 0;
   double dropout = 0;
   uint64_t dropout_seed = 0;
-  // Groups are passed through the policy in parts of at most this many rows (one group always fits): bounds memory.
+  // Groups are passed through the policy in parts of at most this many rows in all lanes together (one group a lane
+  // always fits): bounds memory.
   int64_t max_rows = 16384;
   // Version of the weights that the step starts from, to compare log-probabilities with the actors' of that version.
   uint64_t learner_version = 0;
@@ -88,7 +90,11 @@ absl::StatusOr<RlLoss> RlGroupLoss(Policy& policy, const Trie& trie, absl::Span<
                                    const RlStepSettings& settings);
 
 // Forward and backward in parts, one all-reduce of the gradient arena, clip, AdamW. Collective: every rank calls it
-// with the same settings, also one without groups.
+// with the same settings, also one without groups. The lanes share the groups; their reference policies take the place
+// of settings.reference, and optimizer is of lane 0's arenas.
+absl::StatusOr<RlStepResult> RlStep(StepLanes& lanes, const Trie& trie, AdamW& optimizer, Collective& collective,
+                                    absl::Span<const RlGroup> groups, const RlStepSettings& settings);
+// The same in one lane.
 absl::StatusOr<RlStepResult> RlStep(Policy& policy, const Trie& trie, AdamW& optimizer, Collective& collective,
                                     absl::Span<const RlGroup> groups, const RlStepSettings& settings);
 

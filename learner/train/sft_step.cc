@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include <memory>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -72,41 +74,59 @@ absl::StatusOr<at::Tensor> SftLossSum(Policy& policy, const SftBatch& batch, dou
   return -ChosenLogProbs(policy.Logits(output.hidden), choice).full.sum();
 }
 
-absl::StatusOr<SftStepResult> SftStep(Policy& policy, const Trie& trie, AdamW& optimizer, Collective& collective,
+absl::StatusOr<SftStepResult> SftStep(StepLanes& lanes, const Trie& trie, AdamW& optimizer, Collective& collective,
                                       const SftStepPlan& plan, double learning_rate, double dropout,
                                       uint64_t dropout_seed, int64_t max_rows) {
   const double tokens = static_cast<double>(plan.targets) * trie.levels();
   const std::vector<const SftWindow*> windows = plan.OfRank(collective.rank(), collective.world_size());
-  policy.gradients().zero_();
-  double loss_sum = 0;
-  size_t first = 0;
-  while (first < windows.size()) {
-    int64_t rows = 0;
-    std::vector<const SftWindow*> part;
-    while (first + part.size() < windows.size()) {
-      const SftWindow* const window = windows[first + part.size()];
-      const int64_t more = RowsOf(policy.config(), trie.levels(), *window);
-      if (!part.empty() && rows + more > max_rows) break;
-      rows += more;
-      part.push_back(window);
+  std::vector<int64_t> costs;
+  for (const SftWindow* window : windows) costs.push_back(RowsOf(lanes.policy(0).config(), trie.levels(), *window));
+  const std::vector<LaneRange> ranges = SplitByCost(costs, lanes.count());
+  std::vector<double> loss_sums(ranges.size(), 0);
+  SLUICE_RETURN_IF_ERROR(lanes.Run([&](int lane) -> absl::Status {
+    Policy& policy = lanes.policy(lane);
+    policy.gradients().zero_();
+    const LaneRange range = ranges[static_cast<size_t>(lane)];
+    size_t first = range.begin;
+    while (first < range.end) {
+      int64_t rows = 0;
+      std::vector<const SftWindow*> part;
+      while (first + part.size() < range.end) {
+        const int64_t more = costs[first + part.size()];
+        if (!part.empty() && rows + more > max_rows / lanes.count()) break;
+        rows += more;
+        part.push_back(windows[first + part.size()]);
+      }
+      SLUICE_ASSIGN_OR_RETURN(const SftBatch batch, MakeSftBatch(policy, trie, part));
+      int64_t mine = 0;
+      // Each rank has dropout masks of its own, and so has each part.
+      uint64_t seed = DeriveSeed(dropout_seed, {static_cast<uint64_t>(collective.rank())});
+      if (first > 0) seed = DeriveSeed(seed, {static_cast<uint64_t>(first)});
+      SLUICE_ASSIGN_OR_RETURN(const at::Tensor loss, SftLossSum(policy, batch, dropout, seed, &mine));
+      (loss / tokens).backward();
+      loss_sums[static_cast<size_t>(lane)] += loss.item<double>();
+      first += part.size();
     }
-    SLUICE_ASSIGN_OR_RETURN(const SftBatch batch, MakeSftBatch(policy, trie, part));
-    int64_t mine = 0;
-    // Each rank has dropout masks of its own, and so has each part.
-    uint64_t seed = DeriveSeed(dropout_seed, {static_cast<uint64_t>(collective.rank())});
-    if (first > 0) seed = DeriveSeed(seed, {static_cast<uint64_t>(first)});
-    SLUICE_ASSIGN_OR_RETURN(const at::Tensor loss, SftLossSum(policy, batch, dropout, seed, &mine));
-    (loss / tokens).backward();
-    loss_sum += loss.item<double>();
-    first += part.size();
-  }
-  SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(policy.gradients()));
-  std::vector<double> total = {loss_sum};
+    return absl::OkStatus();
+  }));
+  lanes.SumGradients();
+  SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(lanes.policy(0).gradients()));
+  std::vector<double> total = {std::accumulate(loss_sums.begin(), loss_sums.end(), 0.0)};
   SLUICE_RETURN_IF_ERROR(SumOverRanks(collective, &total));
   SftStepResult result;
   result.loss = total[0] / tokens;
-  SLUICE_ASSIGN_OR_RETURN(result.gradient_norm, optimizer.Step(learning_rate));
+  const ParallelFor on_lanes = [&](int64_t size, int64_t grain, const std::function<void(int64_t, int64_t)>& work) {
+    lanes.ForRange(size, grain, work);
+  };
+  SLUICE_ASSIGN_OR_RETURN(result.gradient_norm, optimizer.Step(learning_rate, on_lanes));
   return result;
+}
+
+absl::StatusOr<SftStepResult> SftStep(Policy& policy, const Trie& trie, AdamW& optimizer, Collective& collective,
+                                      const SftStepPlan& plan, double learning_rate, double dropout,
+                                      uint64_t dropout_seed, int64_t max_rows) {
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<StepLanes> lane, StepLanes::Create(&policy, nullptr, 1));
+  return SftStep(*lane, trie, optimizer, collective, plan, learning_rate, dropout, dropout_seed, max_rows);
 }
 
 }  // namespace sluice::learner

@@ -10,6 +10,7 @@
 #include "common/model/policy.h"
 #include "learner/train/adamw.h"
 #include "learner/train/sft_plan.h"
+#include "learner/train/step_lanes.h"
 
 namespace sluice::learner {
 
@@ -36,7 +37,8 @@ absl::StatusOr<SftBatch> MakeSftBatch(const Policy& policy, const Trie& trie,
 absl::StatusOr<at::Tensor> SftLossSum(Policy& policy, const SftBatch& batch, double dropout, uint64_t dropout_seed,
                                       int64_t* tokens);
 
-// Windows are passed through the policy in parts of at most this many rows (one window always fits): bounds memory.
+// Windows are passed through the policy in parts of at most this many rows in all lanes together (one window a lane
+// always fits): bounds memory.
 inline constexpr int64_t kMaxSftRows = 16384;
 
 struct SftStepResult {
@@ -46,7 +48,11 @@ struct SftStepResult {
 
 // Forward and backward in parts of at most `max_rows` rows, one all-reduce of the gradient arena, clip, AdamW. The
 // gradient is that of the mean over the tokens of all ranks, so the world size does not change the update (beyond
-// rounding and dropout). Collective.
+// rounding and dropout). The lanes share the rank's windows; optimizer is of lane 0's arenas. Collective.
+absl::StatusOr<SftStepResult> SftStep(StepLanes& lanes, const Trie& trie, AdamW& optimizer, Collective& collective,
+                                      const SftStepPlan& plan, double learning_rate, double dropout,
+                                      uint64_t dropout_seed, int64_t max_rows = kMaxSftRows);
+// The same in one lane.
 absl::StatusOr<SftStepResult> SftStep(Policy& policy, const Trie& trie, AdamW& optimizer, Collective& collective,
                                       const SftStepPlan& plan, double learning_rate, double dropout,
                                       uint64_t dropout_seed, int64_t max_rows = kMaxSftRows);

@@ -279,6 +279,11 @@ class ShapesRow : public Row {
   Product head_;
 };
 
+// As the learner chooses them.
+std::unique_ptr<StepLanes> LanesOf(Policy& policy) {
+  return StepLanes::Create(&policy, nullptr, LanesFor(policy, torch::get_num_threads())).value();
+}
+
 class UpdateRow : public Row {
  public:
   static absl::StatusOr<std::unique_ptr<UpdateRow>> Make(Work work) {
@@ -288,6 +293,7 @@ class UpdateRow : public Row {
   }
   explicit UpdateRow(Work work)
       : work_(std::move(work)),
+        lanes_(LanesOf(*work_.policy)),
         collective_(MakeSingleCollective()),
         optimizer_(work_.policy->parameters(), work_.policy->gradients(), work_.policy->decay_mask(), TorchDefaults()) {
   }
@@ -318,7 +324,7 @@ class UpdateRow : public Row {
     settings.nll_groups = static_cast<double>(groups_.size());
     settings.grpo_groups = static_cast<double>(groups_.size());
     settings.learning_rate = learning_rate;
-    return RlStep(*work_.policy, *work_.trie, optimizer_, *collective_, groups_, settings);
+    return RlStep(*lanes_, *work_.trie, optimizer_, *collective_, groups_, settings);
   }
 
   absl::Status FillGroups() {
@@ -372,6 +378,7 @@ class UpdateRow : public Row {
   }
 
   Work work_;
+  std::unique_ptr<StepLanes> lanes_;
   std::unique_ptr<Collective> collective_;
   AdamW optimizer_;
   std::vector<ScoredGroup> scored_;
@@ -388,6 +395,7 @@ class SupervisedRow : public Row {
   }
   explicit SupervisedRow(Work work)
       : work_(std::move(work)),
+        lanes_(LanesOf(*work_.policy)),
         collective_(MakeSingleCollective()),
         optimizer_(work_.policy->parameters(), work_.policy->gradients(), work_.policy->decay_mask(), TorchDefaults()) {
     for (const json& sequence : work_.fields.at("sequences")) {
@@ -408,10 +416,11 @@ class SupervisedRow : public Row {
 
  private:
   absl::StatusOr<SftStepResult> Step(double learning_rate) {
-    return SftStep(*work_.policy, *work_.trie, optimizer_, *collective_, plan_, learning_rate, 0, 0);
+    return SftStep(*lanes_, *work_.trie, optimizer_, *collective_, plan_, learning_rate, 0, 0);
   }
 
   Work work_;
+  std::unique_ptr<StepLanes> lanes_;
   std::unique_ptr<Collective> collective_;
   AdamW optimizer_;
   SftStepPlan plan_;

@@ -33,8 +33,8 @@ class RlStepTest : public ::testing::Test {
     context_ = {7, trie_->version(), trie_->levels()};
   }
 
-  std::unique_ptr<Policy> MakePolicy() const {
-    return testing::RandomPolicy(testing::SmallMergedConfig(PolicyArchitecture::kQwen3, kCodes, *trie_), trie_, 3,
+  std::unique_ptr<Policy> MakePolicy(uint64_t seed = 3) const {
+    return testing::RandomPolicy(testing::SmallMergedConfig(PolicyArchitecture::kQwen3, kCodes, *trie_), trie_, seed,
                                  at::kDouble);
   }
 
@@ -302,6 +302,59 @@ TEST_F(RlStepTest, NeitherPartsNorWorldSizeChangeTheUpdate) {
     EXPECT_EQ(outcome.result.rows, outcomes[0].result.rows);
     EXPECT_NEAR(outcome.result.mismatch_max, outcomes[0].result.mismatch_max, 1e-8);
   }
+}
+
+TEST_F(RlStepTest, LanesChangeTheUpdateByRoundingAlone) {
+  options_.kl.beta = 0.1;
+  MakeGroups(*MakePolicy(), 7);
+  const std::unique_ptr<Policy> reference = MakePolicy(/*seed=*/4);
+  struct Outcome {
+    at::Tensor parameters;
+    RlStepResult result;
+  };
+  const auto run = [&](int lanes, int64_t max_rows) {
+    const std::unique_ptr<Policy> policy = MakePolicy();
+    AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
+    const auto single = MakeSingleCollective();
+    RlStepSettings settings = Settings();
+    settings.max_rows = max_rows;
+    const auto shared = StepLanes::Create(policy.get(), reference.get(), lanes).value();
+    Outcome outcome;
+    for (int step = 0; step < 2; ++step) {
+      const auto result = RlStep(*shared, *trie_, optimizer, *single, groups_, settings);
+      EXPECT_TRUE(result.ok()) << result.status();
+      if (result.ok()) outcome.result = *result;
+    }
+    outcome.parameters = policy->parameters().detach().clone();
+    return outcome;
+  };
+  const Outcome one = run(1, 1 << 20);
+  ASSERT_GT(one.result.kl_tokens, 0);
+  for (const int lanes : {2, 3, 9}) {  // of 7 groups
+    const Outcome outcome = run(lanes, lanes == 3 ? 1 : 1 << 20);
+    EXPECT_LE((outcome.parameters - one.parameters).abs().max().item<double>(), 1e-8) << lanes;
+    EXPECT_NEAR(outcome.result.nll, one.result.nll, 1e-8);
+    EXPECT_NEAR(outcome.result.grpo_loss, one.result.grpo_loss, 1e-8);
+    EXPECT_NEAR(outcome.result.kl, one.result.kl, 1e-8);
+    EXPECT_NEAR(outcome.result.gradient_norm, one.result.gradient_norm, 1e-8);
+    EXPECT_EQ(outcome.result.rows, one.result.rows);
+    EXPECT_EQ(outcome.result.compared, one.result.compared);
+    // However the threads are scheduled.
+    EXPECT_TRUE(run(lanes, lanes == 3 ? 1 : 1 << 20).parameters.equal(outcome.parameters)) << lanes;
+  }
+}
+
+TEST_F(RlStepTest, AnErrorInOneLaneEndsTheStep) {
+  MakeGroups(*MakePolicy(), 4);
+  const std::unique_ptr<Policy> policy = MakePolicy();
+  const at::Tensor before = policy->parameters().detach().clone();
+  AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
+  const auto single = MakeSingleCollective();
+  const auto lanes = StepLanes::Create(policy.get(), nullptr, 2).value();
+  groups_.back().input.push_back(1 << 20);  // no such token
+  const auto result = RlStep(*lanes, *trie_, optimizer, *single, groups_, Settings());
+  EXPECT_EQ(result.status().code(), absl::StatusCode::kInvalidArgument) << result.status();
+  EXPECT_TRUE(policy->parameters().equal(before));
 }
 
 TEST_F(RlStepTest, ARankWithoutGroupsTakesPart) {

@@ -122,6 +122,21 @@ TEST_P(SftStepTest, TheWorldSizeDoesNotChangeTheUpdate) {
   EXPECT_TRUE(results[1].equal(results[2]));  // two ranks agree to the bit
 }
 
+TEST_P(SftStepTest, LanesChangeTheUpdateByRoundingAlone) {
+  const SftStepPlan plan = MakePlan();
+  const auto single = MakeSingleCollective();
+  at::Tensor one;
+  for (const int count : {1, 2, 3, 2}) {
+    const std::unique_ptr<Policy> policy = MakePolicy();
+    AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
+    const auto lanes = StepLanes::Create(policy.get(), nullptr, count).value();
+    const SftStepResult result = SftStep(*lanes, *trie_, optimizer, *single, plan, 1e-2, 0, 0).value();
+    EXPECT_GT(result.loss, 0);
+    if (!one.defined()) one = policy->parameters().detach().clone();
+    EXPECT_LE((policy->parameters() - one).abs().max().item<double>(), 1e-9) << count;
+  }
+}
+
 TEST_P(SftStepTest, PartsDoNotChangeTheUpdate) {
   const SftStepPlan plan = MakePlan();
   const auto single = MakeSingleCollective();
