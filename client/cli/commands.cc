@@ -132,7 +132,7 @@ int Commands::Submit(const SubmitFlags& flags) {
   Talk(ValidText(flags.spec_path, *spec, flags.overrides.size()));
   if (flags.dry_run) {
     const std::string yaml = SpecToYaml(spec->resolved.effective);
-    nlohmann::ordered_json plan = PlanJob(spec->resolved.effective, flags.ranks);
+    nlohmann::ordered_json plan = PlanJob(spec->resolved.effective, flags.ranks, flags.threads);
     if (console_.format == OutputFormat::kTable) {
       Out(yaml + PlanText(plan));
     } else {

@@ -32,7 +32,8 @@ struct SubmitFlags {
   std::string request_id;              // empty: a random one
   bool watch = false;
   bool dry_run = false;
-  int ranks = 1;  // that the plan of a dry run reckons with
+  int ranks = 1;    // that the plan of a dry run reckons with
+  int threads = 1;  // of each of them
 };
 
 class Commands {

@@ -99,6 +99,9 @@ void AddCommands(CLI::App* app, Flags* flags) {
   submit->add_option("--ranks", flags->submit.ranks, "Learner ranks that the plan of --dry-run reckons with")
       ->capture_default_str()
       ->check(CLI::Range(1, 4096));
+  submit->add_option("--threads", flags->submit.threads, "Compute threads of a rank in that plan")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
   add_spec(app->add_subcommand("validate", "Check a job spec; every mistake with its place."));
   app->add_subcommand("list", "List jobs, newest first.")
       ->add_option("--limit", flags->limit, "At most this many")

@@ -69,8 +69,10 @@ Json MemoryJson(const MemoryEstimate& estimate, double base) {
 
 class Planner {
  public:
-  Planner(const v1::JobSpec& spec, int ranks) : spec_(spec), ranks_(std::max(1, ranks)) {
+  Planner(const v1::JobSpec& spec, int ranks, int threads)
+      : spec_(spec), ranks_(std::max(1, ranks)), threads_(std::max(1, threads)) {
     plan_["ranks"] = ranks_;
+    plan_["threads"] = threads_;
     plan_["counts"] = Json::object();
     plan_["unknown"] = Json::array();
   }
@@ -120,6 +122,8 @@ class Planner {
   // Positions of a prompt with so many items in its history, the begin token included.
   double Positions(double items) const { return 1 + items * (shape_ && !shape_->merged ? data_->trie().levels() : 1); }
 
+  int Lanes() const { return TrainingLanes(ArenaElements(*shape_) * static_cast<int64_t>(sizeof(float)), threads_); }
+
   void PlanSft() {
     const v1::SftSpec& sft = spec_.sft();
     Count("passes", sft.passes());
@@ -138,6 +142,7 @@ class Planner {
     batch.branches = shape_->merged ? 1 : 0;
     batch.dropout = sft.dropout() > 0;
     batch.kept_versions = 0;
+    batch.lanes = Lanes();
     plan_["learner_rank"] = MemoryJson(LearnerMemory(*shape_, batch), kLearnerBase);
   }
 
@@ -168,6 +173,7 @@ class Planner {
     // Every gate open: the target and all completions; a closed gate leaves the target alone.
     batch.branches = rl.objective() == v1::OBJECTIVE_NLL_ONLY ? 1 : completions + 1;
     batch.dropout = rl.dropout() > 0;
+    batch.lanes = Lanes();
     Count("positions_trained_a_step_at_most", batch.rows() * ranks_);
     plan_["learner_rank"] = MemoryJson(LearnerMemory(*shape_, batch), kLearnerBase);
     SamplingBatch lease;
@@ -189,6 +195,7 @@ class Planner {
 
   const v1::JobSpec& spec_;
   const int ranks_;
+  const int threads_;
   Json plan_;
   std::shared_ptr<const Dataset> data_;  // null: not readable here
   std::vector<Example> examples_;
@@ -203,11 +210,12 @@ std::string WithSpaces(std::string name) {
 
 }  // namespace
 
-Json PlanJob(const v1::JobSpec& effective, int ranks) { return Planner(effective, ranks).Make(); }
+Json PlanJob(const v1::JobSpec& effective, int ranks, int threads) { return Planner(effective, ranks, threads).Make(); }
 
 std::string PlanText(const Json& plan) {
-  const int ranks = plan.at("ranks").get<int>();
-  std::string text = absl::StrFormat("# Plan on %d learner rank%s:\n", ranks, ranks == 1 ? "" : "s");
+  const int ranks = plan.at("ranks").get<int>(), threads = plan.at("threads").get<int>();
+  std::string text = absl::StrFormat("# Plan on %d learner rank%s of %d thread%s:\n", ranks, ranks == 1 ? "" : "s",
+                                     threads, threads == 1 ? "" : "s");
   for (const auto& [name, value] : plan.at("counts").items()) {
     absl::StrAppendFormat(&text, "#   %-34s %.0f\n", WithSpaces(name), value.get<double>());
   }

@@ -9,12 +9,13 @@
 
 namespace sluice::client {
 
-// Counts, and memory by part, of a job with all its defaults on `ranks` learner ranks, as far as this machine can see:
-// sizes come from the data set's folder and the model's config.json, and "unknown" says what could not be read. Keys:
+// Counts, and memory by part, of a job with all its defaults on `ranks` learner ranks of `threads` compute threads, as
+// far as this machine can see: sizes come from the data set's folder and the model's config.json, and "unknown" says
+// what could not be read. Keys:
 //
-//   ranks, counts {name: number}, learner_rank and actor {parts [{name, bytes, how}], total_bytes, base_bytes}, unknown
-//   [text]
-nlohmann::ordered_json PlanJob(const v1::JobSpec& effective, int ranks);
+//   ranks, threads, counts {name: number}, learner_rank and actor {parts [{name, bytes, how}], total_bytes,
+//   base_bytes}, unknown [text]
+nlohmann::ordered_json PlanJob(const v1::JobSpec& effective, int ranks, int threads = 1);
 
 // The same for people, each line a comment of YAML.
 std::string PlanText(const nlohmann::ordered_json& plan);

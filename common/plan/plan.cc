@@ -90,6 +90,11 @@ double TrainingBatch::part_rows() const {
   return std::min(rows(), std::max(max_rows, one));
 }
 
+int TrainingLanes(int64_t parameter_bytes, int threads, int64_t max_bytes) {
+  return static_cast<int>(
+      std::clamp<int64_t>(1 + max_bytes / std::max<int64_t>(1, parameter_bytes), 1, std::max(threads, 1)));
+}
+
 MemoryEstimate LearnerMemory(const PolicyShape& s, const TrainingBatch& batch) {
   const double p = kFloat * static_cast<double>(ArenaElements(s));
   const double d = static_cast<double>(s.hidden), i = static_cast<double>(s.intermediate);
@@ -106,7 +111,7 @@ MemoryEstimate LearnerMemory(const PolicyShape& s, const TrainingBatch& batch) {
   MemoryEstimate estimate;
   estimate.parts = {
       {"weights", p, "4 P"},
-      {"gradients", p, "4 P"},
+      {"gradients", batch.lanes * p, absl::StrCat(4 * batch.lanes, " P")},
       {"moments", 2 * p, "8 P"},
       {"decay mask", p, "4 P"},
       {"published versions", batch.kept_versions * p, absl::StrCat(4 * batch.kept_versions, " P")},

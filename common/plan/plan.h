@@ -54,6 +54,12 @@ struct MemoryEstimate {
   double total() const;
 };
 
+// How many threads of a learner rank take groups of their own in a step, with gradients of their own: as many as there
+// are, unless those gradients would take more than `max_bytes`. A large policy has large products, which threads share
+// well.
+inline constexpr int64_t kLaneGradientBytes = int64_t{512} << 20;
+int TrainingLanes(int64_t parameter_bytes, int threads, int64_t max_bytes = kLaneGradientBytes);
+
 // One rank's share of a step.
 struct TrainingBatch {
   double groups = 0;            // prompts (rl) or next-item targets (sft) of this rank
@@ -62,6 +68,7 @@ struct TrainingBatch {
   int levels = 0;               // L
   double max_rows = 16384;      // of one part of the step: longer steps go part by part
   bool dropout = false;
+  int lanes = 1;          // TrainingLanes
   int kept_versions = 3;  // published weights held at once, the one in the making included; 0: none published
 
   // Rows of a step, and of its largest part. A branch of L tokens has L - 1 rows, for its last token is no input.

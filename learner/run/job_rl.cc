@@ -125,8 +125,8 @@ absl::Status RlJob::Prepare() {
   SLUICE_ASSIGN_OR_RETURN(const std::optional<CheckpointState> state,
                           checkpoints_->Resume(policy_.get(), optimizer_.get()));
   SLUICE_RETURN_IF_ERROR(MakeReference(state));
-  SLUICE_ASSIGN_OR_RETURN(lanes_, StepLanes::Create(policy_.get(), reference_.get(),
-                                                    LanesFor(*policy_, at::get_num_threads())));
+  SLUICE_ASSIGN_OR_RETURN(
+      lanes_, StepLanes::Create(policy_.get(), reference_.get(), LanesFor(*policy_, at::get_num_threads())));
   control_ = std::make_unique<StepControl>(context_, state ? absl::Seconds(state->seconds) : absl::ZeroDuration());
   SLUICE_ASSIGN_OR_RETURN(
       auto latest, RewindMetrics(context_, folder_.get(), state ? std::optional<uint64_t>(state->step) : std::nullopt));

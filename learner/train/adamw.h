@@ -20,8 +20,8 @@ double ScheduledLearningRate(const OptimizerOptions& options, double progress, d
 
 // Calls work(begin, end) for runs that make up [0, size), on threads of its choice; each run but the last is a multiple
 // of `grain`.
-using ParallelFor = std::function<void(int64_t size, int64_t grain,
-                                       const std::function<void(int64_t begin, int64_t end)>& work)>;
+using ParallelFor =
+    std::function<void(int64_t size, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& work)>;
 // On torch's threads.
 void TorchParallelFor(int64_t size, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& work);
 

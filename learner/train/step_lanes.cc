@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/plan/plan.h"
 #include "common/status/status.h"
 #include "common/sync/mutex.h"
 #include "common/sync/thread.h"
@@ -32,10 +33,9 @@ std::vector<LaneRange> SplitByCost(absl::Span<const int64_t> costs, int lanes) {
   return ranges;
 }
 
-int LanesFor(const Policy& policy, int threads, int64_t max_bytes) {
+int LanesFor(const Policy& policy, int threads) {
   if (policy.placement().takes_device_path()) return 1;
-  const int64_t bytes = std::max<int64_t>(1, static_cast<int64_t>(policy.parameters().nbytes()));
-  return static_cast<int>(std::clamp<int64_t>(1 + max_bytes / bytes, 1, std::max(threads, 1)));
+  return TrainingLanes(static_cast<int64_t>(policy.parameters().nbytes()), threads);
 }
 
 // Threads that wait for work, all the time that the lanes live.

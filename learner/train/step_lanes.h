@@ -32,10 +32,8 @@ struct LaneRange {
 };
 std::vector<LaneRange> SplitByCost(absl::Span<const int64_t> costs, int lanes);
 
-// How many lanes pay for a policy: one for each of `threads`, but not more than keep the lanes' own gradients within
-// `max_bytes`, and one where a device computes. A large policy has large products, which threads share well.
-constexpr int64_t kLaneGradientBytes = int64_t{512} << 20;
-int LanesFor(const Policy& policy, int threads, int64_t max_bytes = kLaneGradientBytes);
+// How many lanes pay for a policy: TrainingLanes (common/plan/plan.h), and one where a device computes.
+int LanesFor(const Policy& policy, int threads);
 
 class StepLanes {
  public:
@@ -67,7 +65,7 @@ class StepLanes {
 
   std::vector<std::unique_ptr<Policy>> twins_;
   std::vector<Policy*> policies_;
-  std::vector<Policy*> references_;  // of nulls without a reference
+  std::vector<Policy*> references_;   // of nulls without a reference
   std::unique_ptr<Workers> workers_;  // null for one lane
 };
 

@@ -131,7 +131,7 @@ TEST_F(CommandsTest, ADryRunPrintsTheEffectiveSpecAndSubmitsNothing) {
   EXPECT_THAT(text, HasSubstr("  passes: 5\n"));
   EXPECT_THAT(text, HasSubstr("  targets_per_step: 650\n"));
   EXPECT_TRUE(ResolveSpec(text, "printed").ok());
-  EXPECT_THAT(text, HasSubstr("\n# Plan on 1 learner rank:\n"));
+  EXPECT_THAT(text, HasSubstr("\n# Plan on 1 learner rank of 1 thread:\n"));
   EXPECT_THAT(text, HasSubstr("# Not known: sizes of the data set"));
   EXPECT_TRUE(client_->List(10)->jobs().empty());
 }

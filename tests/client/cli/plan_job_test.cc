@@ -37,10 +37,10 @@ class PlanJobTest : public testing::Test {
     ASSERT_TRUE(written.ok()) << written;
   }
 
-  nlohmann::ordered_json Plan(const std::string& rest, int ranks) {
+  nlohmann::ordered_json Plan(const std::string& rest, int ranks, int threads = 1) {
     const auto spec = ResolveSpec("data: " + JoinPath(folder_, "data") + "\n" + rest, "test", {});
     EXPECT_TRUE(spec.ok()) << spec.status();
-    return spec.ok() ? PlanJob(spec->effective, ranks) : nlohmann::ordered_json();
+    return spec.ok() ? PlanJob(spec->effective, ranks, threads) : nlohmann::ordered_json();
   }
 
   std::string folder_;
@@ -80,6 +80,11 @@ TEST_F(PlanJobTest, MoreRanksShareTheRowsOfAStep) {
   const auto one = Plan(rest, 1), two = Plan(rest, 2);
   EXPECT_NEAR(bytes(one, "activations"), 2 * bytes(two, "activations"), 2);
   EXPECT_EQ(bytes(one, "moments"), bytes(two, "moments"));
+  // Each thread has gradients of its own.
+  const auto threads = Plan(rest, 1, 3);
+  EXPECT_EQ(bytes(threads, "gradients"), 3 * bytes(one, "gradients"));
+  EXPECT_EQ(bytes(threads, "activations"), bytes(one, "activations"));
+  EXPECT_THAT(PlanText(threads), HasSubstr("# Plan on 1 learner rank of 3 threads:"));
 }
 
 TEST_F(PlanJobTest, SaysWhenTheStepDoesNotDivideByTheRanks) {

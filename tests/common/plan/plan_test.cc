@@ -97,6 +97,14 @@ TEST(PlanTest, CountsTheParametersOfKnownModels) {
   EXPECT_EQ(ArenaElements(shape), 1720574976);  // Qwen3-1.7B
 }
 
+TEST(PlanTest, LanesStopWhereTheirGradientsPassTheLimit) {
+  EXPECT_EQ(TrainingLanes(100, 4), 4);
+  EXPECT_EQ(TrainingLanes(100, 4, 299), 3);  // two beside the first
+  EXPECT_EQ(TrainingLanes(100, 4, 99), 1);
+  EXPECT_EQ(TrainingLanes(100, 0), 1);
+  EXPECT_EQ(TrainingLanes(int64_t{2} << 30, 16), 1);  // half a billion parameters
+}
+
 TEST(PlanTest, APartOfAStepHoldsAtMostItsRows) {
   TrainingBatch batch;
   batch.groups = 64;

@@ -63,8 +63,7 @@ TEST(SplitByCostTest, EveryPieceIsInOneLaneAndNoLaneIsFarAboveItsShare) {
     for (const LaneRange& range : ranges) {
       EXPECT_EQ(range.begin, place);
       place = range.end;
-      const int64_t cost =
-          std::accumulate(costs.begin() + range.begin, costs.begin() + range.end, int64_t{0});
+      const int64_t cost = std::accumulate(costs.begin() + range.begin, costs.begin() + range.end, int64_t{0});
       EXPECT_LE(cost, total / lanes + 101);  // half a piece at either end
     }
     EXPECT_EQ(place, costs.size());
@@ -133,13 +132,12 @@ TEST(StepLanesTest, TheFirstErrorByLaneComesBackAndExceptionsAreCaught) {
   EXPECT_TRUE(lanes->Run([](int) { return absl::OkStatus(); }).ok());
 }
 
-TEST(StepLanesTest, ALargePolicyTakesOneLane) {
+TEST(StepLanesTest, ASmallPolicyTakesALaneAThreadAndADeviceOne) {
   const std::unique_ptr<Policy> policy = SmallPolicy();
-  const int64_t bytes = static_cast<int64_t>(policy->parameters().nbytes());
   EXPECT_EQ(LanesFor(*policy, 4), 4);
-  EXPECT_EQ(LanesFor(*policy, 4, 2 * bytes), 3);
-  EXPECT_EQ(LanesFor(*policy, 4, bytes - 1), 1);
   EXPECT_EQ(LanesFor(*policy, 0), 1);
+  ASSERT_TRUE(policy->Place({.generic = true}).ok());
+  EXPECT_EQ(LanesFor(*policy, 4), 1);
   EXPECT_FALSE(StepLanes::Create(policy.get(), nullptr, 0).ok());
 }
 
