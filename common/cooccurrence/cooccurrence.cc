@@ -6,7 +6,6 @@
 #include <numeric>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "common/status/status.h"
 
@@ -177,13 +176,9 @@ std::vector<float> Cooccurrence::ScoreLeaveOneOut(absl::Span<const int32_t> hist
   return scores;
 }
 
-std::vector<int32_t> Cooccurrence::Recommend(absl::Span<const int32_t> history, absl::Span<const int32_t> exclude,
-                                             int count) const {
-  CheckItems(history, num_items());
-  const size_t wanted = static_cast<size_t>(std::max(count, 0));
+std::vector<std::pair<double, int32_t>> Cooccurrence::Touched(absl::Span<const int32_t> history,
+                                                              const absl::flat_hash_set<int32_t>& taken) const {
   const absl::Span<const int32_t> newest = Newest(history);
-  absl::flat_hash_set<int32_t> taken(exclude.begin(), exclude.end());
-
   // One sum an item, kept between calls and put back to 0: a catalog may be far larger than what a history touches.
   thread_local std::vector<double> sums;
   if (sums.size() < popularity_.size()) sums.resize(popularity_.size(), 0);
@@ -196,11 +191,41 @@ std::vector<int32_t> Cooccurrence::Recommend(absl::Span<const int32_t> history, 
       sum += static_cast<double>(pair_units_[at]) / static_cast<double>(k + 1);
     }
   }
-  std::vector<std::pair<double, int32_t>> ranked;  // falling score, then rising item
+  std::vector<std::pair<double, int32_t>> ranked;
   for (const int32_t item : touched) {
     if (!taken.contains(item)) ranked.emplace_back(-sums[item] * item_factor_[item], item);
     sums[item] = 0;
   }
+  return ranked;
+}
+
+int32_t Cooccurrence::RankOf(absl::Span<const int32_t> history, absl::Span<const int32_t> exclude, int32_t item) const {
+  CheckItems(history, num_items());
+  CheckItems({item}, num_items());
+  absl::flat_hash_set<int32_t> taken(exclude.begin(), exclude.end());
+  if (taken.contains(item)) return 0;
+  const std::vector<std::pair<double, int32_t>> ranked = Touched(history, taken);
+  for (const std::pair<double, int32_t>& own : ranked) {
+    if (own.second != item) continue;
+    return 1 + static_cast<int32_t>(
+                   std::count_if(ranked.begin(), ranked.end(), [&own](const auto& other) { return other < own; }));
+  }
+  // Behind all that share a count with the history, by popularity.
+  int32_t rank = static_cast<int32_t>(ranked.size()) + 1;
+  for (const std::pair<double, int32_t>& other : ranked) taken.insert(other.second);
+  for (const int32_t other : by_popularity_) {
+    if (other == item) break;
+    if (!taken.contains(other)) ++rank;
+  }
+  return rank;
+}
+
+std::vector<int32_t> Cooccurrence::Recommend(absl::Span<const int32_t> history, absl::Span<const int32_t> exclude,
+                                             int count) const {
+  CheckItems(history, num_items());
+  const size_t wanted = static_cast<size_t>(std::max(count, 0));
+  absl::flat_hash_set<int32_t> taken(exclude.begin(), exclude.end());
+  std::vector<std::pair<double, int32_t>> ranked = Touched(history, taken);
   const size_t kept = std::min(wanted, ranked.size());
   std::partial_sort(ranked.begin(), ranked.begin() + kept, ranked.end());
 

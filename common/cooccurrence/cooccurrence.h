@@ -8,8 +8,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/types/span.h"
 #include "common/catalog/dataset.h"
 
@@ -31,11 +33,18 @@ class Cooccurrence {
   // popularity (then item number).
   std::vector<int32_t> Recommend(absl::Span<const int32_t> history, absl::Span<const int32_t> exclude, int count) const;
 
+  // The place, from 1, that Recommend would give `item` in a list of everything; 0 if `exclude` holds it.
+  int32_t RankOf(absl::Span<const int32_t> history, absl::Span<const int32_t> exclude, int32_t item) const;
+
   int32_t popularity(int32_t item) const { return popularity_[item]; }
   int64_t num_items() const { return static_cast<int64_t>(popularity_.size()); }
 
  private:
   Cooccurrence() = default;
+  // (-score, item) of every item that shares a count with the history and is not in `taken`, in no order. Sorted, it is
+  // the head of Recommend's list.
+  std::vector<std::pair<double, int32_t>> Touched(absl::Span<const int32_t> history,
+                                                  const absl::flat_hash_set<int32_t>& taken) const;
   // co[row][item] in 24ths, 0 where they never met.
   int32_t Units(int32_t row, int32_t item) const;
 

@@ -132,6 +132,26 @@ TEST(CooccurrenceTest, RandomHistoriesScoreAsTheSlowRuleSays) {
   }
 }
 
+TEST(CooccurrenceTest, TheRankOfAnItemIsItsPlaceInTheWholeList) {
+  Random random(8);
+  Sequences sequences(20);
+  for (auto& sequence : sequences) {
+    for (int i = 0; i < 8; ++i) sequence.push_back(static_cast<int32_t>(random.Below(25)));
+  }
+  const auto rule = Cooccurrence::FromDataset(*MakeDataset(sequences, 40));  // items 25 to 39 were never seen
+  for (int n = 0; n < 30; ++n) {
+    std::vector<int32_t> history, exclude;
+    for (int i = 0; i < 3; ++i) history.push_back(static_cast<int32_t>(random.Below(40)));
+    for (int i = 0; i < 4; ++i) exclude.push_back(static_cast<int32_t>(random.Below(40)));
+    const std::vector<int32_t> all = rule->Recommend(history, exclude, 40);
+    for (int32_t item = 0; item < 40; ++item) {
+      const auto place = std::find(all.begin(), all.end(), item);
+      const int32_t want = place == all.end() ? 0 : static_cast<int32_t>(place - all.begin()) + 1;
+      EXPECT_EQ(rule->RankOf(history, exclude, item), want) << item;
+    }
+  }
+}
+
 TEST(CooccurrenceTest, LeaveOneOutIsTheRuleWithoutThatUser) {
   Random random(12);
   for (int round = 0; round < 20; ++round) {
