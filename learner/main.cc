@@ -9,6 +9,7 @@
 
 #include "common/log/log.h"
 #include "common/status/exit_code.h"
+#include "learner/compare_command.h"
 #include "learner/coordinator_command.h"
 #include "learner/rank_command.h"
 #include "learner/report_command.h"
@@ -97,6 +98,29 @@ int main(int argc, char** argv) {
   report_command->add_option("--output", report.output, "The HTML file")->capture_default_str();
   report_command->add_option("--title", report.title, "Title of the page")->capture_default_str();
 
+  sluice::learner::CompareFlags compare;
+  CLI::App* compare_command = app.add_subcommand(
+      "compare", "Say which differences between evaluated policies are real: paired bootstrap over users.");
+  compare_command
+      ->add_option("arms", compare.arms,
+                   "Evaluations, as run folders or job ids; seeds of one arm joined by commas; a name before =")
+      ->required();
+  compare_command->add_option("--runs", compare.runs_folder, "Folder where job ids are looked up")
+      ->capture_default_str();
+  compare_command->add_option("--against", compare.against,
+                              "Name or number of an arm that every other one is compared with; default: the first");
+  compare_command->add_option("--metrics", compare.metrics, "hr@10,ndcg@10,...; default: hr, ndcg, mrr at all cutoffs")
+      ->delimiter(',');
+  compare_command->add_option("--resamples", compare.resamples, "Bootstrap resamples")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000000));
+  compare_command->add_option("--confidence", compare.confidence, "Of the intervals")->capture_default_str();
+  compare_command->add_option("--seed", compare.seed, "Of the resamples")->capture_default_str();
+  compare_command->add_option(
+      "--cells", compare.cells,
+      "rl job with held-out prompts (rl.prompt_split): compare in each cell of the stratified analysis");
+  compare_command->add_option("--json", compare.json, "Write the comparison to this file too");
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -110,6 +134,7 @@ int main(int argc, char** argv) {
   // A write beyond the limit on a file's size is an error like a full disk (exit code 14), not a death by signal.
   std::signal(SIGXFSZ, SIG_IGN);
   if (*coordinator_command) return Report(sluice::learner::CoordinatorCommand(coordinator, stop_request));
+  if (*compare_command) return Report(sluice::learner::CompareCommand(compare));
   if (*report_command) return Report(sluice::learner::ReportCommand(report));
   if (*rank_command) {
     std::unique_ptr<sluice::learner::CoordinatorServer> server;

@@ -3,18 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <numeric>
 #include <set>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/random/random.h"
 #include "common/status/status.h"
 
 namespace sluice::learner {
 namespace {
-
-// prompts, unconstrained, invalid; then for each level hits, gains and the
-// reciprocal rank.
-constexpr size_t kFixedSums = 3 + 2 * (2 * kCutoffs.size() + 1);
 
 std::optional<size_t> CutoffIndex(int cutoff) {
   for (size_t i = 0; i < kCutoffs.size(); ++i) {
@@ -23,10 +20,50 @@ std::optional<size_t> CutoffIndex(int cutoff) {
   return std::nullopt;
 }
 
+// Counts every entry of a list once.
+void CountEach(absl::Span<const int32_t> entries, const char* what, std::vector<double>* counts) {
+  for (const int32_t entry : std::set<int32_t>(entries.begin(), entries.end())) {
+    SLUICE_CHECK(entry >= 0 && static_cast<size_t>(entry) < counts->size(), absl::StrCat(what, " outside the catalog"));
+    (*counts)[static_cast<size_t>(entry)] += 1;
+  }
+}
+
+// Gini coefficient of numbers that are not negative and not all 0.
+double Gini(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const double count = static_cast<double>(values.size());
+  double weighted = 0, total = 0;
+  for (size_t i = 0; i < values.size(); ++i) {
+    weighted += (2 * static_cast<double>(i + 1) - count - 1) * values[i];
+    total += values[i];
+  }
+  return weighted / (count * total);
+}
+
 }  // namespace
 
-RankingMetrics::RankingMetrics(int64_t num_leaves, int depth)
-    : depth_(depth), leaf_count_(static_cast<size_t>(num_leaves), 0.0) {}
+std::vector<uint8_t> HeadItems(absl::Span<const int64_t> events, double share) {
+  std::vector<size_t> order(events.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return events[a] > events[b]; });
+  const double wanted = share * static_cast<double>(std::accumulate(events.begin(), events.end(), int64_t{0}));
+  std::vector<uint8_t> head(events.size(), 0);
+  int64_t sum = 0;
+  for (const size_t item : order) {
+    if (static_cast<double>(sum) >= wanted) break;
+    head[item] = 1;
+    sum += events[item];
+  }
+  return head;
+}
+
+RankingMetrics::RankingMetrics(CatalogShape catalog, int depth)
+    : catalog_(std::move(catalog)),
+      depth_(depth),
+      shared_first_(static_cast<size_t>(catalog_.levels), 0.0),
+      shared_top_(static_cast<size_t>(catalog_.levels), 0.0),
+      leaf_count_(static_cast<size_t>(catalog_.num_leaves), 0.0),
+      item_count_(catalog_.head.size(), 0.0) {}
 
 void RankingMetrics::AddRank(int32_t rank, LevelSums* sums) {
   if (rank < 1) return;
@@ -34,6 +71,7 @@ void RankingMetrics::AddRank(int32_t rank, LevelSums* sums) {
     if (rank > kCutoffs[i]) continue;
     sums->hits[i] += 1;
     sums->gains[i] += 1 / std::log2(rank + 1.0);
+    sums->reciprocals[i] += 1.0 / rank;
   }
   sums->reciprocal += 1.0 / rank;
 }
@@ -42,42 +80,56 @@ void RankingMetrics::Add(const PromptOutcome& outcome) {
   prompts_ += 1;
   AddRank(outcome.item_rank, &item_);
   AddRank(outcome.sid_rank, &sid_);
+  for (size_t level = 0; level < shared_first_.size(); ++level) {
+    const int32_t codes = static_cast<int32_t>(level) + 1;
+    if (outcome.shared_first >= codes) shared_first_[level] += 1;
+    if (outcome.shared_top >= codes) shared_top_[level] += 1;
+  }
+  if (outcome.diversity.has_value()) {
+    diversity_ += *outcome.diversity;
+    diverse_ += 1;
+  }
   unconstrained_ += outcome.unconstrained;
   invalid_ += outcome.invalid;
-  for (const int32_t leaf : std::set<int32_t>(outcome.top_leaves.begin(), outcome.top_leaves.end())) {
-    SLUICE_CHECK(leaf >= 0 && static_cast<size_t>(leaf) < leaf_count_.size(), "leaf outside the catalog");
-    leaf_count_[leaf] += 1;
+  unconstrained_wide_ += outcome.unconstrained_wide;
+  invalid_wide_ += outcome.invalid_wide;
+  CountEach(outcome.top_leaves, "leaf", &leaf_count_);
+  if (!item_count_.empty()) CountEach(outcome.top_items, "item", &item_count_);
+}
+
+template <typename Self, typename Visitor>
+void RankingMetrics::VisitSums(Self& self, const Visitor& visit) {
+  visit(self.prompts_);
+  for (auto* level : {&self.item_, &self.sid_}) {
+    for (auto* sums : {&level->hits, &level->gains, &level->reciprocals}) {
+      for (auto& value : *sums) visit(value);
+    }
+    visit(level->reciprocal);
+  }
+  for (auto* value : {&self.diversity_, &self.diverse_, &self.unconstrained_, &self.invalid_, &self.unconstrained_wide_,
+                      &self.invalid_wide_}) {
+    visit(*value);
+  }
+  for (auto* values : {&self.shared_first_, &self.shared_top_, &self.leaf_count_, &self.item_count_}) {
+    for (auto& value : *values) visit(value);
   }
 }
 
 std::vector<double> RankingMetrics::ToSums() const {
-  std::vector<double> sums = {prompts_, unconstrained_, invalid_};
-  sums.reserve(kFixedSums + leaf_count_.size());
-  for (const LevelSums* level : {&item_, &sid_}) {
-    sums.insert(sums.end(), level->hits.begin(), level->hits.end());
-    sums.insert(sums.end(), level->gains.begin(), level->gains.end());
-    sums.push_back(level->reciprocal);
-  }
-  sums.insert(sums.end(), leaf_count_.begin(), leaf_count_.end());
+  std::vector<double> sums;
+  VisitSums(*this, [&sums](double value) { sums.push_back(value); });
   return sums;
 }
 
 absl::Status RankingMetrics::SetSums(absl::Span<const double> sums) {
-  if (sums.size() != kFixedSums + leaf_count_.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("want ", kFixedSums + leaf_count_.size(),
-                                                   " sums of ranking metrics, got ", sums.size(),
+  size_t want = 0;
+  VisitSums(*this, [&want](double) { ++want; });
+  if (sums.size() != want) {
+    return absl::InvalidArgumentError(absl::StrCat("want ", want, " sums of ranking metrics, got ", sums.size(),
                                                    ": the ranks do not evaluate the same catalog"));
   }
   const double* next = sums.data();
-  prompts_ = *next++;
-  unconstrained_ = *next++;
-  invalid_ = *next++;
-  for (LevelSums* level : {&item_, &sid_}) {
-    for (double& value : level->hits) value = *next++;
-    for (double& value : level->gains) value = *next++;
-    level->reciprocal = *next++;
-  }
-  for (double& value : leaf_count_) value = *next++;
+  VisitSums(*this, [&next](double& value) { value = *next++; });
   return absl::OkStatus();
 }
 
@@ -86,31 +138,67 @@ std::optional<double> RankingMetrics::Mean(double sum, int cutoff) const {
   return sum / prompts_;
 }
 
-std::optional<double> RankingMetrics::HitRate(HitLevel level, int cutoff) const {
+std::optional<double> RankingMetrics::MeanAt(const std::array<double, kCutoffs.size()>& sums, int cutoff) const {
   const std::optional<size_t> index = CutoffIndex(cutoff);
   if (!index.has_value()) return std::nullopt;
-  return Mean((level == HitLevel::kItem ? item_ : sid_).hits[*index], cutoff);
+  return Mean(sums[*index], cutoff);
+}
+
+std::optional<double> RankingMetrics::HitRate(HitLevel level, int cutoff) const {
+  return MeanAt((level == HitLevel::kItem ? item_ : sid_).hits, cutoff);
 }
 
 std::optional<double> RankingMetrics::Ndcg(HitLevel level, int cutoff) const {
-  const std::optional<size_t> index = CutoffIndex(cutoff);
-  if (!index.has_value()) return std::nullopt;
-  return Mean((level == HitLevel::kItem ? item_ : sid_).gains[*index], cutoff);
+  return MeanAt((level == HitLevel::kItem ? item_ : sid_).gains, cutoff);
+}
+
+std::optional<double> RankingMetrics::ReciprocalRank(HitLevel level, int cutoff) const {
+  return MeanAt((level == HitLevel::kItem ? item_ : sid_).reciprocals, cutoff);
 }
 
 std::optional<double> RankingMetrics::ReciprocalRank(HitLevel level) const {
   return Mean((level == HitLevel::kItem ? item_ : sid_).reciprocal, 0);
 }
 
-std::optional<double> RankingMetrics::Hallucination() const {
-  if (unconstrained_ == 0) return std::nullopt;
-  return invalid_ / unconstrained_;
+std::optional<double> RankingMetrics::LevelAccuracy(int level, bool top) const {
+  if (level < 1 || level > catalog_.levels) return std::nullopt;
+  return Mean((top ? shared_top_ : shared_first_)[static_cast<size_t>(level - 1)], top ? kTopOfList : 1);
+}
+
+std::optional<double> RankingMetrics::Hallucination(bool wide) const {
+  const double beams = wide ? unconstrained_wide_ : unconstrained_;
+  if (beams == 0) return std::nullopt;
+  return (wide ? invalid_wide_ : invalid_) / beams;
+}
+
+std::optional<double> RankingMetrics::Diversity() const {
+  if (diverse_ == 0) return std::nullopt;
+  return diversity_ / diverse_;
 }
 
 std::optional<double> RankingMetrics::Coverage() const {
   if (prompts_ == 0 || leaf_count_.empty()) return std::nullopt;
   const auto seen = std::count_if(leaf_count_.begin(), leaf_count_.end(), [](double count) { return count > 0; });
   return static_cast<double>(seen) / static_cast<double>(leaf_count_.size());
+}
+
+std::optional<RankingMetrics::Exposure> RankingMetrics::ItemExposure() const {
+  double places[2] = {0, 0}, seen[2] = {0, 0}, items[2] = {0, 0};  // of the tail, of the head
+  for (size_t item = 0; item < item_count_.size(); ++item) {
+    const size_t group = catalog_.head[item] != 0 ? 1 : 0;
+    places[group] += item_count_[item];
+    seen[group] += item_count_[item] > 0 ? 1 : 0;
+    items[group] += 1;
+  }
+  const double total = places[0] + places[1];
+  if (total == 0) return std::nullopt;
+  Exposure exposure;
+  exposure.item_coverage = (seen[0] + seen[1]) / (items[0] + items[1]);
+  exposure.head_coverage = items[1] > 0 ? seen[1] / items[1] : 0;
+  exposure.tail_coverage = items[0] > 0 ? seen[0] / items[0] : 0;
+  exposure.head_exposure = places[1] / total;
+  exposure.gini = Gini(item_count_);
+  return exposure;
 }
 
 std::map<std::string, double> RankingMetrics::ToMap() const {
@@ -122,54 +210,27 @@ std::map<std::string, double> RankingMetrics::ToMap() const {
     for (const int cutoff : kCutoffs) {
       put(absl::StrCat(prefix, "hr@", cutoff), HitRate(level, cutoff));
       put(absl::StrCat(prefix, "ndcg@", cutoff), Ndcg(level, cutoff));
+      put(absl::StrCat(prefix, "mrr@", cutoff), ReciprocalRank(level, cutoff));
     }
     put(absl::StrCat(prefix, "mrr"), ReciprocalRank(level));
   }
+  for (int level = 1; level <= catalog_.levels; ++level) {
+    put(absl::StrCat("level_", level, "_accuracy"), LevelAccuracy(level, false));
+    put(absl::StrCat("level_", level, "_accuracy@", kTopOfList), LevelAccuracy(level, true));
+  }
   put("hallucination", Hallucination());
+  put(absl::StrCat("hallucination@", kWideBeams), Hallucination(true));
+  put("diversity", Diversity());
   put("coverage", Coverage());
+  if (const std::optional<Exposure> exposure = ItemExposure()) {
+    values["item_coverage"] = exposure->item_coverage;
+    values["head_coverage"] = exposure->head_coverage;
+    values["tail_coverage"] = exposure->tail_coverage;
+    values["head_exposure"] = exposure->head_exposure;
+    values["tail_exposure"] = 1 - exposure->head_exposure;
+    values["gini"] = exposure->gini;
+  }
   return values;
-}
-
-std::vector<double> HitsAt(absl::Span<const PromptOutcome> outcomes, HitLevel level, int cutoff) {
-  std::vector<double> hits;
-  hits.reserve(outcomes.size());
-  for (const PromptOutcome& outcome : outcomes) {
-    const int32_t rank = level == HitLevel::kItem ? outcome.item_rank : outcome.sid_rank;
-    hits.push_back(rank >= 1 && rank <= cutoff ? 1.0 : 0.0);
-  }
-  return hits;
-}
-
-absl::StatusOr<DifferenceInterval> PairedBootstrap(absl::Span<const double> treatment, absl::Span<const double> control,
-                                                   int resamples, double confidence, uint64_t seed) {
-  if (treatment.empty() || treatment.size() != control.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a paired comparison wants one value a prompt from both models, got ", treatment.size(), " and ",
-                     control.size()));
-  }
-  if (resamples < 1 || !(confidence > 0 && confidence < 1)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("want at least 1 resample and a confidence inside (0, 1), got ", resamples, " and ", confidence));
-  }
-  const size_t count = treatment.size();
-  std::vector<double> differences(count);
-  double total = 0;
-  for (size_t i = 0; i < count; ++i) total += differences[i] = treatment[i] - control[i];
-
-  std::vector<double> means(static_cast<size_t>(resamples));
-  for (size_t r = 0; r < means.size(); ++r) {
-    Random random(seed, r);
-    double sum = 0;
-    for (size_t i = 0; i < count; ++i) sum += differences[random.Below(count)];
-    means[r] = sum / static_cast<double>(count);
-  }
-  std::sort(means.begin(), means.end());
-  // The order statistics that leave (1 - confidence) / 2 of the resamples
-  // outside on either side.
-  const double tail = (1 - confidence) / 2;
-  const size_t last = means.size() - 1;
-  const size_t low = std::min(last, static_cast<size_t>(std::floor(tail * static_cast<double>(means.size()))));
-  return DifferenceInterval{.mean = total / static_cast<double>(count), .low = means[low], .high = means[last - low]};
 }
 
 }  // namespace sluice::learner

@@ -198,6 +198,8 @@ inline bool NeedsScores(const RlOptions& options) {
          (options.objective == ObjectiveKind::kGated && (options.gate.use_head || options.gate.use_suppression));
 }
 
+enum class UserParity { kAll, kEven, kOdd };
+
 struct EvaluateOptions {
   bool test_split = true;  // false: validation
   int users = 0;
@@ -205,6 +207,8 @@ struct EvaluateOptions {
   int unconstrained_beams = 10;
   bool exclude_history = true;
   bool baseline = true;
+  UserParity user_parity = UserParity::kAll;
+  double head_share = 0.5;
   bool operator==(const EvaluateOptions&) const = default;
 };
 

@@ -130,16 +130,21 @@ class Drawing {
     return kHeight - kBottom - (value - y_.low) / (y_.high - y_.low) * (kHeight - kTop - kBottom);
   }
 
-  void Grid(const std::string& x_label) {
+  // categories: names at x = 0, 1, ... in place of numbers; empty: numbers.
+  void Grid(const std::string& x_label, const std::vector<std::string>& categories) {
     for (const double v : Ticks(y_)) {
       absl::StrAppendFormat(&svg_, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", kLeft,
                             kWidth - kRight, Y(v), Y(v));
       absl::StrAppendFormat(&svg_, "<text class=\"y\" x=\"%.1f\" y=\"%.1f\">%s</text>", kLeft - 8, Y(v) + 4,
                             AxisNumber(v, y_.step));
     }
-    for (const double v : Ticks(x_)) {
-      absl::StrAppendFormat(&svg_, "<text class=\"x\" x=\"%.1f\" y=\"%.1f\">%s</text>", X(v), kHeight - kBottom + 18,
-                            AxisNumber(v, x_.step));
+    const auto name = [this](double at, const std::string& text) {
+      absl::StrAppendFormat(&svg_, "<text class=\"x\" x=\"%.1f\" y=\"%.1f\">%s</text>", X(at), kHeight - kBottom + 18,
+                            text);
+    };
+    for (size_t i = 0; i < categories.size(); ++i) name(static_cast<double>(i), EscapeHtml(categories[i]));
+    if (categories.empty()) {
+      for (const double v : Ticks(x_)) name(v, AxisNumber(v, x_.step));
     }
     absl::StrAppendFormat(&svg_, "<text class=\"x\" x=\"%.1f\" y=\"%.1f\">%s</text>", (kLeft + kWidth - kRight) / 2,
                           kHeight - 6, EscapeHtml(x_label));
@@ -174,6 +179,19 @@ class Drawing {
     absl::StrAppend(&svg_, "<path class=\"area c", colour, "\" d=\"", path, "Z\"/>");
   }
 
+  // From 0 to each point; series number `index` of `count` in a group that is as wide as 0.8 of x.
+  void Bars(const std::vector<ReportPoint>& points, size_t index, size_t count, int colour) {
+    const double width = 0.8 / static_cast<double>(count);
+    for (const ReportPoint& point : points) {
+      if (!Drawable(point)) continue;
+      const double left = X(point.x - 0.4 + width * static_cast<double>(index));
+      const double top = Y(std::max(0.0, point.y)), bottom = Y(std::min(0.0, point.y));
+      absl::StrAppendFormat(&svg_, "<path class=\"area c%d\" d=\"M%.1f %.1fL%.1f %.1fL%.1f %.1fL%.1f %.1fZ\"/>", colour,
+                            left, top, X(point.x - 0.4 + width * static_cast<double>(index + 1)), top,
+                            X(point.x - 0.4 + width * static_cast<double>(index + 1)), bottom, left, bottom);
+    }
+  }
+
   std::string Finish(const std::string& title) const {
     return absl::StrFormat("<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"%s\">%s</svg>", kWidth, kHeight,
                            EscapeHtml(title), svg_);
@@ -189,10 +207,15 @@ class Drawing {
   std::string svg_;
 };
 
-std::string LegendEntry(const ReportSeries& series, int colour, bool area) {
+std::string LegendEntry(const ReportSeries& series, int colour, const ReportChart& chart) {
+  const bool area = chart.stacked || !chart.categories.empty();
   std::string value = "no values";
   for (size_t i = series.points.size(); i-- > 0;) {
     if (!Drawable(series.points[i])) continue;
+    if (!chart.categories.empty()) {  // the last group is no better than the others
+      value.clear();
+      break;
+    }
     value = FormatNumber(series.points[i].y);
     if (!series.unit.empty()) absl::StrAppend(&value, " ", EscapeHtml(series.unit));
     break;
@@ -210,7 +233,7 @@ std::string RenderChart(const ReportChart& chart) {
   if (!chart.note.empty()) absl::StrAppend(&html, "<p>", EscapeHtml(chart.note), "</p>");
   absl::StrAppend(&html, "<ul class=\"legend\">");
   for (size_t s = 0; s < chart.series.size(); ++s) {
-    absl::StrAppend(&html, LegendEntry(chart.series[s], static_cast<int>(s) % kColours, chart.stacked));
+    absl::StrAppend(&html, LegendEntry(chart.series[s], static_cast<int>(s) % kColours, chart));
   }
   absl::StrAppend(&html, "</ul></figcaption>");
 
@@ -223,6 +246,11 @@ std::string RenderChart(const ReportChart& chart) {
       x.Add(point.x);
       if (!chart.stacked) y.Add(point.y);
     }
+  }
+  if (!chart.categories.empty() && !x.empty()) {
+    y.Add(0);
+    x.Add(-0.5);
+    x.Add(static_cast<double>(chart.categories.size()) - 0.5);
   }
   if (chart.stacked) {
     y.Add(0);
@@ -238,10 +266,12 @@ std::string RenderChart(const ReportChart& chart) {
     x_axis.high = x.high;
   }
   Drawing drawing(x_axis, MakeAxis(y, 5));
-  drawing.Grid(chart.x_label);
+  drawing.Grid(chart.x_label, chart.categories);
   for (size_t s = chart.series.size(); s-- > 0;) {
     const int colour = static_cast<int>(s) % kColours;
-    if (chart.stacked) {
+    if (!chart.categories.empty()) {
+      drawing.Bars(chart.series[s].points, s, chart.series.size(), colour);
+    } else if (chart.stacked) {
       drawing.Area(edges[s], s == 0 ? nullptr : &edges[s - 1], colour);
     } else {
       drawing.Line(Thin(chart.series[s].points), colour);

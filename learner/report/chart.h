@@ -1,5 +1,5 @@
-// Charts as inline SVG: lines, or areas stacked on each other. Colours, line styles and text sizes come from the style
-// sheet of report.cc, so that one drawing serves light, dark and printed pages.
+// Charts as inline SVG: lines, areas stacked on each other, or bars side by side. Colours, line styles and text sizes
+// come from the style sheet of report.cc, so that one drawing serves light, dark and printed pages.
 #ifndef SLUICE_LEARNER_REPORT_CHART_H_
 #define SLUICE_LEARNER_REPORT_CHART_H_
 
@@ -26,6 +26,8 @@ struct ReportChart {
   // Areas stacked in the order of the series, joined by x; a series without a point at some x adds nothing there.
   // Values must not be negative.
   bool stacked = false;
+  // Bars side by side in groups of these names: x = 0 is the first group. Empty: no bars.
+  std::vector<std::string> categories;
   std::vector<ReportSeries> series;  // more than eight share colours; those without points are named, not drawn
 };
 

@@ -95,7 +95,8 @@ void AppendTable(const ReportTable& table, std::string* html) {
     for (const ReportColumn& column : table.columns) {
       const std::optional<double> value = Value(row, column.key);
       if (!value) {
-        absl::StrAppend(html, "<td>-</td>");
+        const auto text = row.texts.find(column.key);
+        absl::StrAppend(html, "<td>", text == row.texts.end() ? "-" : EscapeHtml(text->second), "</td>");
         continue;
       }
       const bool best = value == BestValue(table, column);
@@ -149,12 +150,15 @@ ReportTable ClosingTable(const std::string& note, const std::vector<ReportRow>& 
   table.rows = rows;
   const std::vector<ReportColumn> columns = {
       {"hr@1", "HR@1", Format::kMetric, Best::kHigh},
+      {"hr@3", "HR@3", Format::kMetric, Best::kHigh},
       {"hr@5", "HR@5", Format::kMetric, Best::kHigh},
       {"hr@10", "HR@10", Format::kMetric, Best::kHigh},
       {"hr@20", "HR@20", Format::kMetric, Best::kHigh},
       {"hr@50", "HR@50", Format::kMetric, Best::kHigh},
       {"ndcg@10", "NDCG@10", Format::kMetric, Best::kHigh},
+      {"mrr@10", "MRR@10", Format::kMetric, Best::kHigh},
       {"hallucination", "hallucination", Format::kPercent, Best::kNone},
+      {"hallucination@50", "of 50 beams", Format::kPercent, Best::kNone},
       {"admission", "admission", Format::kPercent, Best::kNone},
   };
   for (const ReportColumn& column : columns) {

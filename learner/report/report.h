@@ -20,7 +20,8 @@ namespace sluice::learner {
 // A line of a table. A value that is not there, or not finite, shows as a dash: nothing measured is not zero.
 struct ReportRow {
   std::string name;
-  std::map<std::string, double> values;  // by column key
+  std::map<std::string, double> values;           // by column key
+  std::map<std::string, std::string> texts = {};  // the same, for cells that are no single number
 };
 
 struct ReportColumn {

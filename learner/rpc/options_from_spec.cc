@@ -60,6 +60,17 @@ ObjectiveKind Convert(v1::Objective objective) {
   }
 }
 
+UserParity Convert(v1::EvaluateSpec::UserParity parity) {
+  switch (parity) {
+    case v1::EvaluateSpec::USER_PARITY_EVEN:
+      return UserParity::kEven;
+    case v1::EvaluateSpec::USER_PARITY_ODD:
+      return UserParity::kOdd;
+    default:
+      return UserParity::kAll;
+  }
+}
+
 OnFailure Convert(v1::OnFailure on_failure) {
   switch (on_failure) {
     case v1::ON_FAILURE_NLL_ONLY:
@@ -391,6 +402,8 @@ void Copy(const v1::EvaluateSpec& spec, EvaluateOptions* options) {
   if (spec.has_unconstrained_beams()) options->unconstrained_beams = spec.unconstrained_beams();
   if (spec.has_exclude_history()) options->exclude_history = spec.exclude_history();
   if (spec.has_baseline()) options->baseline = spec.baseline();
+  if (spec.has_user_parity()) options->user_parity = Convert(spec.user_parity());
+  if (spec.has_head_share()) options->head_share = spec.head_share();
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <utility>
 
@@ -36,12 +37,32 @@ bool Contains(absl::Span<const int32_t> sorted, int32_t value) {
   return std::binary_search(sorted.begin(), sorted.end(), value);
 }
 
+// Codes that two semantic IDs have in common, from the first level on.
+int32_t SharedCodes(const Trie& trie, int32_t a, int32_t b) {
+  const absl::Span<const int32_t> x = trie.TokensOfLeaf(a), y = trie.TokensOfLeaf(b);
+  return static_cast<int32_t>(std::mismatch(x.begin(), x.end(), y.begin()).first - x.begin());
+}
+
+// What the list's codes say of target and diversity.
+void CompareCodes(const Trie& trie, int32_t target_leaf, PromptOutcome* outcome) {
+  const std::vector<int32_t>& leaves = outcome->top_leaves;
+  double distance = 0;
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    const int32_t shared = SharedCodes(trie, leaves[i], target_leaf);
+    if (i == 0) outcome->shared_first = shared;
+    outcome->shared_top = std::max(outcome->shared_top, shared);
+    for (size_t j = 0; j < i; ++j)
+      distance += 1 - SharedCodes(trie, leaves[i], leaves[j]) / static_cast<double>(trie.levels());
+  }
+  const size_t pairs = leaves.size() * (leaves.size() - 1) / 2;
+  if (leaves.size() >= 2) outcome->diversity = distance / static_cast<double>(pairs);
+}
+
 }  // namespace
 
-PromptOutcome JudgeBeams(const Trie& trie, int32_t user, int32_t target, absl::Span<const int32_t> excluded,
+PromptOutcome JudgeBeams(const Trie& trie, int32_t target, absl::Span<const int32_t> excluded,
                          absl::Span<const Completion> constrained, absl::Span<const Completion> unconstrained) {
   PromptOutcome outcome;
-  outcome.user = user;
   const int32_t target_leaf = trie.LeafOfItem(target);
   int32_t item_rank = 0;
   int32_t sid_rank = 0;
@@ -52,17 +73,35 @@ PromptOutcome JudgeBeams(const Trie& trie, int32_t user, int32_t target, absl::S
       any = true;
       ++item_rank;
       if (item == target) outcome.item_rank = item_rank;
+      if (item_rank <= kTopOfList) outcome.top_items.push_back(item);
     }
     if (!any) continue;
     ++sid_rank;
     if (completion.leaf == target_leaf) outcome.sid_rank = sid_rank;
-    if (outcome.top_leaves.size() < static_cast<size_t>(kTopOfList)) outcome.top_leaves.push_back(completion.leaf);
+    if (sid_rank <= kTopOfList) outcome.top_leaves.push_back(completion.leaf);
   }
-  for (const Completion& completion : unconstrained.first(std::min<size_t>(unconstrained.size(), kTopOfList))) {
-    ++outcome.unconstrained;
-    if (completion.leaf < 0) ++outcome.invalid;
+  CompareCodes(trie, target_leaf, &outcome);
+  const auto invalid = [&](int first) {
+    return static_cast<int32_t>(std::count_if(unconstrained.begin(), unconstrained.begin() + first,
+                                              [](const Completion& completion) { return completion.leaf < 0; }));
+  };
+  outcome.unconstrained = std::min(static_cast<int32_t>(unconstrained.size()), kTopOfList);
+  outcome.invalid = invalid(outcome.unconstrained);
+  if (unconstrained.size() >= static_cast<size_t>(kWideBeams)) {
+    outcome.unconstrained_wide = kWideBeams;
+    outcome.invalid_wide = invalid(kWideBeams);
   }
   return outcome;
+}
+
+CatalogShape ShapeOf(const Dataset& dataset, double head_share) {
+  std::vector<int64_t> events(static_cast<size_t>(dataset.num_items()), 0);
+  for (int32_t user = 0; user < dataset.num_users(); ++user) {
+    for (const int32_t item : dataset.TrainingEvents(user)) ++events[static_cast<size_t>(item)];
+  }
+  return {.num_leaves = dataset.trie().num_leaves(),
+          .levels = dataset.trie().levels(),
+          .head = HeadItems(events, head_share)};
 }
 
 namespace {
@@ -112,8 +151,10 @@ class ShareOfRank {
   absl::Status DecodeHere(uint64_t block);
   void Judge(size_t index, absl::Span<const Completion> constrained, absl::Span<const Completion> unconstrained) {
     const Example& example = examples_[index];
-    outcomes_[index] = JudgeBeams(dataset_.trie(), example.user, dataset_.Target(example), Excluded(example),
-                                  constrained, unconstrained);
+    outcomes_[index] =
+        JudgeBeams(dataset_.trie(), dataset_.Target(example), Excluded(example), constrained, unconstrained);
+    outcomes_[index].user = example.user;
+    outcomes_[index].position = example.position;
     ++done_;
   }
 
@@ -228,7 +269,7 @@ absl::StatusOr<RankingMetrics> EvaluatePolicy(Policy& policy, const Dataset& dat
     SLUICE_RETURN_IF_ERROR(look(progress));
   } while (progress.done < progress.total);
 
-  RankingMetrics metrics(dataset.trie().num_leaves(), settings.beams);
+  RankingMetrics metrics(ShapeOf(dataset, settings.head_share), settings.beams);
   for (const PromptOutcome& outcome : share.outcomes()) metrics.Add(outcome);
   if (outcomes != nullptr) *outcomes = share.outcomes();
   std::vector<double> sums = metrics.ToSums();
@@ -237,25 +278,91 @@ absl::StatusOr<RankingMetrics> EvaluatePolicy(Policy& policy, const Dataset& dat
   return metrics;
 }
 
-RankingMetrics EvaluateCooccurrenceRule(const Dataset& dataset, absl::Span<const Example> examples,
+namespace {
+
+// The whole numbers of an outcome that travel between ranks, in one fixed order.
+std::array<int32_t*, 10> Numbers(PromptOutcome* outcome) {
+  return {&outcome->user,          &outcome->position,     &outcome->item_rank,
+          &outcome->sid_rank,      &outcome->shared_first, &outcome->shared_top,
+          &outcome->unconstrained, &outcome->invalid,      &outcome->unconstrained_wide,
+          &outcome->invalid_wide};
+}
+// Those, the diversity, and whether there is one.
+constexpr size_t kNumbers = 12;
+// Examples in one all-reduce: 3 MB.
+constexpr size_t kGatheredTogether = size_t{1} << 15;
+
+}  // namespace
+
+absl::StatusOr<std::vector<PromptOutcome>> GatherOutcomes(Collective& collective, std::vector<PromptOutcome> mine,
+                                                          size_t total) {
+  if (collective.world_size() == 1) return mine;
+  const size_t world = static_cast<size_t>(collective.world_size()), rank = static_cast<size_t>(collective.rank());
+  std::vector<PromptOutcome> all(total);
+  for (size_t first = 0; first < total; first += kGatheredTogether) {
+    const size_t end = std::min(total, first + kGatheredTogether);
+    // Each rank fills its own examples' places: a sum with zeros is a copy.
+    std::vector<double> numbers((end - first) * kNumbers, 0);
+    for (size_t i = 0; i < mine.size(); ++i) {
+      const size_t example = rank + i * world;
+      if (example < first || example >= end) continue;
+      double* next = numbers.data() + (example - first) * kNumbers;
+      for (const int32_t* const number : Numbers(&mine[i])) *next++ = *number;
+      *next++ = mine[i].diversity.value_or(0);
+      *next++ = mine[i].diversity.has_value() ? 1 : 0;
+    }
+    SLUICE_RETURN_IF_ERROR(SumOverRanks(collective, &numbers));
+    const double* next = numbers.data();
+    for (size_t example = first; example < end; ++example) {
+      for (int32_t* const number : Numbers(&all[example])) *number = static_cast<int32_t>(*next++);
+      const double diversity = *next++;
+      if (*next++ > 0) all[example].diversity = diversity;
+    }
+  }
+  return all;
+}
+
+std::vector<OutcomeRow> OutcomeRows(const Dataset& dataset, absl::Span<const Example> examples,
+                                    std::vector<PromptOutcome> outcomes, bool exclude_history) {
+  SLUICE_CHECK(outcomes.size() == examples.size(), "one outcome an example");
+  const std::shared_ptr<const Cooccurrence> rule = Cooccurrence::FromDataset(dataset);
+  std::vector<OutcomeRow> rows(examples.size());
+  for (size_t i = 0; i < examples.size(); ++i) {
+    const int32_t target = dataset.Target(examples[i]);
+    const std::vector<int32_t> seen =
+        exclude_history ? SortedEventsBefore(dataset, examples[i]) : std::vector<int32_t>();
+    rows[i].outcome = std::move(outcomes[i]);
+    rows[i].history = examples[i].position;
+    rows[i].popularity = rule->popularity(target);
+    rows[i].rule_rank = rule->RankOf(dataset.History(examples[i]), seen, target);
+  }
+  return rows;
+}
+
+RankingMetrics EvaluateCooccurrenceRule(const Dataset& dataset, absl::Span<const Example> examples, double head_share,
                                         std::vector<PromptOutcome>* outcomes) {
   const std::shared_ptr<const Cooccurrence> rule = Cooccurrence::FromDataset(dataset);
   const Trie& trie = dataset.trie();
-  RankingMetrics metrics(trie.num_leaves(), kRuleDepth);
+  RankingMetrics metrics(ShapeOf(dataset, head_share), kRuleDepth);
   for (const Example& example : examples) {
     const std::vector<int32_t> seen = SortedEventsBefore(dataset, example);
     // The rule recommends items, each its own entry: an item's SID rank is its place in the list of items.
     PromptOutcome outcome;
     outcome.user = example.user;
+    outcome.position = example.position;
     const int32_t target = dataset.Target(example);
+    const int32_t target_leaf = trie.LeafOfItem(target);
     const std::vector<int32_t> items = rule->Recommend(dataset.History(example), seen, kRuleDepth);
     for (size_t i = 0; i < items.size(); ++i) {
       const int32_t leaf = trie.LeafOfItem(items[i]);
       const int32_t rank = static_cast<int32_t>(i) + 1;
       if (items[i] == target) outcome.item_rank = rank;
-      if (outcome.sid_rank == 0 && leaf == trie.LeafOfItem(target)) outcome.sid_rank = rank;
-      if (outcome.top_leaves.size() < static_cast<size_t>(kTopOfList)) outcome.top_leaves.push_back(leaf);
+      if (outcome.sid_rank == 0 && leaf == target_leaf) outcome.sid_rank = rank;
+      if (rank > kTopOfList) continue;
+      outcome.top_leaves.push_back(leaf);
+      outcome.top_items.push_back(items[i]);
     }
+    CompareCodes(trie, target_leaf, &outcome);
     metrics.Add(outcome);
     if (outcomes != nullptr) outcomes->push_back(std::move(outcome));
   }

@@ -13,6 +13,7 @@
 #include "common/time/clock.h"
 #include "common/types/group.h"
 #include "learner/evaluate/metrics.h"
+#include "learner/evaluate/outcome_file.h"
 #include "learner/ledger/eval_source.h"
 #include "learner/options/options.h"
 
@@ -26,9 +27,10 @@ struct EvalActors {
 
 struct EvaluationSettings {
   int beams = 50;
-  int unconstrained_beams = 0;  // 0: hallucination is not measured
-  bool exclude_history = true;  // every item that the user had before is left out, not only those in the prompt
-  int batch_prompts = 32;       // decoded together, by this rank or by an actor
+  int unconstrained_beams = 0;     // 0: hallucination is not measured
+  bool exclude_history = true;     // every item that the user had before is left out, not only those in the prompt
+  int batch_prompts = 32;          // decoded together, by this rank or by an actor
+  double head_share = kHeadShare;  // of the training events: what makes an item a head item
   EvalActors actors;
   NowFunction now;  // monotonic
 };
@@ -42,8 +44,11 @@ struct EvaluationProgress {
 
 // Turns one example's beams into what it contributes to the metrics. Leaves become their items, in beam order, items
 // within a leaf ascending; items in `excluded` (ascending) are left out of both lists.
-PromptOutcome JudgeBeams(const Trie& trie, int32_t user, int32_t target, absl::Span<const int32_t> excluded,
+PromptOutcome JudgeBeams(const Trie& trie, int32_t target, absl::Span<const int32_t> excluded,
                          absl::Span<const Completion> constrained, absl::Span<const Completion> unconstrained);
+
+// Leaves, levels and the head of a data set's catalog, by its training events.
+CatalogShape ShapeOf(const Dataset& dataset, double head_share);
 
 // Decodes this rank's share of `examples` (every world_size-th), with the help of its actors if there are any, and adds
 // the sums over ranks, so every rank returns the same metrics. What is decoded together does not depend on who decodes
@@ -56,8 +61,18 @@ absl::StatusOr<RankingMetrics> EvaluatePolicy(Policy& policy, const Dataset& dat
                                               Collective& collective, std::vector<PromptOutcome>* outcomes,
                                               const std::function<absl::Status(const EvaluationProgress&)>& look);
 
+// What every rank's EvaluatePolicy found of its share, in the order of the `total` examples and without the lists; the
+// same on every rank. Collective.
+absl::StatusOr<std::vector<PromptOutcome>> GatherOutcomes(Collective& collective, std::vector<PromptOutcome> mine,
+                                                          size_t total);
+
+// One row an example for outcomes.csv: what was found, and what the data set knows of the user and the target.
+// `outcomes` are those of the examples, in order.
+std::vector<OutcomeRow> OutcomeRows(const Dataset& dataset, absl::Span<const Example> examples,
+                                    std::vector<PromptOutcome> outcomes, bool exclude_history);
+
 // The co-occurrence rule on the same examples, alone on this rank.
-RankingMetrics EvaluateCooccurrenceRule(const Dataset& dataset, absl::Span<const Example> examples,
+RankingMetrics EvaluateCooccurrenceRule(const Dataset& dataset, absl::Span<const Example> examples, double head_share,
                                         std::vector<PromptOutcome>* outcomes);
 
 }  // namespace sluice::learner

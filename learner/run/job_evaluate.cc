@@ -9,6 +9,8 @@
 #include "common/random/random.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
+#include "learner/evaluate/outcome_file.h"
+#include "learner/evaluate/strata.h"
 #include "learner/run/evaluate_policy.h"
 #include "learner/run/job_common.h"
 #include "learner/run/jobs.h"
@@ -42,6 +44,18 @@ absl::StatusOr<EvalActors> OpenToActors(const RunContext& context, const std::sh
   return actors;
 }
 
+const char* ParityName(UserParity parity) {
+  switch (parity) {
+    case UserParity::kEven:
+      return "even";
+    case UserParity::kOdd:
+      return "odd";
+    case UserParity::kAll:
+      break;
+  }
+  return "all";
+}
+
 std::string TableRow(const std::string& name, const std::map<std::string, double>& metrics) {
   const auto value = [&metrics](const char* key) {
     const auto found = metrics.find(key);
@@ -58,18 +72,21 @@ absl::Status RunEvaluate(const RunContext& context) {
   SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<const Dataset> dataset, Dataset::Load(context.options.data));
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Policy> policy, MakePolicy(context, *dataset));
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<RunFolder> folder, RunFolder::Open(context.run_folder));
+  const std::string split = options.test_split ? "test" : "validation";
   const std::vector<Example> examples =
-      ChooseExamples(dataset->Examples(options.test_split ? SplitLabel::kTest : SplitLabel::kValidation), options.users,
-                     DeriveSeed(context.options.seed, {kValidationSeed}));
+      ChooseExamples(OfParity(dataset->Examples(options.test_split ? SplitLabel::kTest : SplitLabel::kValidation),
+                              options.user_parity),
+                     options.users, DeriveSeed(context.options.seed, {kValidationSeed}));
   if (examples.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("the data set '", dataset->folder(), "' has no ",
-                                                   options.test_split ? "test" : "validation", " targets"));
+    return absl::InvalidArgumentError(absl::StrCat("the data set '", dataset->folder(), "' has no ", split, " targets",
+                                                   options.user_parity == UserParity::kAll ? "" : " of that parity"));
   }
 
   EvaluationSettings settings;
   settings.beams = options.beams;
   settings.unconstrained_beams = options.unconstrained_beams;
   settings.exclude_history = options.exclude_history;
+  settings.head_share = options.head_share;
   settings.now = context.now;
   const absl::Cleanup close = [&context] {
     if (context.rollouts != nullptr) context.rollouts->EndJob();
@@ -96,9 +113,22 @@ absl::Status RunEvaluate(const RunContext& context) {
     if (context.is_first()) context.monitor->ReportMetrics(progress.done, progress.total, {});
     return absl::OkStatus();
   };
+  std::vector<PromptOutcome> mine;
   SLUICE_ASSIGN_OR_RETURN(const RankingMetrics total,
-                          EvaluatePolicy(*policy, *dataset, examples, settings, *context.collective, nullptr, look));
+                          EvaluatePolicy(*policy, *dataset, examples, settings, *context.collective, &mine, look));
+  SLUICE_ASSIGN_OR_RETURN(std::vector<PromptOutcome> outcomes,
+                          GatherOutcomes(*context.collective, std::move(mine), examples.size()));
   if (!context.is_first()) return absl::OkStatus();
+
+  OutcomeTable table;
+  table.setting = {.data = DataDigest(*dataset),
+                   .split = split,
+                   .levels = dataset->trie().levels(),
+                   .beams = options.beams,
+                   .unconstrained_beams = options.unconstrained_beams,
+                   .exclude_history = options.exclude_history};
+  table.rows = OutcomeRows(*dataset, examples, std::move(outcomes), options.exclude_history);
+  SLUICE_RETURN_IF_ERROR(WriteOutcomes(folder->outcomes(), table));
 
   RunResults results;
   results.kind = "evaluate";
@@ -106,9 +136,11 @@ absl::Status RunEvaluate(const RunContext& context) {
   results.numbers["run"]["seconds"] = absl::ToDoubleSeconds(control.spent());
   results.numbers["run"]["decoded_by_actors"] = static_cast<double>(last.by_actors);
   results.numbers["metrics"] = total.ToMap();
+  for (auto& [stratum, values] : Stratify(table)) results.numbers[stratum] = std::move(values);
   results.texts["data"] = dataset->folder();
   results.texts["data_name"] = dataset->name();
-  results.texts["split"] = options.test_split ? "test" : "validation";
+  results.texts["split"] = split;
+  results.texts["user_parity"] = ParityName(options.user_parity);
   results.texts["model"] = context.options.model.path;
   SLUICE_RETURN_IF_ERROR(RewindMetrics(context, folder.get(), std::nullopt).status());
   SLUICE_RETURN_IF_ERROR(RecordMetrics(context, folder.get(), examples.size(), examples.size(),
@@ -116,7 +148,7 @@ absl::Status RunEvaluate(const RunContext& context) {
   context.monitor->ReportLog(absl::StrFormat("%-22s %7s %7s %7s %7s %7s %7s %13s", dataset->name(), "HR@1", "HR@5",
                                              "HR@10", "HR@20", "HR@50", "NDCG@10", "hallucination"));
   if (options.baseline) {
-    const RankingMetrics rule = EvaluateCooccurrenceRule(*dataset, examples, nullptr);
+    const RankingMetrics rule = EvaluateCooccurrenceRule(*dataset, examples, options.head_share, nullptr);
     results.numbers["baseline"] = rule.ToMap();
     context.monitor->ReportLog(TableRow("co-occurrence rule", rule.ToMap()));
   }

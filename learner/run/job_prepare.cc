@@ -163,7 +163,7 @@ absl::Status PrepareJob::TrainRanker(const Dataset& dataset, const std::string& 
   if (!examples.empty()) {
     SLUICE_ASSIGN_OR_RETURN(const double hit_rate, SequentialHitRate(*trained.ranker, dataset, examples, kTopOfList));
     results_.numbers["ranker"]["validation/hr@10"] = hit_rate;
-    const RankingMetrics rule = EvaluateCooccurrenceRule(dataset, examples, nullptr);
+    const RankingMetrics rule = EvaluateCooccurrenceRule(dataset, examples, kHeadShare, nullptr);
     results_.numbers["rule"]["validation/hr@10"] = rule.HitRate(HitLevel::kItem, kTopOfList).value_or(0);
     context_.monitor->ReportLog(
         absl::StrFormat("rankers on %d validation users: sequential HR@10 %.4f, co-occurrence rule HR@10 %.4f",

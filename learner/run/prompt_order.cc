@@ -27,11 +27,14 @@ absl::Status ValidateSlices(int groups_per_step, int lease_groups, int world_siz
                                                  " * ", world_size, ", so that every rank gets whole lease blocks"));
 }
 
-Prompt PromptOrder::At(uint64_t ordinal) const {
+const Example& PromptOrder::ExampleAt(uint64_t ordinal) const {
   const uint64_t size = examples_.size();
   const uint64_t pass = ordinal / size;
-  const uint64_t index = PermutedIndex(DeriveSeed(seed_, {kPromptStream, pass}), size, ordinal % size);
-  const Example& example = examples_[index];
+  return examples_[PermutedIndex(DeriveSeed(seed_, {kPromptStream, pass}), size, ordinal % size)];
+}
+
+Prompt PromptOrder::At(uint64_t ordinal) const {
+  const Example& example = ExampleAt(ordinal);
   const absl::Span<const int32_t> history = dataset_.History(example);
   Prompt prompt;
   prompt.ordinal = ordinal;
@@ -59,6 +62,13 @@ std::vector<Example> ChooseExamples(std::vector<Example> examples, int count, ui
   kept.reserve(wanted);
   for (const uint64_t index : chosen) kept.push_back(examples[index]);
   return kept;
+}
+
+std::vector<Example> OfParity(std::vector<Example> examples, UserParity parity) {
+  if (parity == UserParity::kAll) return examples;
+  const int32_t left_out = parity == UserParity::kEven ? 1 : 0;
+  std::erase_if(examples, [left_out](const Example& example) { return example.user % 2 == left_out; });
+  return examples;
 }
 
 std::vector<Example> ExamplesOfRank(const std::vector<Example>& examples, int rank, int world_size) {

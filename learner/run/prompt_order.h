@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "common/catalog/dataset.h"
 #include "common/types/group.h"
+#include "learner/options/options.h"
 
 namespace sluice::learner {
 
@@ -31,6 +32,7 @@ class PromptOrder {
   PromptOrder(const Dataset& dataset, const std::vector<Example>& examples, uint64_t seed)
       : dataset_(dataset), examples_(examples), seed_(seed) {}
 
+  const Example& ExampleAt(uint64_t ordinal) const;
   Prompt At(uint64_t ordinal) const;
   std::vector<Prompt> Range(const OrdinalRange& range) const;
 
@@ -42,6 +44,9 @@ class PromptOrder {
 
 // A fixed random choice of `count` examples (0 or more than there are: all), in their original order.
 std::vector<Example> ChooseExamples(std::vector<Example> examples, int count, uint64_t seed);
+
+// The examples of users with even or odd numbers, or all.
+std::vector<Example> OfParity(std::vector<Example> examples, UserParity parity);
 
 // Every world_size-th example, from `rank` on.
 std::vector<Example> ExamplesOfRank(const std::vector<Example>& examples, int rank, int world_size);

@@ -6,6 +6,8 @@
 //   export/best          the model with the best validation, Hugging Face layout
 //   export/final         the model after the last step
 //   results.json         closing numbers and paths
+//   contexts.csv         rl with held-out prompts: the cell of every user (learner/evaluate/context_file.h)
+//   outcomes.csv         evaluate: what became of every user (learner/evaluate/outcome_file.h)
 //   report.html          the report
 //   ledger.json          rl: the ledger's terminal table and balance
 #ifndef SLUICE_LEARNER_RUN_RUN_FOLDER_H_
@@ -32,6 +34,9 @@ struct MetricsRow {
 
 class RunFolder {
  public:
+  static constexpr char kContextsFile[] = "contexts.csv";
+  static constexpr char kOutcomesFile[] = "outcomes.csv";
+
   // Makes the folder and its parts if they are missing.
   static absl::StatusOr<std::unique_ptr<RunFolder>> Open(const std::string& path);
 
@@ -40,6 +45,8 @@ class RunFolder {
   std::string export_folder(const std::string& which) const { return JoinPath(JoinPath(path_, "export"), which); }
   std::string report() const { return JoinPath(path_, "report.html"); }
   std::string results() const { return JoinPath(path_, "results.json"); }
+  std::string contexts() const { return JoinPath(path_, kContextsFile); }
+  std::string outcomes() const { return JoinPath(path_, kOutcomesFile); }
 
   absl::Status AppendMetrics(const MetricsRow& row);
   // Every whole line so far; a torn last line of a killed process is left out.

@@ -219,6 +219,9 @@ class EvaluateTest : public testing::Test {
       EXPECT_EQ(got.outcomes[i].item_rank, want.outcomes[i].item_rank) << i;
       EXPECT_EQ(got.outcomes[i].sid_rank, want.outcomes[i].sid_rank) << i;
       EXPECT_EQ(got.outcomes[i].top_leaves, want.outcomes[i].top_leaves) << i;
+      EXPECT_EQ(got.outcomes[i].top_items, want.outcomes[i].top_items) << i;
+      EXPECT_EQ(got.outcomes[i].shared_top, want.outcomes[i].shared_top) << i;
+      EXPECT_EQ(got.outcomes[i].diversity, want.outcomes[i].diversity) << i;
       EXPECT_EQ(got.outcomes[i].invalid, want.outcomes[i].invalid) << i;
     }
   }

@@ -68,6 +68,23 @@ TEST(ChartTest, StackedAreasAddUp) {
   EXPECT_EQ(top[5], bottom[3]);
 }
 
+TEST(ChartTest, BarsStandSideBySideInNamedGroupsFromZeroUpAndDown) {
+  ReportChart chart;
+  chart.categories = {"left & first", "right"};
+  chart.series = {{.name = "a", .unit = "", .points = {{0, 10}, {1, -5}}},
+                  {.name = "b", .unit = "", .points = {{1, 5}}}};
+  const std::string html = RenderChart(chart);
+  // x from -.5 to 1.5 over 52 to 468, so 208 a group; y from 10 at 12 to -5 at 180, so 0 at 124. A group is .8 wide:
+  // the first bar of the first group from -.4 to 0.
+  EXPECT_THAT(PathNumbers(html, "area c0"), testing::ElementsAre(72.8, 12, 156, 12, 156, 124, 72.8, 124));
+  EXPECT_THAT(html, HasSubstr("area c0\" d=\"M280.8 124.0L364.0 124.0L364.0 180.0L280.8 180.0Z"));  // down to -5
+  EXPECT_THAT(PathNumbers(html, "area c1"), testing::ElementsAre(364, 68, 447.2, 68, 447.2, 124, 364, 124));
+  EXPECT_THAT(html, HasSubstr(">left &amp; first</text>"));
+  EXPECT_THAT(html, HasSubstr("a <b></b>")) << "the last group is not the value of the series";
+  chart.series.clear();
+  EXPECT_THAT(RenderChart(chart), HasSubstr("Nothing was measured"));
+}
+
 TEST(ChartTest, LongSeriesAreThinnedButKeepTheirExtremes) {
   ReportChart chart;
   chart.series = {{.name = "a", .unit = "", .points = {}}};

@@ -114,6 +114,15 @@ TEST(ReportTest, WhatWasNotMeasuredIsADashAndNeverANumber) {
   EXPECT_THAT(page, Not(HasSubstr("HR@50")));  // nobody measured it
 }
 
+TEST(ReportTest, TextsStandWhereThereIsNoNumber) {
+  ReportData data;
+  ReportTable table;
+  table.columns = {{"hr@10", "HR@10"}, {"hr@1", "HR@1"}};
+  table.rows = {{"a", {{"hr@1", 0.5}}, {{"hr@10", "+0.1 [<0.2]"}, {"hr@1", "not this"}}}};
+  data.tables = {table};
+  EXPECT_THAT(RenderReport(data), HasSubstr("<tr><td>a</td><td>+0.1 [&lt;0.2]</td><td>0.5000</td></tr>"));
+}
+
 TEST(ReportTest, ALedgerThatDoesNotBalanceIsCalledOut) {
   ReportData data = FullReport();
   data.ledger->trained -= 1;
