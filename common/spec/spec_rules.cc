@@ -191,7 +191,24 @@ void CheckObjective(const v1::RlSpec& rl, const ReportRule& report) {
   }
 }
 
+// Held-out events may be judged, never trained on.
+void CheckPromptSplit(const v1::RlSpec& rl, const ReportRule& report) {
+  if (rl.prompt_split() != v1::PROMPT_SPLIT_VALIDATION && rl.prompt_split() != v1::PROMPT_SPLIT_TEST) return;
+  if (rl.optimizer().learning_rate() > 0) {
+    report({"rl.prompt_split", "rl.optimizer.learning_rate"},
+           absl::StrCat("a learning rate of ", NumberText(rl.optimizer().learning_rate()),
+                        " would train on the held-out events; want rl.optimizer.learning_rate 0, or "
+                        "rl.prompt_split train"));
+  }
+  if (rl.objective() != v1::OBJECTIVE_GATED) {
+    report(
+        {"rl.prompt_split", "rl.objective"},
+        "held-out events are only there to be judged by the gate; want rl.objective gated, or rl.prompt_split train");
+  }
+}
+
 void CheckRl(const v1::RlSpec& rl, const ReportRule& report) {
+  CheckPromptSplit(rl, report);
   if (LeavesRemainder(rl.groups_per_step(), rl.lease_groups())) {
     const int64_t lease = rl.lease_groups();
     const int64_t nearest = std::max<int64_t>(1, rl.groups_per_step() / lease) * lease;

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "common/random/random.h"
 #include "common/status/status.h"
 #include "learner/objective/advantages.h"
 #include "learner/objective/rewards.h"
@@ -296,6 +297,10 @@ absl::StatusOr<GroupPlan> Judge(const JudgeInput& input, const RlOptions& option
       scores.negatives.assign(input.group->negative_leaves.size(), 0);
     }
     plan.verdict = Decide(MakeGateInput(input, scores, options.sampler), options.gate);
+    if (plan.has_scores) {
+      plan.random = RandomRankerDiagnostics(MakeGateInput(input, scores, options.sampler), options.gate,
+                                            DeriveSeed(context.random_ranker_seed, {input.ordinal}));
+    }
   } else {
     plan.verdict.open = true;
     plan.verdict.reason = GateReason::kFixedOpen;
@@ -345,6 +350,8 @@ void JudgeStatistics::Add(const GroupPlan& plan, const ScoredGroup* group) {
     if (plan.gate_open) gate_open += 1;
     if (!plan.has_scores) return;  // difficulty alone was looked at
     difficulty_by_discriminability[found.difficult][found.in_head && found.suppressed] += 1;
+    cells.ranker.Add(found);
+    cells.random.Add(plan.random);
   }
 }
 
@@ -376,6 +383,16 @@ void VisitNumbers(Statistics& statistics, const Visitor& visit) {
     for (size_t discriminable = 0; discriminable < 2; ++discriminable) {
       visit(absl::StrCat("difficult_", difficult, "_discriminable_", discriminable),
             statistics.difficulty_by_discriminability[difficult][discriminable]);
+    }
+  }
+  for (auto* sums : {&statistics.cells.ranker, &statistics.cells.random}) {
+    const std::string ranker = sums == &statistics.cells.ranker ? "cells/ranker/" : "cells/random/";
+    for (size_t difficult = 0; difficult < 2; ++difficult) {
+      for (size_t discriminable = 0; discriminable < 2; ++discriminable) {
+        const std::string cell = absl::StrCat(ranker, "d", difficult, "_c", discriminable);
+        visit(absl::StrCat(cell, "/groups"), sums->groups[difficult][discriminable]);
+        visit(absl::StrCat(cell, "/correction"), sums->correction[difficult][discriminable]);
+      }
     }
   }
 }

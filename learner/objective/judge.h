@@ -22,6 +22,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "common/types/group.h"
+#include "learner/objective/cells.h"
 #include "learner/objective/gate.h"
 #include "learner/options/options.h"
 
@@ -36,9 +37,10 @@ struct JudgeInput {
   absl::Span<const int32_t> target_tokens = {};
 };
 struct JudgeContext {
-  uint64_t learner_version = 0;  // of the weights that this step starts from
-  std::string catalog_version;   // trie digest of the learner
-  int levels = 0;                // L, tokens of a semantic ID
+  uint64_t learner_version = 0;     // of the weights that this step starts from
+  std::string catalog_version;      // trie digest of the learner
+  int levels = 0;                   // L, tokens of a semantic ID
+  uint64_t random_ranker_seed = 0;  // of the job; for the control of the stratified analysis
 };
 
 // One member of the group in the GRPO term.
@@ -61,6 +63,7 @@ struct CompletionPlan {
 struct GroupPlan {
   uint64_t ordinal = 0;
   GateVerdict verdict;
+  GateDiagnostics random;       // with has_scores under a gate: the same tests of a ranker that scores at random
   std::string error;            // why scores could not be used; empty otherwise
   uint64_t staleness = 0;       // learner version minus behaviour version; 0 if unsampled
   double nll_unit = 0;          // of each of the target's tokens: 1 / L (mean) or 1 (sum); 0 under GRPO alone
@@ -123,6 +126,7 @@ struct JudgeStatistics {
   double staleness_sum = 0;       // over sampled groups
   // The 2 x 2 of difficulty and discriminability, over groups that the gate judged: [difficult][discriminable].
   std::array<std::array<double, 2>, 2> difficulty_by_discriminability{};
+  CellSums cells;  // over the same groups
 
   void Add(const GroupPlan& plan, const ScoredGroup* group);
 

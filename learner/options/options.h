@@ -89,6 +89,8 @@ enum class TokenMean { kGroup, kStep };
 enum class ReferenceKind { kNone, kFrozen, kMixed };
 enum class GateNormalization { kAll, kAdmitted };
 enum class NllReduction { kMean, kSum };
+// Which events the prompts of an rl job are drawn from.
+enum class PromptSplit { kTrain, kValidation, kTest };
 enum class OnFailure { kNllOnly, kHold, kFail };
 
 struct GateOptions {
@@ -188,6 +190,7 @@ struct RlOptions {
   OnFailure on_reward_outage = OnFailure::kHold;
   double operational_share = 0.2;
   int operational_steps = 50;
+  PromptSplit prompt_split = PromptSplit::kTrain;
   bool operator==(const RlOptions&) const = default;
 };
 

@@ -71,6 +71,17 @@ UserParity Convert(v1::EvaluateSpec::UserParity parity) {
   }
 }
 
+PromptSplit Convert(v1::PromptSplit split) {
+  switch (split) {
+    case v1::PROMPT_SPLIT_VALIDATION:
+      return PromptSplit::kValidation;
+    case v1::PROMPT_SPLIT_TEST:
+      return PromptSplit::kTest;
+    default:
+      return PromptSplit::kTrain;
+  }
+}
+
 OnFailure Convert(v1::OnFailure on_failure) {
   switch (on_failure) {
     case v1::ON_FAILURE_NLL_ONLY:
@@ -393,6 +404,7 @@ void Copy(const v1::RlSpec& spec, RlOptions* options) {
   if (spec.has_on_reward_outage()) options->on_reward_outage = Convert(spec.on_reward_outage());
   if (spec.has_operational_share()) options->operational_share = spec.operational_share();
   if (spec.has_operational_steps()) options->operational_steps = spec.operational_steps();
+  if (spec.has_prompt_split()) options->prompt_split = Convert(spec.prompt_split());
 }
 
 void Copy(const v1::EvaluateSpec& spec, EvaluateOptions* options) {

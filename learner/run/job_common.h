@@ -29,6 +29,7 @@ enum SeedLabel : uint64_t {
   kLeaseSeed = 6,
   kPrepareSeed = 7,
   kControlSeed = 8,
+  kRandomRankerSeed = 40,
 };
 
 // The configuration of a new policy for a data set.

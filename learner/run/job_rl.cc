@@ -14,6 +14,7 @@
 #include "common/random/random.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
+#include "learner/evaluate/context_file.h"
 #include "learner/objective/control.h"
 #include "learner/objective/judge.h"
 #include "learner/publish/policy_store.h"
@@ -40,6 +41,18 @@ constexpr absl::Duration kLookInterval = absl::Milliseconds(500);
 // Prefix of the gate's statistics among a checkpoint's numbers.
 constexpr char kGateNumbers[] = "gate/";
 
+SplitLabel LabelOf(PromptSplit split) {
+  switch (split) {
+    case PromptSplit::kValidation:
+      return SplitLabel::kValidation;
+    case PromptSplit::kTest:
+      return SplitLabel::kTest;
+    case PromptSplit::kTrain:
+      break;
+  }
+  return SplitLabel::kTrain;
+}
+
 // One rl job on one rank.
 class RlJob {
  public:
@@ -65,6 +78,9 @@ class RlJob {
   void MixReference();
   // Counts the step against the operational budget, and says when an outage begins and ends.
   absl::Status TellOutage(const std::vector<TakenGroup>& taken, double closed_share);
+  // Held-out prompts: contexts.csv, as it was when `step` steps were committed; and one line more a judged group.
+  absl::Status OpenContexts(uint64_t step);
+  absl::Status RecordContexts(const std::vector<RlGroup>& groups);
   absl::Status ValidateNow();
   absl::Status SaveCheckpoint();
   absl::Status Finish();
@@ -114,10 +130,10 @@ absl::Status RlJob::Prepare() {
   optimizer_ =
       std::make_unique<AdamW>(policy_->parameters(), policy_->gradients(), policy_->decay_mask(), options_.optimizer);
   budget_ = OperationalBudget(options_.operational_share, options_.operational_steps);
-  examples_ = dataset_->Examples(SplitLabel::kTrain);
+  examples_ = dataset_->Examples(LabelOf(options_.prompt_split));
   if (examples_.empty()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("the data set '", dataset_->folder(), "' has no training event with a history"));
+        absl::StrCat("the data set '", dataset_->folder(), "' has no event with a history to draw prompts from"));
   }
   validation_ = std::make_unique<Validation>(context_, *dataset_, options_.validation, *folder_);
 
@@ -131,6 +147,7 @@ absl::Status RlJob::Prepare() {
   SLUICE_ASSIGN_OR_RETURN(
       auto latest, RewindMetrics(context_, folder_.get(), state ? std::optional<uint64_t>(state->step) : std::nullopt));
   validation_->SetLatest(std::move(latest));
+  SLUICE_RETURN_IF_ERROR(OpenContexts(state ? state->step : 0));
   if (!state) return absl::OkStatus();
   resumed_ = true;
   step_ = issued_steps_ = state->step;
@@ -186,6 +203,49 @@ absl::Status RlJob::ValidateNow() {
   return validation_->Run(*policy_, step_, total_steps(), seconds(), {context_.rollouts->evaluation(), version_});
 }
 
+absl::Status RlJob::OpenContexts(uint64_t step) {
+  if (options_.prompt_split == PromptSplit::kTrain || !context_.is_first()) return absl::OkStatus();
+  std::string kept = ContextsHeader();
+  if (step > 0 && PathExists(folder_->contexts())) {
+    SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(folder_->contexts(), kMaxContextBytes));
+    absl::StatusOr<std::vector<ContextRow>> rows = ContextsFromText(text);
+    if (!rows.ok()) return Annotate(rows.status(), folder_->contexts());
+    for (const ContextRow& row : *rows) {
+      if (row.step < step) absl::StrAppend(&kept, ContextLine(row));
+    }
+  }
+  return WriteFileAtomically(folder_->contexts(), kept);
+}
+
+absl::Status RlJob::RecordContexts(const std::vector<RlGroup>& groups) {
+  if (options_.prompt_split == PromptSplit::kTrain) return absl::OkStatus();
+  const PromptOrder order(*dataset_, examples_, DeriveSeed(context_.options.seed, {kPromptSeed}));
+  std::string mine;
+  for (const RlGroup& group : groups) {
+    if (!group.plan.has_scores) continue;  // not judged
+    const Example& example = order.ExampleAt(group.plan.ordinal);
+    const GateDiagnostics &found = group.plan.verdict.diagnostics, &random = group.plan.random;
+    absl::StrAppend(&mine, ContextLine({.step = step_,
+                                        .user = example.user,
+                                        .position = example.position,
+                                        .difficult = found.difficult,
+                                        .discriminable = found.in_head && found.suppressed,
+                                        .rank_policy = found.rank_policy,
+                                        .rank_ranker = found.rank_ranker,
+                                        .random_discriminable = random.in_head && random.suppressed,
+                                        .random_rank_ranker = random.rank_ranker}));
+  }
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> lines, GatherStrings(*context_.collective, mine));
+  if (!context_.is_first()) return absl::OkStatus();
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<AppendFile> file, AppendFile::Open(folder_->contexts()));
+  for (std::string of_rank : lines) {
+    if (of_rank.empty()) continue;
+    of_rank.pop_back();  // Append ends the line
+    SLUICE_RETURN_IF_ERROR(file->Append(of_rank));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status RlJob::IssueAhead() {
   const uint64_t window_end = std::min(total_steps(), step_ + 1 + static_cast<uint64_t>(options_.staleness));
   const PromptOrder order(*dataset_, examples_, DeriveSeed(context_.options.seed, {kPromptSeed}));
@@ -207,6 +267,7 @@ absl::StatusOr<std::vector<RlGroup>> RlJob::JudgeStep(const std::vector<TakenGro
   judge.learner_version = version_;
   judge.catalog_version = dataset_->trie().version();
   judge.levels = dataset_->trie().levels();
+  judge.random_ranker_seed = DeriveSeed(context_.options.seed, {kRandomRankerSeed});
   std::vector<RlGroup> groups;
   for (const TakenGroup& one : taken) {
     if (one.bad_data) continue;
@@ -306,6 +367,7 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
   JudgeStatistics mine;
   SLUICE_ASSIGN_OR_RETURN(const std::vector<RlGroup> groups, JudgeStep(taken, &mine));
   SLUICE_ASSIGN_OR_RETURN(const JudgeStatistics statistics, SumOverRanks(mine));
+  SLUICE_RETURN_IF_ERROR(RecordContexts(groups));
 
   RlStepSettings settings;
   settings.grpo_space = options_.grpo_space;
@@ -446,6 +508,7 @@ absl::Status RlJob::Finish() {
       {"cancelled", static_cast<double>(balance.cancelled)}, {"open", static_cast<double>(balance.open)},
       {"frontier", static_cast<double>(balance.frontier)}};
   judged_.Save("", &results.numbers["gate"]);
+  for (auto& [cell, values] : judged_.cells.Table()) results.numbers[absl::StrCat("cell/", cell)] = std::move(values);
   const absl::StatusOr<double> admission = MeanOfMetric(*folder_, "gate/open_rate");
   if (admission.ok()) results.numbers["run"]["admission_rate"] = *admission;  // a job of no steps has none
   results.texts["data"] = dataset_->folder();

@@ -127,6 +127,12 @@ std::vector<BadSpec> Corpus() {
       {"ReferenceWithoutKl", Rl("  kl: {reference: frozen}\n"),
        "s.yaml:4:8: rl.kl.reference: a reference policy costs a pass a step and, at beta 0, moves nothing; want "
        "rl.kl.beta > 0, or rl.kl.reference none"},
+      {"TrainingOnTheTestSplit", Rl("  prompt_split: test\n"),
+       "s.yaml:4:3: rl.prompt_split: a learning rate of 0.00003 would train on the held-out events; want "
+       "rl.optimizer.learning_rate 0, or rl.prompt_split train"},
+      {"JudgingWithoutAGate", Rl("  prompt_split: test\n  objective: mixture\n  optimizer: {learning_rate: 0}\n"),
+       "s.yaml:4:3: rl.prompt_split: held-out events are only there to be judged by the gate; want rl.objective gated, "
+       "or rl.prompt_split train"},
       {"MixOfAFrozenReference", Rl("  kl: {beta: 0.1, reference: frozen, mix: 0.5}\n"),
        "s.yaml:4:38: rl.kl.mix: moves a mixed reference; give rl.kl.reference mixed, or remove it"},
       {"ConvexBeyondOne", Rl("  mixing: convex\n  lambda: 1.5\n"),
