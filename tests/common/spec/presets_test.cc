@@ -14,7 +14,8 @@ namespace {
 TEST(PresetsTest, EverySpecOfTheExamplesIsAccepted) {
   int read = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(SLUICE_SOURCE_DIR "/examples")) {
-    if (entry.path().extension() != ".yaml") continue;
+    // A matrix is no job spec: its test (tests/integration/matrix_test.py) reads its arms' specs.
+    if (entry.path().extension() != ".yaml" || entry.path().parent_path().filename() == "matrix") continue;
     const auto text = ReadFile(entry.path().string());
     ASSERT_TRUE(text.ok()) << text.status();
     const auto spec = ResolveSpec(*text, entry.path().filename().string());

@@ -1,0 +1,612 @@
+#!/usr/bin/env python3
+"""Runs arms of an experiment, each with several seeds, and ends in one table. Called by ./sluice matrix.
+
+    ./sluice matrix FILE [--jobs N] [--out DIR] [--evaluation NAME] [--only ARM,...] [--dry-run]
+
+FILE says which data set, which start policy, which base spec and which arms (docs/results.md). Every stage is one
+`sluice-learner run` in a folder of its own. What is done is not done again: call the same command after an interruption,
+a crash or an edit that adds arms. An arm that was cut off goes on from its checkpoint.
+"""
+
+import argparse
+import concurrent.futures
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import demo  # noqa: E402
+import matrix_report  # noqa: E402
+from demo import Failure, duration  # noqa: E402
+
+TOP = demo.TOP
+BIN = os.environ.get("SLUICE_BIN_DIR", demo.BIN)
+KEYS = {"name", "data", "prepare", "start", "base", "set", "evaluations", "seeds", "arms", "against", "metrics",
+        "reward", "resamples", "note"}
+ARM_KEYS = {"name", "spec", "set", "reward", "note"}
+STAGE_KEYS = {"spec", "set", "threads"}
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+START = "start"
+CHECKPOINTS = ("best", "final")
+REWARD_READY_SECONDS = 120
+LOCK_SECONDS = 60       # for the process of an earlier call to let go of its run folder
+PREEMPTED = 10
+
+
+# ------------------------------------------------------------------------------------------------------- the file
+
+def wrong(path, what):
+    return Failure(f"{path}: {what}", 2)
+
+
+def overrides_of(path, where, value):
+    """`set` as a list of "key=value" or as a mapping; returns the list."""
+    if value is None:
+        return []
+    if isinstance(value, dict):
+        return [f"{key}={one if isinstance(one, str) else json.dumps(one)}" for key, one in value.items()]
+    if isinstance(value, list) and all(isinstance(one, str) and "=" in one for one in value):
+        return list(value)
+    raise wrong(path, f"{where}.set: want a list of KEY=VALUE or a mapping, got {value!r}")
+
+
+class Stage:
+    """What one `sluice-learner run` is told."""
+
+    def __init__(self, spec, overrides, threads=1):
+        self.spec = spec
+        self.overrides = overrides
+        self.threads = threads
+
+
+class Arm:
+    def __init__(self, name, stage, reward, note):
+        self.name = name
+        self.stage = stage
+        self.reward = reward
+        self.note = note
+
+
+class Matrix:
+    """The file, checked."""
+
+    def __init__(self, path):
+        try:
+            import yaml
+        except ImportError:
+            raise Failure("the matrix file is YAML, and Python's yaml is missing: install the package python3-yaml",
+                          4) from None
+        self.path = path
+        self.folder = os.path.dirname(os.path.abspath(path))
+        try:
+            with open(path, encoding="utf-8") as file:
+                self.text = file.read()
+            document = yaml.safe_load(self.text)
+        except OSError as error:
+            raise wrong(path, error.strerror) from None
+        except yaml.YAMLError as error:
+            raise wrong(path, f"is not YAML: {error}") from None
+        if not isinstance(document, dict):
+            raise wrong(path, "want a mapping with the keys " + ", ".join(sorted(KEYS)))
+        self.check_keys("", document, KEYS)
+        self.name = self.checked_name("name", document.get("name"))
+        self.note = document.get("note", "")
+        self.prepare = self.stage("prepare", document["prepare"]) if "prepare" in document else None
+        self.data = self.place(document["data"]) if "data" in document else None
+        if (self.prepare is None) == (self.data is None):
+            raise wrong(path, "want one of data (a prepared data set) and prepare (how to make it)")
+        start = document.get("start")
+        if not isinstance(start, dict) or ("model" in start) == ("spec" in start):
+            raise wrong(path, "start: want a mapping with one of model (a folder) and spec (a job of kind sft)")
+        self.model = self.place(start["model"]) if "model" in start else None
+        self.start = self.stage(START, start) if "spec" in start else None
+        if not isinstance(document.get("base"), str):
+            raise wrong(path, "base: want the spec of an rl job")
+        self.reward = self.texts("reward", document.get("reward", []))
+        common = overrides_of(path, "the file", document.get("set"))
+        self.seeds = document.get("seeds", [1])
+        if not isinstance(self.seeds, list) or not self.seeds or len(set(self.seeds)) != len(self.seeds) \
+                or not all(isinstance(s, int) and s >= 0 for s in self.seeds):
+            raise wrong(path, f"seeds: want a list of different whole numbers, got {self.seeds!r}")
+        self.arms = self.read_arms(document.get("arms"), document["base"], common)
+        self.evaluations = self.read_evaluations(document.get("evaluations"))
+        self.against = self.texts("against", document.get("against", [START]))
+        known = [START] + [arm.name for arm in self.arms]
+        for name in self.against:
+            if name not in known:
+                raise wrong(path, f"against: there is no arm {name!r}; want some of {', '.join(known)}")
+        self.metrics = self.texts("metrics", document.get("metrics", ["hr@1", "hr@10", "hr@50", "ndcg@10", "hallucination"]))
+        self.resamples = document.get("resamples", 2000)
+        if not isinstance(self.resamples, int) or self.resamples < 1:
+            raise wrong(path, f"resamples: want a whole number of at least 1, got {self.resamples!r}")
+
+    def check_keys(self, where, mapping, allowed):
+        for key in mapping:
+            if key not in allowed:
+                raise wrong(self.path, f"{where}{key}: there is no such key; want some of {', '.join(sorted(allowed))}")
+
+    def checked_name(self, where, name):
+        if not isinstance(name, str) or not NAME.match(name):
+            raise wrong(self.path, f"{where}: want a name of letters, digits, _, - and ., got {name!r}")
+        return name
+
+    def texts(self, where, value):
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise wrong(self.path, f"{where}: want a list of texts, got {value!r}")
+        return value
+
+    def place(self, name):
+        """Paths are relative to the file, or to Sluice's folder if they are not there."""
+        if not isinstance(name, str):
+            raise wrong(self.path, f"want a path, got {name!r}")
+        beside = os.path.normpath(os.path.join(self.folder, name))
+        return beside if os.path.exists(beside) else os.path.normpath(os.path.join(TOP, name))
+
+    def spec_path(self, where, name):
+        path = self.place(name)
+        if not os.path.isfile(path):
+            raise wrong(self.path, f"{where}: there is no spec {name!r} beside the file or in {TOP}")
+        return path
+
+    def stage(self, where, mapping):
+        if not isinstance(mapping, dict) or "spec" not in mapping:
+            raise wrong(self.path, f"{where}: want a mapping with spec, and maybe set and threads")
+        self.check_keys(where + ".", mapping, STAGE_KEYS)
+        threads = mapping.get("threads", 1)
+        if not isinstance(threads, int) or threads < 1:
+            raise wrong(self.path, f"{where}.threads: want a whole number of at least 1, got {threads!r}")
+        return Stage(self.spec_path(where, mapping["spec"]), overrides_of(self.path, where, mapping.get("set")), threads)
+
+    def read_arms(self, arms, base, common):
+        if not isinstance(arms, list) or not arms:
+            raise wrong(self.path, "arms: want a list with at least one arm")
+        found = []
+        for arm in arms:
+            if not isinstance(arm, dict):
+                raise wrong(self.path, f"arms: want mappings with name and set, got {arm!r}")
+            name = self.checked_name("arms.name", arm.get("name"))
+            self.check_keys(f"arms.{name}.", arm, ARM_KEYS)
+            if name == START or name in [other.name for other in found]:
+                raise wrong(self.path, f"arms: the name {name} is taken")
+            spec = self.spec_path(f"arms.{name}.spec", arm.get("spec", base))
+            stage = Stage(spec, common + overrides_of(self.path, f"arms.{name}", arm.get("set")))
+            reward = self.texts(f"arms.{name}.reward", arm.get("reward", self.reward))
+            found.append(Arm(name, stage, tuple(reward), arm.get("note", "")))
+        return found
+
+    def read_evaluations(self, evaluations):
+        if not isinstance(evaluations, dict) or not evaluations:
+            raise wrong(self.path, "evaluations: want a mapping from a name to spec and set, e.g. test: {spec: evaluate.yaml}")
+        if "stage" in evaluations:
+            raise wrong(self.path, "evaluations.stage: this name is taken by the runner's own files; choose another")
+        return {self.checked_name("evaluations", name): self.stage(f"evaluations.{name}", one)
+                for name, one in evaluations.items()}
+
+
+# ------------------------------------------------------------------------------------------------------ processes
+
+class Child:
+    """A process that tells its exit code and the CPU time that it took."""
+
+    def __init__(self, argv, log):
+        self.argv = argv
+        self.log = log
+        os.makedirs(os.path.dirname(log), exist_ok=True)
+        with open(log, "w", encoding="utf-8") as file:
+            self.process = demo.start(argv, stdout=file, stderr=file)
+        self.code = None
+        self.cpu_s = 0.0
+
+    def poll(self, options=os.WNOHANG):
+        if self.code is None:
+            pid, status, usage = os.wait4(self.process.pid, options)
+            if pid != 0:
+                self.code = self.process.returncode = os.waitstatus_to_exitcode(status)
+                self.cpu_s = usage.ru_utime + usage.ru_stime
+        return self.code
+
+    def wait(self, stopping, others=()):
+        """To its end; ends early, and it too, when all is to stop or one of the others fails."""
+        failed_since = None
+        while self.poll() is None:
+            if stopping.is_set():
+                self.stop()
+                break
+            for other in others:
+                if not other.poll():
+                    continue
+                # What fails because this one is just ending is no failure.
+                failed_since = failed_since or time.monotonic()
+                if time.monotonic() - failed_since > demo.STOP_SECONDS:
+                    self.stop()
+                    raise Failure(f"{os.path.basename(other.argv[0])} ended with exit code {other.code}; {other.log}:\n"
+                                  + demo.tail(other.log, 5), 11)
+            stopping.wait(0.05)
+        return self.code
+
+    def stop(self):
+        if self.poll() is not None:
+            return
+        self.process.terminate()
+        deadline = time.monotonic() + demo.STOP_SECONDS
+        while self.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if self.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.poll(0)
+
+
+def free_of_others(run_folder, stopping):
+    """Waits until the process of an earlier call, which may still write its checkpoint, lets go of a run folder."""
+    import fcntl
+    path = os.path.join(run_folder, "lock")
+    deadline = time.monotonic() + LOCK_SECONDS
+    while os.path.exists(path) and not stopping.is_set():
+        with open(path, "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise Failure(f"{run_folder} is still in use by another process after {LOCK_SECONDS} s", 11) from None
+        stopping.wait(0.2)
+
+
+def read_json(*names):
+    try:
+        with open(os.path.join(*names), encoding="utf-8") as file:
+            return json.load(file)
+    except OSError:
+        return None
+    except ValueError as error:
+        raise Failure(f"{os.path.join(*names)} is not JSON: {error}", 3) from None
+
+
+def write_json(path, value):
+    with open(path + ".tmp", "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1)
+        file.write("\n")
+    os.replace(path + ".tmp", path)
+
+
+def digest_of(*parts):
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def text_of(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+# ----------------------------------------------------------------------------------------------------------- the run
+
+class Runner:
+    def __init__(self, matrix, out, jobs, evaluation):
+        self.matrix = matrix
+        self.out = os.path.abspath(out)
+        self.jobs = jobs
+        self.evaluation = evaluation
+        self.stopping = threading.Event()
+        self.rewards = {}      # flags -> (address, child)
+        self.print_lock = threading.Lock()
+        self.done = []         # seconds of the arms that this call has run
+        self.left = 0
+        self.data = matrix.data or os.path.join(self.out, "data")
+
+    def say(self, text):
+        with self.print_lock:
+            print(text, flush=True)
+
+    # -------------------------------------------------------------------------------------------------- one stage
+
+    def command(self, stage, overrides, run_folder, flags=()):
+        argv = [os.path.join(BIN, "sluice-learner"), "run", stage.spec, "--run-folder", run_folder,
+                "--threads", str(stage.threads), *flags]
+        for override in [*stage.overrides, *overrides]:
+            argv += ["--set", override]
+        return argv
+
+    def record(self, folder):
+        return read_json(folder, "stage.json")
+
+    def is_done(self, folder, digest):
+        """True if a stage ended well in this folder. Fails if it was told something else there."""
+        record = self.record(folder)
+        if record is None:
+            return False
+        if record["digest"] != digest:
+            raise Failure(f"{folder} was made from another spec or start; remove it to run it anew, or choose another "
+                          "--out", 3)
+        return record["code"] == 0
+
+    def run_stage(self, what, folder, digest, stage, overrides, flags=(), helper=None):
+        """Runs a stage unless it is done; returns its record. `helper`: argv of a process beside it."""
+        if self.is_done(folder, digest):
+            return self.record(folder)
+        run_folder = os.path.join(folder, "run")
+        free_of_others(run_folder, self.stopping)
+        before = self.record(folder) or {}
+        record = {"what": what, "digest": digest, "code": 11, "wall_s": before.get("wall_s", 0.0),
+                  "cpu_s": before.get("cpu_s", 0.0)}
+        os.makedirs(folder, exist_ok=True)
+        write_json(os.path.join(folder, "stage.json"), record)  # its digest: an interrupted one must not change its spec
+        began = time.monotonic()
+        argv = self.command(stage, overrides, run_folder, flags)
+        child = Child(argv, os.path.join(folder, "log.txt"))
+        beside = [Child(helper, os.path.join(folder, "actor.txt"))] if helper else []
+        try:
+            child.wait(self.stopping, beside)
+        finally:
+            for one in [child, *beside]:
+                one.stop()
+            record["wall_s"] += time.monotonic() - began
+            record["cpu_s"] += child.cpu_s + sum(one.cpu_s for one in beside)
+            record["code"] = child.code if child.code is not None else 11
+            write_json(os.path.join(folder, "stage.json"), record)
+        if self.stopping.is_set():
+            raise Failure(f"{what} was interrupted; the same command goes on with it", PREEMPTED)
+        if child.code != 0:
+            raise Failure(f"{what} failed with exit code {child.code}; the end of {child.log}:\n{demo.tail(child.log, 6)}"
+                          f"    command: {' '.join(argv)}", child.code if child.code > 0 else 1)
+        return record
+
+    # ---------------------------------------------------------------------------------------------- stages of a matrix
+
+    def prepare_data(self):
+        stage = self.matrix.prepare
+        if stage is None:
+            if not os.path.isfile(os.path.join(self.data, "manifest.json")):
+                raise Failure(f"there is no prepared data set in {self.data}", 3)
+            return
+        digest = digest_of(text_of(stage.spec), *stage.overrides)
+        self.run_stage("prepare", os.path.join(self.out, "prepare"), digest, stage, [f"prepare.output={self.data}"])
+
+    def train_start(self):
+        """Returns (model folder, digest)."""
+        if self.matrix.start is None:
+            if not os.path.isdir(self.matrix.model):
+                raise Failure(f"there is no model in {self.matrix.model}", 3)
+            return self.matrix.model, digest_of("model", self.matrix.model)
+        folder = os.path.join(self.out, START)
+        stage = self.matrix.start
+        digest = digest_of(self.data_digest(), text_of(stage.spec), *stage.overrides)
+        self.run_stage(START, folder, digest, stage, [f"data={self.data}"])
+        return os.path.join(folder, "run", "export", "best"), digest
+
+    def data_digest(self):
+        with open(os.path.join(self.data, "manifest.json"), "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+
+    def evaluate(self, what, folder, model, upstream):
+        """Evaluates a model; returns the record."""
+        stage = self.matrix.evaluations[self.evaluation]
+        digest = digest_of(upstream, text_of(stage.spec), *stage.overrides)
+        return self.run_stage(f"{what}, {self.evaluation}", folder, digest, stage,
+                              [f"data={self.data}", f"model.path={model}"])
+
+    def start_reward(self, flags):
+        address = f"127.0.0.1:{demo.free_port()}"
+        log = os.path.join(self.out, "logs", f"reward-{len(self.rewards)}.txt")
+        child = Child([os.path.join(BIN, "sluice-reward"), "--data", self.data, "--address", address, *flags], log)
+        self.rewards[flags] = (address, child)
+        deadline = time.monotonic() + REWARD_READY_SECONDS
+        while "serving address=" not in text_of(log):
+            if child.poll() is not None or time.monotonic() > deadline:
+                raise Failure(f"sluice-reward {' '.join(flags)} does not serve; {log}:\n{demo.tail(log)}",
+                              child.code or 11)
+            self.stopping.wait(0.05)
+
+    def arm_folder(self, arm, seed):
+        return os.path.join(self.out, "arms", arm.name, f"seed-{seed}")
+
+    def arm_digest(self, arm, seed, upstream):
+        return digest_of(upstream, text_of(arm.stage.spec), *arm.stage.overrides, *arm.reward, str(seed))
+
+    def run_arm(self, arm, seed, model, upstream):
+        """Trains an arm and evaluates its best and its final policy. Returns True if anything was to do."""
+        folder = self.arm_folder(arm, seed)
+        what = f"{arm.name}, seed {seed}"
+        digest = self.arm_digest(arm, seed, upstream)
+        address = f"127.0.0.1:{demo.free_port()}"
+        actor = [os.path.join(BIN, "sluice-actor"), "--learner", address, "--reward", self.rewards[arm.reward][0]]
+        self.run_stage(what, folder, digest, arm.stage, [f"data={self.data}", f"model.path={model}", f"seed={seed}"],
+                       ["--address", address], actor)
+        same = {}  # checkpoint -> folder of its evaluation
+        results = read_json(folder, "run", "results.json")["numbers"]
+        last = results["final"]["step"]
+        for which in CHECKPOINTS:
+            step = results[which].get("step", last)
+            # Update 0 is the start, and best may be final: the same weights are evaluated once.
+            if step == 0:
+                same[which] = os.path.join(self.out, f"{START}-{self.evaluation}")
+            elif which == "final" and results["best"].get("step") == last:
+                same[which] = same["best"]
+            else:
+                same[which] = os.path.join(folder, f"{self.evaluation}-{which}")
+        waiting = [which for which in CHECKPOINTS if same[which].endswith(f"-{which}")]
+        with concurrent.futures.ThreadPoolExecutor(len(CHECKPOINTS)) as pool:
+            list(pool.map(lambda which: self.evaluate(f"{what}, {which}", same[which],
+                                                      os.path.join(folder, "run", "export", which), digest), waiting))
+        write_json(os.path.join(folder, f"{self.evaluation}.json"),
+                   {which: os.path.relpath(path, self.out) for which, path in same.items()})
+
+    def arm_is_done(self, arm, seed, upstream):
+        folder = self.arm_folder(arm, seed)
+        return self.is_done(folder, self.arm_digest(arm, seed, upstream)) and \
+            os.path.exists(os.path.join(folder, f"{self.evaluation}.json"))
+
+    def run_arm_timed(self, arm, seed, model, upstream):
+        """Returns what failed, or None."""
+        began = time.monotonic()
+        failure = None
+        try:
+            self.run_arm(arm, seed, model, upstream)
+        except Failure as error:
+            failure = error
+        seconds = time.monotonic() - began
+        with self.print_lock:
+            self.left -= 1
+            if failure is None:
+                self.done.append(seconds)
+            mean = sum(self.done) / len(self.done) if self.done else seconds
+            rest = f"; {self.left} left, about {duration(mean * self.left / self.jobs)}" if self.left else ""
+            if failure is None:
+                print(f"{arm.name}, seed {seed}: {duration(seconds)}{rest}", flush=True)
+            elif not self.stopping.is_set():
+                print(f"{arm.name}, seed {seed}: FAILED after {duration(seconds)}{rest}\n{failure}", flush=True)
+        return failure
+
+    def run(self, only):
+        os.makedirs(self.out, exist_ok=True)
+        try:
+            return self.run_all(only)
+        finally:
+            self.stopping.set()
+            for _, child in self.rewards.values():
+                child.stop()
+
+    def run_all(self, only):
+        arms = [arm for arm in self.matrix.arms if not only or arm.name in only]
+        self.prepare_data()
+        model, upstream = self.train_start()
+        self.evaluate(START, os.path.join(self.out, f"{START}-{self.evaluation}"), model, upstream)
+        # The order of seeds first: after one seed of every arm there is a first table to look at.
+        todo = [(arm, seed) for seed in self.matrix.seeds for arm in arms
+                if not self.arm_is_done(arm, seed, upstream)]
+        self.left = len(todo)
+        total = len(arms) * len(self.matrix.seeds)
+        self.say(f"{self.matrix.name}: {total - len(todo)} of {total} runs are done; {self.jobs} at a time")
+        for flags in dict.fromkeys(arm.reward for arm, _ in todo):
+            self.start_reward(flags)
+        failures = {}
+        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
+            futures = {pool.submit(self.run_arm_timed, arm, seed, model, upstream): (arm, seed) for arm, seed in todo}
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    if future.result() is not None:
+                        arm, seed = futures[future]
+                        failures[f"{arm.name}, seed {seed}"] = future.result()
+            except BaseException:
+                self.stopping.set()
+                for future in futures:
+                    future.cancel()
+                raise
+        return failures
+
+
+def write_tables(runner, failures):
+    report = matrix_report.collect(runner.matrix, runner.out, runner.evaluation, failures)
+    if report is None:
+        print("no arm has ended, so there is no table")
+        return
+    compare(runner, report)
+    base = os.path.join(runner.out, runner.evaluation)
+    write_json(base + ".json", report)
+    for suffix, render in ((".md", matrix_report.markdown), (".html", matrix_report.page)):
+        with open(base + suffix, "w", encoding="utf-8") as file:
+            file.write(render(report))
+    print("\n" + matrix_report.markdown(report))
+    print(f"Table: {base}.md, {base}.json; page: {base}.html")
+
+
+def compare(runner, report):
+    """Puts the intervals of `sluice-learner compare` into the report, for each checkpoint."""
+    report["comparisons"] = {}
+    metrics = matrix_report.compared_metrics(runner.matrix, report, runner.out)
+    for which in CHECKPOINTS:
+        arms = [f"{START}={os.path.join(runner.out, report['start']['folder'], 'run')}"]
+        for arm in report["arms"]:
+            folders = [os.path.join(runner.out, run["evaluations"][which], "run") for run in arm["runs"]]
+            if folders:
+                arms.append(f"{arm['name']}={','.join(folders)}")
+        if len(arms) < 2 or not metrics:
+            continue
+        path = os.path.join(runner.out, "logs", f"compare-{runner.evaluation}-{which}.json")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        argv = [os.path.join(BIN, "sluice-learner"), "compare", *arms, "--json", path, "--metrics", ",".join(metrics),
+                "--resamples", str(runner.matrix.resamples)]
+        present = [arm.split("=")[0] for arm in arms]
+        for name in runner.matrix.against:
+            if name in present:
+                argv += ["--against", name]
+        answer = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=TOP)
+        if answer.returncode != 0:
+            raise Failure(f"sluice-learner compare failed: {answer.stderr.strip()}\n    command: {' '.join(argv)}",
+                          answer.returncode)
+        report["comparisons"][which] = read_json(path)
+
+
+def validate(matrix):
+    """Every spec, before anything runs: a typing error in the last arm must not show after hours."""
+    stages = [("prepare", matrix.prepare), (START, matrix.start)]
+    stages += [(f"evaluations.{name}", stage) for name, stage in matrix.evaluations.items()]
+    stages += [(f"arms.{arm.name}", arm.stage) for arm in matrix.arms]
+    for where, stage in stages:
+        if stage is None:
+            continue
+        argv = [os.path.join(BIN, "sluicectl"), "validate", stage.spec]
+        extra = [] if where == "prepare" else ["data=placeholder"]
+        if where not in ("prepare", START):
+            extra.append("model.path=placeholder")
+        for override in [*stage.overrides, *extra]:
+            argv += ["--set", override]
+        answer = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=TOP)
+        if answer.returncode != 0:
+            raise wrong(matrix.path, f"{where}: {(answer.stderr or answer.stdout).strip()}")
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="./sluice matrix", description="Run arms of an experiment with several seeds.")
+    parser.add_argument("file", help="the matrix, YAML (docs/results.md)")
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2),
+                        help="arms at the same time; each takes about two cores (default: half of the cores)")
+    parser.add_argument("--out", help="folder of the results (default: .sluice/matrix/NAME)")
+    parser.add_argument("--evaluation", help="which of the file's evaluations to make and to tabulate (default: the first)")
+    parser.add_argument("--only", help="arms to run, joined by commas (default: all)")
+    parser.add_argument("--dry-run", action="store_true", help="check all specs and list what would run")
+    args = parser.parse_args(argv)
+    try:
+        matrix = Matrix(args.file)
+        evaluation = args.evaluation or next(iter(matrix.evaluations))
+        if evaluation not in matrix.evaluations:
+            raise wrong(args.file, f"there is no evaluation {evaluation!r}; want one of {', '.join(matrix.evaluations)}")
+        only = args.only.split(",") if args.only else []
+        for name in only:
+            if name not in [arm.name for arm in matrix.arms]:
+                raise Failure(f"--only: there is no arm {name!r}", 2)
+        if args.jobs < 1:
+            raise Failure(f"--jobs: want at least 1, got {args.jobs}", 2)
+        validate(matrix)
+        if args.dry_run:
+            print(f"{matrix.name}: {len(matrix.arms)} arms, {len(matrix.seeds)} seeds, evaluation {evaluation}")
+            for arm in matrix.arms:
+                print(f"  {arm.name}: {os.path.relpath(arm.stage.spec, TOP)} {' '.join(arm.stage.overrides)}")
+            return 0
+        runner = Runner(matrix, args.out or os.path.join(TOP, ".sluice", "matrix", matrix.name), args.jobs, evaluation)
+        failures = runner.run(only)
+        write_tables(runner, failures)
+        if failures:
+            print(f"{len(failures)} runs failed: {'; '.join(failures)}. The same command tries them again.", file=sys.stderr)
+            return 1
+        return 0
+    except Failure as error:
+        print(f"sluice: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        print("sluice: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def on_signal(*unused):
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, on_signal)
+    sys.exit(main())
