@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs arms of an experiment, each with several seeds, and ends in one table. Called by ./sluice matrix.
 
-    ./sluice matrix FILE [--jobs N] [--out DIR] [--evaluation NAME] [--only ARM,...] [--dry-run]
+    ./sluice matrix FILE [--jobs N] [--out DIR] [--evaluation NAME] [--data DIR] [--model DIR] [--only ARM,...] [--dry-run]
 
 FILE says which data set, which start policy, which base spec and which arms (docs/results.md). Every stage is one
 `sluice-learner run` in a folder of its own. What is done is not done again: call the same command after an interruption,
@@ -279,6 +279,22 @@ def digest_of(*parts):
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
+def weights_of(model):
+    """Digests of a model's weights: of the folder itself, or of the best export of a run folder."""
+    for folder in (model, os.path.join(model, "export", "best")):
+        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        weights = [os.path.join(folder, name) for name in names if name.endswith(".safetensors")]
+        if weights:
+            break
+    else:
+        raise Failure(f"there are no weights in {model}; want an export, or the run folder of an sft or rl job", 3)
+    found = []
+    for path in weights:
+        with open(path, "rb") as file:
+            found.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return found
+
+
 def text_of(path):
     with open(path, encoding="utf-8") as file:
         return file.read()
@@ -372,7 +388,7 @@ class Runner:
         if self.matrix.start is None:
             if not os.path.isdir(self.matrix.model):
                 raise Failure(f"there is no model in {self.matrix.model}", 3)
-            return self.matrix.model, digest_of("model", self.matrix.model)
+            return self.matrix.model, digest_of(self.data_digest(), *weights_of(self.matrix.model))
         folder = os.path.join(self.out, START)
         stage = self.matrix.start
         digest = digest_of(self.data_digest(), text_of(stage.spec), *stage.overrides)
@@ -568,11 +584,17 @@ def main(argv=None):
                         help="arms at the same time; each takes about two cores (default: half of the cores)")
     parser.add_argument("--out", help="folder of the results (default: .sluice/matrix/NAME)")
     parser.add_argument("--evaluation", help="which of the file's evaluations to make and to tabulate (default: the first)")
+    parser.add_argument("--data", metavar="DIR", help="a prepared data set, in place of the file's prepare or data")
+    parser.add_argument("--model", metavar="DIR", help="the start policy, in place of the file's start: an export or a run")
     parser.add_argument("--only", help="arms to run, joined by commas (default: all)")
     parser.add_argument("--dry-run", action="store_true", help="check all specs and list what would run")
     args = parser.parse_args(argv)
     try:
         matrix = Matrix(args.file)
+        if args.data:
+            matrix.data, matrix.prepare = os.path.abspath(args.data), None
+        if args.model:
+            matrix.model, matrix.start = os.path.abspath(args.model), None
         evaluation = args.evaluation or next(iter(matrix.evaluations))
         if evaluation not in matrix.evaluations:
             raise wrong(args.file, f"there is no evaluation {evaluation!r}; want one of {', '.join(matrix.evaluations)}")

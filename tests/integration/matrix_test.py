@@ -105,6 +105,16 @@ class MatrixTest(harness.SluiceTest):
         for folder, written in stages.items():
             self.assertEqual(self.stages()[folder], written, f"{folder} was made again")
 
+        # The same start and data given by hand: one arm of one seed comes out as it did before.
+        given = self.matrix(seeds=[1], arms=[{"name": "adagrpo", "set": {"rl.lambda": 2}}], against=["start"],
+                            prepare={"spec": "nowhere.yaml"}, start={"spec": "sft.yaml"})
+        self.run_matrix(given, "--out", self.path("given"), code=USAGE, name="wrong")  # the file must be right anyway
+        given = self.matrix(seeds=[1], arms=[{"name": "adagrpo", "set": {"rl.lambda": 2}}], against=["start"])
+        self.run_matrix(given, "--out", self.path("given"), "--data", self.path("out", "data"), "--model",
+                        self.path("out", "start", "run"), name="given")
+        self.assertFalse(os.path.exists(self.path("given", "data")))
+        self.assertEqual(read_json(self.path("given"), "tune.json")["start"]["metrics"], table["start"]["metrics"])
+
         # Compare refuses to pair the two.
         runs = [self.path("out", f"start-{which}", "run") for which in ("tune", "test")]
         refused = self.call("compare", "sluice-learner", "compare", *runs)
