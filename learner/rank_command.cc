@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
@@ -28,6 +29,7 @@
 #include "learner/rpc/job_reporter.h"
 #include "learner/rpc/member_client.h"
 #include "learner/rpc/options_from_spec.h"
+#include "learner/run/metered_monitor.h"
 #include "learner/run/run_context.h"
 
 namespace sluice::learner {
@@ -135,8 +137,9 @@ class EpochStore : public KvStore {
 
 class RankLoop {
  public:
-  RankLoop(const RankFlags& flags, const std::atomic<int>& stop, MemberClient* client, RankServer* server)
-      : flags_(flags), stop_(stop), client_(client), server_(server) {}
+  RankLoop(const RankFlags& flags, const std::atomic<int>& stop, MemberClient* client, RankServer* server,
+           JobSeries* series)
+      : flags_(flags), stop_(stop), client_(client), server_(server), series_(series) {}
 
   void Run();
 
@@ -144,7 +147,8 @@ class RankLoop {
   bool stopping() const { return stop_.load() != static_cast<int>(StopRequest::kNone); }
   // One assignment in one epoch, from the collective to the outcome.
   void RunAssigned(const RankView& view);
-  absl::Status RunInEpoch(const RankView& view, MemberMonitor* monitor, const JobOptions& options);
+  // `told` is what the job tells how it goes: the monitor, or one that passes on to it.
+  absl::Status RunInEpoch(const RankView& view, MemberMonitor* monitor, JobMonitor* told, const JobOptions& options);
   // Waits for the next epoch, or makes one.
   void LeaveBrokenGroup(const RankView& view);
   // Brings what happens outside to the job until `done`: a cancel, a drain, the end of the epoch, a signal.
@@ -155,6 +159,7 @@ class RankLoop {
   const std::atomic<int>& stop_;
   MemberClient* const client_;
   RankServer* const server_;
+  JobSeries* const series_;
 };
 
 void RankLoop::Run() {
@@ -204,7 +209,8 @@ void RankLoop::Watch(const RankView& view, MemberMonitor* monitor, Collective* c
   }
 }
 
-absl::Status RankLoop::RunInEpoch(const RankView& view, MemberMonitor* monitor, const JobOptions& options) {
+absl::Status RankLoop::RunInEpoch(const RankView& view, MemberMonitor* monitor, JobMonitor* told,
+                                  const JobOptions& options) {
   client_->SetPhase("forming the group");
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Collective> collective, FormGroup(view, options));
   MemberReservations reservations(client_, view.job->id, view.epoch);
@@ -216,7 +222,7 @@ absl::Status RankLoop::RunInEpoch(const RankView& view, MemberMonitor* monitor, 
   context.resume_digest = ResumeDigest(view.job->spec);
   context.run_folder = view.job->run_folder;
   context.collective = collective.get();
-  context.monitor = monitor;
+  context.monitor = told;
   context.reservations = &reservations;
   context.rollouts = server_;
   context.now = MonotonicClock();
@@ -253,7 +259,11 @@ void RankLoop::RunAssigned(const RankView& view) {
           {{"job", view.job->id}, {"epoch", view.epoch}, {"rank", view.rank}, {"world_size", view.world_size}});
   JobReporter reporter(client_, view.job->id, view.epoch);
   MemberMonitor monitor(client_, &reporter, view.rank == 0);
-  const absl::Status status = RunInEpoch(view, &monitor, options);
+  std::optional<MeteredMonitor> metered;  // the first rank alone is told how the job goes
+  if (view.rank == 0) metered.emplace(&monitor, series_);
+  JobMonitor* const told = metered ? static_cast<JobMonitor*>(&*metered) : &monitor;
+  const absl::Status status = RunInEpoch(view, &monitor, told, options);
+  if (metered) metered->End(status);
   const absl::Status flushed = reporter.Flush(kFlushTimeout);
   if (!flushed.ok()) LogWarning("some reports did not arrive", {{"error", flushed.ToString()}});
   if (IsBrokenGroup(status)) {
@@ -294,7 +304,8 @@ absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
   client.Start();
   LogInfo("rank started",
           {{"address", server->address()}, {"coordinator", flags.coordinator}, {"member", client.member_id()}});
-  RankLoop(flags, stop, &client, server.get()).Run();
+  JobSeries series(&metrics, WallClock());
+  RankLoop(flags, stop, &client, server.get(), &series).Run();
   LogInfo("rank stops");
   client.Leave("the process stops");
   client.Stop();

@@ -18,6 +18,7 @@
 #include "learner/rank_server.h"
 #include "learner/rpc/options_from_spec.h"
 #include "learner/run/local_services.h"
+#include "learner/run/metered_monitor.h"
 #include "learner/run/run_context.h"
 #include "learner/train/checkpoint.h"
 
@@ -73,11 +74,13 @@ absl::Status RunCommand(const RunFlags& flags, const std::atomic<int>& stop) {
   ConsoleMonitor monitor(UnitOf(context.options.kind), &stop, MonotonicClock());
   LocalReservations reservations(context.run_folder);
   context.collective = collective.get();
-  context.monitor = &monitor;
   context.reservations = &reservations;
   context.now = MonotonicClock();
   monitor.ReportResult("run folder", context.run_folder);
   Metrics metrics;
+  JobSeries series(&metrics, WallClock());
+  MeteredMonitor metered(&monitor, &series);
+  context.monitor = &metered;
   if (!flags.metrics_address.empty()) SLUICE_RETURN_IF_ERROR(metrics.Serve(flags.metrics_address).status());
   std::unique_ptr<RankServer> server;
   const bool evaluates_with_actors = context.options.kind == JobKind::kEvaluate && !flags.address.empty();
@@ -87,7 +90,9 @@ absl::Status RunCommand(const RunFlags& flags, const std::atomic<int>& stop) {
     context.rollouts = server.get();
     monitor.ReportResult("actors attach at", server->address());
   }
-  return RunJob(context);
+  const absl::Status status = RunJob(context);
+  metered.End(status);
+  return status;
 }
 
 }  // namespace sluice::learner

@@ -12,6 +12,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "common/metrics/process_metrics.h"
 #include "common/sync/mutex.h"
 
 namespace sluice {
@@ -111,6 +112,7 @@ absl::StatusOr<int> Metrics::Serve(const std::string& address) {
   }
   try {
     impl_->exposer = std::make_unique<prometheus::Exposer>(address, 1);
+    AddProcessMetrics(this);
     impl_->exposer->RegisterCollectable(impl_->self);
     return impl_->exposer->GetListeningPorts().front();
   } catch (const std::exception& error) {

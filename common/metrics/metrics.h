@@ -54,7 +54,7 @@ class Metrics {
   void OnScrape(std::function<void()> refresh);
 
   // Serves GET /metrics at "host:port"; port 0 picks one. Unavailable, with the remedy, if the address is
-  // taken. Returns the port.
+  // taken. Returns the port. Adds what every process tells about itself (process_metrics.h); once.
   absl::StatusOr<int> Serve(const std::string& address);
 
   // What GET /metrics would answer.
