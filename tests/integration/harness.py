@@ -221,10 +221,9 @@ class SluiceTest(unittest.TestCase):
         self.run_job(values)
         return self.path("data")
 
-    def start_reward(self, data, address="127.0.0.1:0"):
+    def start_reward(self, data, address="127.0.0.1:0", metrics="127.0.0.1:0"):
         """Returns (process, address, address of metrics)."""
-        reward = self.start("reward", "sluice-reward", "--data", data, "--address", address, "--metrics-address",
-                            "127.0.0.1:0")
+        reward = self.start("reward", "sluice-reward", "--data", data, "--address", address, "--metrics-address", metrics)
         return reward, reward.wait_for(r"serving address=(\S+)").group(1), metrics_address(reward)
 
     def start_actor(self, *flags, reward=None, name="actor"):
