@@ -20,6 +20,12 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 PAGE, TICKET = "page", "ticket"  # wake somebody; look at it in working hours
 
 
+# The coordinator takes no job up again that has ended; only interrupted ones resume by themselves.
+AFTER_THE_END = ("A job that has ended is not taken up again: submit a new one whose `model.path` is the old one's "
+                 "`export/best`. A one-shot job (`sluice-learner run`) resumes from its checkpoint with the same "
+                 "`--run-folder`.")
+
+
 @dataclass(frozen=True)
 class Record:
     """A recording rule: what several panels or alerts ask for."""
@@ -82,8 +88,8 @@ ALERTS = (
           "with fewer.",
           "The coordinator forms a group when as many ranks as `--ranks` says keep their lease. It does not have them.",
           ("`sluicectl list`, and `sluice_coordinator_members` on the dashboard *Fleet*.",
-           "The coordinator's log: the last line about the group names what is missing.",
-           "The rank's log: `coordinator` unreachable means a wrong address or a network policy."),
+           "The coordinator's log: `member joined`, `member left` and `group lost`, with their reasons.",
+           "The log of a rank that runs and is not among the members: the address that it tries."),
           ("Start the missing ranks; they join by themselves.",
            "Fewer machines than before: restart the coordinator with another `--ranks`. Jobs are kept.")),
     Alert("ActorsMissing", PAGE, "5m",
@@ -127,16 +133,16 @@ ALERTS = (
            "Dashboard *Reward server*: time of calls against `rl.reward.deadline_s`."),
           ("Start the reward server again at its address; actors find it by themselves.",
            "It lives and is too slow: see RewardSlow.",
-           "The job was held meanwhile (exit code 13): submit it again, it goes on from its checkpoint.")),
+           "The job was held meanwhile (exit code 13): " + AFTER_THE_END)),
     Alert("RewardInvalidScores", PAGE, "1m",
           'sum by (job) (rate(sluice_reward_groups_total{outcome=~"not_finite|failed"}[5m])) > 0'
           ' or sum by (job) (rate(sluice_reward_status_total{status="invalid"}[5m])) > 0',
           "The ranker of {{ $labels.job }} gives scores that are no numbers",
-          "Look for the failing input in the reward server's log and mend the ranker. The groups concerned train on logged "
-          "truth alone.",
+          "See on the dashboard Reward server which outcome grows, and mend the ranker or go back to its last good version. "
+          "The groups concerned train on logged truth alone.",
           "Scores were NaN, infinite, of the wrong number, or the ranker failed. They are refused and never become 0.",
-          ("The reward server's log names ranker and group.",
-           "`sluice-inspect score` with the same model repeats one group by hand."),
+          ("Dashboard *Reward server*: `not_finite` is the ranker's arithmetic, `failed` an error of the ranker itself.",
+           "`sluicectl logs JOB`: the sentence after `scores:` quotes the last failure of a step that lost its scores."),
           ("Go back to the ranker's last good version.",
            "Restart the reward server; the job goes on.")),
     Alert("RewardRejected", TICKET, "2m",
@@ -144,8 +150,8 @@ ALERTS = (
           "The reward server refuses calls of {{ $labels.job }}",
           "Start reward server and job on the same data set and name a ranker that it has.",
           "Calls come with another catalog, an unknown ranker, or malformed: retrying does not help.",
-          ("The actor's log: the sentence of the refusal names what was wanted and what came.",),
-          ("Same `--data` for reward server and job.", "`rl.reward.ranker` names one that the server lists at its start.")),
+          ("`sluicectl logs JOB`: the sentence after `scores:` names what was wanted and what came.",),
+          ("Same `--data` for reward server and job.", "`rl.reward.ranker` names one of the server's log lines `ranker ready`.")),
     Alert("RewardSlow", TICKET, "10m",
           "sluice:reward_request_duration_seconds:p95_5m > 1",
           "5 % of the Score calls of {{ $labels.job }} take longer than a second",
@@ -182,7 +188,7 @@ ALERTS = (
           "A version number is reserved durably before weights leave the rank. It can only rise.",
           ("`sluicectl logs JOB`: versions as they were published.",
            "Was the job store or `policy_version` in the run folder restored from a backup while the job ran?"),
-          ("Cancel, restore nothing under a running job, submit again.", "Report it with the logs.")),
+          ("Cancel, and restore nothing under a running job. " + AFTER_THE_END, "Report it with the logs.")),
     Alert("LedgerImbalance", PAGE, "0s",
           "sluice_ledger_imbalance != 0",
           "The books of {{ $labels.instance }} do not add up: a group is lost or counted twice",
@@ -190,15 +196,29 @@ ALERTS = (
           "Every ordinal ends in exactly one state. The sum over the states differs from what was issued.",
           ("Panel *Ledger imbalance* on *Run overview*: since when.",
            "Logs of that time: epochs, restarts, expired leases."),
-          ("Cancel the job; go on from a checkpoint that was written before. Checkpoints check the same sum.",
+          ("Cancel the job; checkpoints written before are sound, as they check the same sum. " + AFTER_THE_END,
            "Report it with run folder and logs.")),
     Alert("GroupsLost", TICKET, "0s",
           'increase(sluice_groups_total{state=~"dropped|failed"}[10m]) > 0',
           "Groups on {{ $labels.instance }} ended {{ $labels.state }}",
-          "Read why in the learner's log. They are accounted for, but not trained.",
-          "A group was given up after `rl.max_attempts` tries, or dropped with a reason. It is in the books.",
-          ("`results.json` and the learner's log: the reason.", "LeasesExpire at the same time: actors die under their work."),
-          ("Mend what kills or slows actors; raise `rl.lease_deadline_s` if leases are long.",)),
+          "Check the data set: actors could not make sense of these prompts. They are in the books, but not trained.",
+          "`failed`: an actor refused the group's data, so that no other try can help. `dropped`: given up with a reason. Groups "
+          "that only ran out of tries are not among them: those train on logged truth alone (gate reason `unsampled`).",
+          ("The actor's log at that time: `a lease failed` and `this actor cannot work on the job` quote the error.",
+           "Do actors and learner work on the same catalog? An upgrade in between shows in VersionSkew."),
+          ("Prepare the data set again, or bring actors to the learner's release.",)),
+    Alert("GroupsUnsampled", TICKET, "10m",
+          'sluice_gate_reason_ratio{reason=~"unsampled|stale|catalog_changed"} > 0.05'
+          " and on (job, instance) sluice_job_running == 1",
+          "More than 5 % of the groups of {{ $labels.instance }} train without reward, for the reason {{ $labels.reason }}",
+          "Mend what the reason names: actors that fail (unsampled), actors that are too slow (stale), or a catalog that is not "
+          "the job's (catalog_changed). Logged truth alone trains these groups.",
+          "The gate closed for an operational reason, not for one of the method. `unsampled`: no group after "
+          "`rl.max_attempts` leases. `stale`: sampled with weights that are too old. `catalog_changed`: another catalog.",
+          ("Dashboard *Run overview*: gate by reason, since when.",
+           "Logs of actors: `a lease failed`, `not attached to a learner rank`."),
+          ("unsampled: restart or replace the actors that fail; see LeasesExpire.", "stale: see StalenessBudgetExceeded.",
+           "catalog_changed: one data set for job, actors and reward server.")),
     Alert("LeasesExpire", TICKET, "0s",
           "increase(sluice_lease_expired_total[10m]) > 3",
           "Leases of {{ $labels.instance }} run past their deadline",
@@ -245,17 +265,17 @@ ALERTS = (
           "Lower checkpoint.every, so that a fault costs less than an hour of work.",
           "A job trains for more than an hour, and its last whole checkpoint is older than that, or there is none.",
           ("`checkpoint.every` of the spec times the time of a step (*Learners*).",),
-          ("Cancel (a checkpoint is written), then submit with a smaller `checkpoint.every`.",)),
+          ("Cancel, and choose a smaller `checkpoint.every`. " + AFTER_THE_END,)),
     Alert("JobEndedBadly", PAGE, "0s",
           'increase(sluice_jobs_ended_total{outcome=~"failed|held|no_space"}[10m]) > 0',
           "A job on {{ $labels.instance }} ended as {{ $labels.outcome }}",
-          "Read the cause in `sluicectl describe JOB`. failed: mend and submit again. held: a person must decide. no_space: "
-          "make room. All go on from the last checkpoint.",
+          "Read the cause in `sluicectl describe JOB`. failed: mend the cause. held: a person must "
+          "decide. no_space: make room. The runbook says how to go on.",
           "Outcomes: `failed` (data, spec, our own faults, numbers that are not finite), `held` (a budget of the spec is "
           "spent), `no_space` (the checkpoint or run folder could not be written).",
           ("`sluicectl list`, `sluicectl describe JOB`: the first cause, and what to do.",
            "`no_space`: `df` of the run folder's volume."),
-          ("Mend the cause, then submit the same spec: the job resumes.",
+          ("Mend the cause. " + AFTER_THE_END,
            "A loss or gradient that is not finite: an earlier checkpoint and a lower learning rate.")),
     Alert("GroupKeepsBreaking", TICKET, "0s",
           'increase(sluice_jobs_ended_total{outcome="broken"}[30m]) > 3',
