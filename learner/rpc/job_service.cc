@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "common/log/log.h"
 #include "common/rpc/status.h"
@@ -19,6 +20,10 @@ namespace {
 constexpr size_t kMaxRequestIdBytes = 128;
 constexpr int kDefaultListed = 100;
 constexpr int kMaxListed = 1000;
+constexpr size_t kMaxFileNameBytes = 4096;
+constexpr int kMaxOverrides = 1000;
+// One spec cannot make an answer of any size; who has mended so many asks again.
+constexpr int kMaxSpecErrors = 1000;
 // Events handed to a stream at a time; it gets more when half of them are written.
 constexpr size_t kStreamEvents = 64;
 constexpr absl::Duration kFeedInterval = absl::Seconds(1);
@@ -150,6 +155,35 @@ void JobService::Stop() {
   for (const auto& watcher : watchers) {
     watcher->Abort(absl::UnavailableError("the coordinator stops; watch again when it is back"));
   }
+}
+
+grpc::Status JobService::Validate(grpc::ServerContext*, const v1::ValidateRequest* request,
+                                  v1::ValidateResponse* response) {
+  if (request->file_name().size() > kMaxFileNameBytes) {
+    return ToGrpc(absl::InvalidArgumentError(
+        absl::StrCat("file_name: want at most ", kMaxFileNameBytes, " bytes, got ", request->file_name().size())));
+  }
+  if (request->overrides_size() > kMaxOverrides) {
+    return ToGrpc(absl::InvalidArgumentError(
+        absl::StrCat("overrides: want at most ", kMaxOverrides, ", got ", request->overrides_size())));
+  }
+  const std::vector<std::string> overrides(request->overrides().begin(), request->overrides().end());
+  const absl::StatusOr<ResolvedSpec> spec =
+      ResolveSpec(request->spec_yaml(), request->file_name().empty() ? "spec" : request->file_name(), overrides);
+  if (!spec.ok()) {
+    if (!absl::IsInvalidArgument(spec.status())) return ToGrpc(spec.status());
+    const std::vector<std::string> errors = absl::StrSplit(spec.status().message(), '\n');
+    const int shown = std::min<int>(errors.size(), kMaxSpecErrors);
+    response->mutable_errors()->Add(errors.begin(), errors.begin() + shown);
+    if (shown < static_cast<int>(errors.size())) {
+      response->add_errors(absl::StrCat("and ", errors.size() - shown, " more mistakes"));
+    }
+    return grpc::Status::OK;
+  }
+  *response->mutable_given() = spec->given;
+  response->set_effective_yaml(SpecToYaml(spec->effective));
+  response->set_spec_digest(SpecDigest(spec->effective));
+  return grpc::Status::OK;
 }
 
 grpc::Status JobService::Submit(grpc::ServerContext*, const v1::SubmitRequest* request, v1::SubmitResponse* response) {

@@ -1,4 +1,4 @@
-// The job API over gRPC: submit, list, describe, cancel from the coordinator, watch from the job store.
+// The job API over gRPC: validate, submit, list, describe, cancel from the coordinator, watch from the job store.
 //
 // Watch streams are fed by one thread of this service: it reads the store, and a stream takes a few dozen events at
 // a time, so a slow reader costs neither memory nor anybody else's time. A reader that takes nothing for a while is
@@ -31,6 +31,8 @@ class JobService final : public v1::JobService::WithCallbackMethod_Watch<v1::Job
   explicit JobService(Coordinator* coordinator, JobServiceOptions options = {});
   ~JobService() override;
 
+  grpc::Status Validate(grpc::ServerContext* context, const v1::ValidateRequest* request,
+                        v1::ValidateResponse* response) override;
   grpc::Status Submit(grpc::ServerContext* context, const v1::SubmitRequest* request,
                       v1::SubmitResponse* response) override;
   grpc::Status List(grpc::ServerContext* context, const v1::ListRequest* request, v1::ListResponse* response) override;

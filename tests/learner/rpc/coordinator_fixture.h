@@ -75,6 +75,14 @@ class CoordinatorFixture : public testing::Test {
     if (!status.ok()) return status;
     return response;
   }
+  absl::StatusOr<v1::ValidateResponse> Validate(const v1::ValidateRequest& request) {
+    v1::ValidateResponse response;
+    grpc::ClientContext context;
+    SetDeadline(&context, absl::Seconds(30));
+    const absl::Status status = FromGrpc(jobs_->Validate(&context, request, &response));
+    if (!status.ok()) return status;
+    return response;
+  }
   std::string SubmitJob(const std::string& request_id = "r1") {
     return Submit(request_id, "kind: sft\nname: n\ndata: d\n").value().job_id();
   }

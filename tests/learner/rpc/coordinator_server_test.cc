@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/status/exit_code.h"
 #include "common/sync/thread.h"
 #include "tests/learner/rpc/coordinator_fixture.h"
@@ -44,6 +46,54 @@ TEST_F(CoordinatorServerTest, ABadSpecIsRefusedWithEveryMistake) {
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("rl.group_size: want 2 to 1024, got 0"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("data: required"));
+}
+
+TEST_F(CoordinatorServerTest, ValidationTellsEveryMistakeWithItsPlaceAndSubmitsNothing) {
+  v1::ValidateRequest request;
+  request.set_file_name("job.yaml");
+  request.set_spec_yaml("kind: sft\nsft:\n  pases: 2\n");
+  request.add_overrides("sft.batch_size=0");
+  const v1::ValidateResponse answer = Validate(request).value();
+  EXPECT_FALSE(answer.has_given());
+  const std::string all = absl::StrJoin(answer.errors(), "\n");
+  EXPECT_THAT(all, HasSubstr("job.yaml:3:3: sft.pases: "));  // with a suggestion
+  EXPECT_THAT(all, HasSubstr("passes"));
+  EXPECT_THAT(all, HasSubstr("data: required"));
+  EXPECT_GE(answer.errors_size(), 3) << all;
+  v1::ListResponse jobs;
+  grpc::ClientContext context;
+  EXPECT_TRUE(jobs_->List(&context, {}, &jobs).ok());
+  EXPECT_EQ(jobs.jobs_size(), 0);
+}
+
+TEST_F(CoordinatorServerTest, AValidSpecComesBackAsWhatSubmitTakes) {
+  v1::ValidateRequest request;
+  request.set_spec_yaml("kind: sft\ndata: d\nname: a\n");
+  request.add_overrides("name=b");
+  const v1::ValidateResponse answer = Validate(request).value();
+  EXPECT_EQ(answer.errors_size(), 0);
+  EXPECT_EQ(answer.given().name(), "b");
+  EXPECT_FALSE(answer.given().has_sft());  // defaults are not given
+  EXPECT_THAT(answer.effective_yaml(), HasSubstr("passes:"));
+  v1::SubmitRequest submit;
+  submit.set_request_id("r1");
+  *submit.mutable_spec() = answer.given();
+  const std::string id = Submit(submit).value().job_id();
+  EXPECT_EQ(Describe(id).value().spec_digest(), answer.spec_digest());
+}
+
+TEST_F(CoordinatorServerTest, ValidationIsBounded) {
+  v1::ValidateRequest request;
+  request.set_file_name(std::string(4097, 'f'));
+  EXPECT_EQ(Validate(request).status().code(), absl::StatusCode::kInvalidArgument);
+  request.set_file_name("f");
+  for (int i = 0; i <= 1000; ++i) request.add_overrides("seed=1");
+  EXPECT_EQ(Validate(request).status().code(), absl::StatusCode::kInvalidArgument);
+  request.clear_overrides();
+  for (int i = 0; i < 1500; ++i) absl::StrAppend(request.mutable_spec_yaml(), "unknown", i, ": 1\n");
+  const v1::ValidateResponse answer = Validate(request).value();
+  ASSERT_EQ(answer.errors_size(), 1001);
+  EXPECT_THAT(answer.errors(1000), HasSubstr("more mistakes"));
 }
 
 TEST_F(CoordinatorServerTest, ARequestNeedsAnId) {
