@@ -1,0 +1,210 @@
+"""What the coordinator tells about jobs, as plain values."""
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Union
+
+from sluice import errors
+from sluice.v1 import job_pb2, spec_pb2
+
+
+class JobState(enum.Enum):
+    """States of a job; the last four are ends."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    HELD = "held"
+
+    @property
+    def terminal(self) -> bool:
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+@dataclass(frozen=True)
+class JobSummary:
+    job_id: str
+    name: str
+    kind: str  # "prepare", "sft", "rl", "evaluate"
+    state: JobState
+    submitted: datetime | None
+    started: datetime | None
+    ended: datetime | None
+    step: int
+    total_steps: int  # 0: not known yet
+    message: str  # the outcome or the present phase
+    exit_code: int | None  # None until the job has ended
+
+
+@dataclass(frozen=True)
+class LedgerBalance:
+    """Groups by what became of them: issued is the sum of the others but `frontier`."""
+
+    issued: int
+    trained: int
+    dropped: int
+    failed: int
+    cancelled: int
+    open: int
+    frontier: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """One learner rank of a running job."""
+
+    member_id: str
+    rank: int
+    address: str
+    phase: str
+    heartbeat_age_s: float
+    actors: int
+
+
+@dataclass(frozen=True)
+class JobDescription:
+    summary: JobSummary
+    spec_digest: str
+    run_folder: str  # as the coordinator's machine names it
+    last_checkpoint: str  # empty: none yet
+    policy_version: int
+    epoch: int
+    ledger: LedgerBalance
+    metrics: Mapping[str, float]  # the latest value of each
+    results: Mapping[str, str]  # paths and texts
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended. exit_code: 0 done, 1 failed, 2 spec, 3 data, 4 permission or version, 10 preempted, 11
+    transient, 12 cancelled, 13 held, 14 no space."""
+
+    job_id: str
+    state: JobState
+    exit_code: int
+    message: str
+
+    @property
+    def ok(self) -> bool:
+        return self.state is JobState.SUCCEEDED
+
+    def check(self) -> Outcome:
+        """Itself if the job ended well; the JobOutcomeError of its kind otherwise."""
+        if self.ok:
+            return self
+        if self.exit_code == 10:
+            raise errors.JobPreemptedError(self)
+        kinds = {JobState.CANCELLED: errors.JobCancelledError, JobState.HELD: errors.JobHeldError}
+        raise kinds.get(self.state, errors.JobFailedError)(self)
+
+
+@dataclass(frozen=True)
+class StateEvent:
+    sequence: int
+    time: datetime
+    state: JobState
+    message: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class MetricsEvent:
+    sequence: int
+    time: datetime
+    step: int
+    total_steps: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class LogEvent:
+    sequence: int
+    time: datetime
+    level: str
+    text: str
+
+
+@dataclass(frozen=True)
+class UnknownEvent:
+    """An event that this package does not know: the coordinator is newer."""
+
+    sequence: int
+    time: datetime
+
+
+@dataclass(frozen=True)
+class GapEvent:
+    """Events after `after` and before `sequence + 1` are no longer kept; none of them will come."""
+
+    sequence: int
+    after: int
+
+    @property
+    def missed(self) -> int:
+        return self.sequence - self.after
+
+
+Event = Union[StateEvent, MetricsEvent, LogEvent, UnknownEvent, GapEvent]
+
+
+def _time(message: Any) -> datetime:
+    return datetime.fromtimestamp(message.seconds + message.nanos * 1e-9, timezone.utc)
+
+
+def _state(value: int) -> JobState:
+    try:
+        return JobState(str(job_pb2.JobState.Name(value)).removeprefix("JOB_STATE_").lower())
+    except ValueError:
+        raise errors.NewerServerError(
+            f"the coordinator names state {value} of a job, which this release of the package does not know; "
+            "install the package of the coordinator's release") from None
+
+
+def _kind(value: int) -> str:
+    try:
+        return str(spec_pb2.JobKind.Name(value)).removeprefix("JOB_KIND_").lower()
+    except ValueError:
+        return f"kind {value}"  # a newer server's; shown, not judged
+
+
+def summary_of(message: Any) -> JobSummary:
+    """A JobSummary from the coordinator's message."""
+    def time(name: str) -> datetime | None:
+        return _time(getattr(message, name)) if message.HasField(name) else None
+
+    state = _state(message.state)
+    return JobSummary(message.job_id, message.name, _kind(message.kind), state, time("submitted"), time("started"),
+                      time("ended"), message.step, message.total_steps, message.message,
+                      message.exit_code if state.terminal else None)
+
+
+def description_of(message: Any) -> JobDescription:
+    """A JobDescription from the coordinator's message."""
+    ledger = message.ledger
+    return JobDescription(
+        summary_of(message.summary), message.spec_digest, message.run_folder, message.last_checkpoint,
+        message.policy_version, message.epoch,
+        LedgerBalance(ledger.issued, ledger.trained, ledger.dropped, ledger.failed, ledger.cancelled, ledger.open,
+                      ledger.frontier), dict(message.metrics), dict(message.results),
+        tuple(Member(m.member_id, m.rank, m.address, m.phase, m.heartbeat_age_s, m.actors) for m in message.members))
+
+
+def event_of(message: Any) -> StateEvent | MetricsEvent | LogEvent | UnknownEvent:
+    """An event from the coordinator's message."""
+    time = _time(message.time)
+    which = message.WhichOneof("event")
+    if which == "state":
+        return StateEvent(message.sequence, time, _state(message.state.state), message.state.message,
+                          message.state.exit_code)
+    if which == "metrics":
+        return MetricsEvent(message.sequence, time, message.metrics.step, message.metrics.total_steps,
+                            dict(message.metrics.values))
+    if which == "log":
+        return LogEvent(message.sequence, time, message.log.level, message.log.text)
+    return UnknownEvent(message.sequence, time)

@@ -1,0 +1,1 @@
+"""Messages of Sluice's job API, generated from proto/sluice/v1."""
