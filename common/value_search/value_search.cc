@@ -35,24 +35,50 @@ double Entropy(const std::vector<double>& log_probs) {
   return entropy;
 }
 
-class Search {
+}  // namespace
+
+class ValueSearcher::Search {
  public:
-  Search(PrefixTree& tree, const ValueSearchOptions& options)
-      : tree_(tree),
+  Search(int levels, const ValueSearchOptions& options)
+      : levels_(levels),
         options_(options),
         random_(options.seed),
-        depth_sum_(static_cast<size_t>(tree.levels()) + 1, 0),
-        depth_count_(static_cast<size_t>(tree.levels()) + 1, 0) {}
+        depth_sum_(static_cast<size_t>(levels) + 1, 0),
+        depth_count_(static_cast<size_t>(levels) + 1, 0) {
+    wanted_.emplace_back();
+  }
 
-  absl::StatusOr<ValueSearchResult> Run() {
-    const std::vector<Prefix> root = {{}};
-    SLUICE_ASSIGN_OR_RETURN(std::vector<PrefixView> views, LookAt(root));
-    root_.view = std::move(views[0]);
-    root_.expanded.assign(root_.view.tokens.size(), 0);
-    result_.root_visits = 1;
-    SLUICE_RETURN_IF_ERROR(StartWithBeam());
-    result_.root_visits += static_cast<int>(root_.children.size());
-    while (result_.forward_tokens < options_.budget && !root_.exhausted) SLUICE_RETURN_IF_ERROR(Grow());
+  const std::vector<Wanted>& wanted() const { return wanted_; }
+
+  absl::Status Take(std::vector<PrefixView> views) {
+    SLUICE_RETURN_IF_ERROR(Check(views));
+    if (!started_) {
+      started_ = true;
+      root_.view = std::move(views[0]);
+      root_.expanded.assign(root_.view.tokens.size(), 0);
+      root_.exhausted = root_.view.tokens.empty();
+      result_.root_visits = 1;
+    } else {
+      Add(std::move(views));
+    }
+    candidates_.clear();
+    wanted_.clear();
+    if (beam_levels_ < levels_) {
+      PlanBeam();
+      if (++beam_levels_ == 1) result_.root_visits += static_cast<int>(candidates_.size());
+    } else if (result_.forward_tokens < options_.budget && !root_.exhausted) {
+      PlanGrowth();
+    }
+    for (const Candidate& candidate : candidates_) {
+      Wanted& one = wanted_.emplace_back();
+      one.parent = candidate.parent;
+      if (candidate.parent != kRoot) one.prefix = node(candidate.parent).prefix;
+      one.prefix.push_back(branch(candidate.parent).view.tokens[candidate.place]);
+    }
+    return absl::OkStatus();
+  }
+
+  ValueSearchResult Finish() {
     Choose();
     return std::move(result_);
   }
@@ -67,28 +93,21 @@ class Search {
   Branch& branch(int node) { return node == kRoot ? root_ : branches_[static_cast<size_t>(node)]; }
   SearchNode& node(int index) { return result_.nodes[static_cast<size_t>(index)]; }
 
-  absl::StatusOr<std::vector<PrefixView>> LookAt(absl::Span<const Prefix> prefixes) {
-    SLUICE_ASSIGN_OR_RETURN(std::vector<PrefixView> views, tree_.Look(prefixes));
-    if (views.size() != prefixes.size()) {
-      return absl::DataLossError(absl::StrCat("want ", prefixes.size(), " views of prefixes, got ", views.size()));
+  absl::Status Check(const std::vector<PrefixView>& views) const {
+    if (views.size() != wanted_.size()) {
+      return absl::DataLossError(absl::StrCat("want ", wanted_.size(), " views of prefixes, got ", views.size()));
     }
     for (const PrefixView& view : views) {
       bool good = std::isfinite(view.value) && view.tokens.size() == view.log_probs.size();
       for (const double log_prob : view.log_probs) good = good && !std::isnan(log_prob) && log_prob <= 1e-6;
       if (!good) return absl::DataLossError("the view of a prefix has numbers that are not finite, or too few");
     }
-    return views;
+    return absl::OkStatus();
   }
 
-  // Adds children of nodes that are there, in one look.
-  absl::Status Add(const std::vector<Candidate>& candidates) {
-    std::vector<Prefix> prefixes;
-    for (const Candidate& candidate : candidates) {
-      Prefix prefix = candidate.parent == kRoot ? Prefix() : node(candidate.parent).prefix;
-      prefix.push_back(branch(candidate.parent).view.tokens[candidate.place]);
-      prefixes.push_back(std::move(prefix));
-    }
-    SLUICE_ASSIGN_OR_RETURN(std::vector<PrefixView> views, LookAt(prefixes));
+  // Adds the candidates, children of nodes that are there.
+  void Add(std::vector<PrefixView> views) {
+    const std::vector<Candidate>& candidates = candidates_;
     result_.forward_tokens += static_cast<int>(candidates.size());
     for (size_t i = 0; i < candidates.size(); ++i) {
       const int index = static_cast<int>(result_.nodes.size());
@@ -98,7 +117,7 @@ class Search {
       ++parent.num_expanded;
 
       SearchNode& added = result_.nodes.emplace_back();
-      added.prefix = std::move(prefixes[i]);
+      added.prefix = std::move(wanted_[i].prefix);
       added.value = views[i].value;
       added.entropy = Entropy(views[i].log_probs);
       added.priority = added.value + options_.entropy_weight * added.entropy;
@@ -114,7 +133,6 @@ class Search {
       grown.exhausted = grown.view.tokens.empty();
     }
     for (const Candidate& candidate : candidates) MarkExhausted(candidate.parent);
-    return absl::OkStatus();
   }
 
   // From a node upward, as far as that follows.
@@ -131,30 +149,27 @@ class Search {
     }
   }
 
-  absl::Status StartWithBeam() {
+  // The next level of the initial beam: from the root, or from what the level before added.
+  void PlanBeam() {
     std::vector<int> frontier = {kRoot};
-    for (int level = 0; level < tree_.levels(); ++level) {
-      std::vector<Candidate> candidates;
-      for (const int parent : frontier) {
-        const PrefixView& view = branch(parent).view;
-        const double log_prob = parent == kRoot ? 0 : node(parent).log_prob;
-        for (size_t place = 0; place < view.tokens.size(); ++place) {
-          candidates.push_back({parent, place, log_prob + view.log_probs[place]});
-        }
-      }
-      // Stable: ties go to the better parent, then to the lower token.
-      std::stable_sort(candidates.begin(), candidates.end(),
-                       [](const Candidate& a, const Candidate& b) { return a.log_prob > b.log_prob; });
-      if (candidates.size() > static_cast<size_t>(options_.initial_width)) {
-        candidates.resize(static_cast<size_t>(options_.initial_width));
-      }
-      if (candidates.empty()) return absl::OkStatus();
-      const int first = static_cast<int>(result_.nodes.size());
-      SLUICE_RETURN_IF_ERROR(Add(candidates));
+    if (beam_levels_ > 0) {
       frontier.clear();
-      for (int index = first; index < static_cast<int>(result_.nodes.size()); ++index) frontier.push_back(index);
+      for (int index = beam_first_; index < static_cast<int>(result_.nodes.size()); ++index) frontier.push_back(index);
     }
-    return absl::OkStatus();
+    beam_first_ = static_cast<int>(result_.nodes.size());
+    for (const int parent : frontier) {
+      const PrefixView& view = branch(parent).view;
+      const double log_prob = parent == kRoot ? 0 : node(parent).log_prob;
+      for (size_t place = 0; place < view.tokens.size(); ++place) {
+        candidates_.push_back({parent, place, log_prob + view.log_probs[place]});
+      }
+    }
+    // Stable: ties go to the better parent, then to the lower token.
+    std::stable_sort(candidates_.begin(), candidates_.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.log_prob > b.log_prob; });
+    if (candidates_.size() > static_cast<size_t>(options_.initial_width)) {
+      candidates_.resize(static_cast<size_t>(options_.initial_width));
+    }
   }
 
   bool MayExpand(int index) {
@@ -185,7 +200,7 @@ class Search {
   }
 
   // One descent and one node more.
-  absl::Status Grow() {
+  void PlanGrowth() {
     int here = kRoot;
     while (!(branch(here).has_unexpanded() && MayExpand(here))) {
       const int child = BestChild(here);
@@ -209,12 +224,12 @@ class Search {
     const double log_prob = (here == kRoot ? 0 : node(here).log_prob) + chosen.view.log_probs[place];
     for (int above = here; above != kRoot; above = branch(above).parent) ++node(above).visits;
     ++result_.root_visits;
-    return Add({{here, place, log_prob}});
+    candidates_.push_back({here, place, log_prob});
   }
 
   void Choose() {
     for (int i = 0; i < static_cast<int>(result_.nodes.size()); ++i) {
-      if (node(i).prefix.size() == static_cast<size_t>(tree_.levels())) result_.best.push_back(i);
+      if (node(i).prefix.size() == static_cast<size_t>(levels_)) result_.best.push_back(i);
     }
     std::sort(result_.best.begin(), result_.best.end(), [this](int a, int b) {
       const SearchNode& first = node(a);
@@ -227,9 +242,14 @@ class Search {
     }
   }
 
-  PrefixTree& tree_;
-  const ValueSearchOptions& options_;
+  const int levels_;
+  const ValueSearchOptions options_;
   Random random_;
+  bool started_ = false;
+  int beam_levels_ = 0;                // of the initial beam that are planned
+  int beam_first_ = 0;                 // node that its last level begins with
+  std::vector<Candidate> candidates_;  // what is wanted
+  std::vector<Wanted> wanted_;
   Branch root_;
   std::vector<Branch> branches_;   // parallel to result_.nodes
   std::vector<double> depth_sum_;  // of priorities
@@ -237,7 +257,14 @@ class Search {
   ValueSearchResult result_;
 };
 
-}  // namespace
+ValueSearcher::ValueSearcher(int levels, const ValueSearchOptions& options)
+    : search_(std::make_unique<Search>(levels, options)) {}
+ValueSearcher::ValueSearcher(ValueSearcher&&) noexcept = default;
+ValueSearcher::~ValueSearcher() = default;
+
+const std::vector<ValueSearcher::Wanted>& ValueSearcher::wanted() const { return search_->wanted(); }
+absl::Status ValueSearcher::Take(std::vector<PrefixView> views) { return search_->Take(std::move(views)); }
+ValueSearchResult ValueSearcher::Finish() { return search_->Finish(); }
 
 absl::Status ValueSearchOptions::Validate(int levels) const {
   if (initial_width < 1 || results < 1) {
@@ -259,7 +286,14 @@ absl::Status ValueSearchOptions::Validate(int levels) const {
 
 absl::StatusOr<ValueSearchResult> ValueSearch(PrefixTree& tree, const ValueSearchOptions& options) {
   SLUICE_RETURN_IF_ERROR(options.Validate(tree.levels()));
-  return Search(tree, options).Run();
+  ValueSearcher searcher(tree.levels(), options);
+  while (!searcher.wanted().empty()) {
+    std::vector<Prefix> prefixes;
+    for (const ValueSearcher::Wanted& one : searcher.wanted()) prefixes.push_back(one.prefix);
+    SLUICE_ASSIGN_OR_RETURN(std::vector<PrefixView> views, tree.Look(prefixes));
+    SLUICE_RETURN_IF_ERROR(searcher.Take(std::move(views)));
+  }
+  return searcher.Finish();
 }
 
 }  // namespace sluice

@@ -11,6 +11,7 @@
 #define SLUICE_COMMON_VALUE_SEARCH_VALUE_SEARCH_H_
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -49,6 +50,7 @@ struct ValueSearchOptions {
 
   // InvalidArgument: a number out of its range, or a budget that the initial beam, L B0 tokens, may exceed.
   absl::Status Validate(int levels) const;
+  bool operator==(const ValueSearchOptions&) const = default;
 };
 
 struct SearchNode {
@@ -69,13 +71,41 @@ struct ValueSearchResult {
   int root_visits = 0;
 };
 
+// The search one look at a time, so that the searches of many prompts share forward passes.
+//
 // 1. Beam search of initial_width by log-probability; every node N = 1, N(root) = 1 + its children.
 // 2. From the root: at a node with legal children that are not in the tree, add one if the widening bound allows it and
 //    its priority is at least the mean of its depth (eq. 14); or if no child leads on. Else go to the child of highest
 //    U(s) = priority + beta sqrt(ln(N(root) + 1) / (N(s) + 1)) (eq. 13) that is not exhausted.
 // 3. The child is drawn from the policy over the legal ones that are not in the tree. N += 1 on its path.
-// Until the budget is spent or the tree is whole. Errors of Look and of Validate; DataLoss: a view that is not finite
-// or whose lengths differ.
+// Until the budget is spent or the tree is whole.
+class ValueSearcher {
+ public:
+  struct Wanted {
+    int parent = -1;  // index into the result's nodes; -1: the root, or the root itself is wanted
+    Prefix prefix;
+  };
+
+  // `options` must be valid for trees of `levels`.
+  ValueSearcher(int levels, const ValueSearchOptions& options);
+  ValueSearcher(ValueSearcher&&) noexcept;
+  ~ValueSearcher();
+
+  // Prefixes of one length to look at next: the root first, then the nodes that are added, in their order in the
+  // result. Empty: the search is over.
+  const std::vector<Wanted>& wanted() const;
+  // The views of what was wanted, in its order. DataLoss: another number of views, one that is not finite, or one
+  // whose lengths differ.
+  absl::Status Take(std::vector<PrefixView> views);
+  // Once the search is over.
+  ValueSearchResult Finish();
+
+ private:
+  class Search;
+  std::unique_ptr<Search> search_;
+};
+
+// A whole search. Errors of Look and of Validate; DataLoss as Take.
 absl::StatusOr<ValueSearchResult> ValueSearch(PrefixTree& tree, const ValueSearchOptions& options);
 
 }  // namespace sluice

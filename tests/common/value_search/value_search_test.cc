@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <utility>
@@ -266,6 +267,67 @@ TEST(ValueSearchTest, ABudgetBelowTheBeamIsRefusedInWords) {
   ValueSearchOptions options = Options(40);
   options.widening = 0;
   EXPECT_EQ(ValueSearch(tree, options).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(ValueSearchTest, SearchesThatTakeTurnsFindWhatEachFindsAlone) {
+  std::vector<ValueSearcher> searchers;
+  std::vector<std::unique_ptr<FakeTree>> trees;
+  for (uint64_t seed = 0; seed < 5; ++seed) {
+    trees.push_back(std::make_unique<FakeTree>(seed));
+    searchers.emplace_back(3, Options(20 + static_cast<int>(seed)));
+  }
+  bool any = true;
+  while (any) {
+    any = false;
+    for (size_t i = 0; i < searchers.size(); ++i) {
+      std::vector<PrefixView> views;
+      for (const ValueSearcher::Wanted& wanted : searchers[i].wanted()) {
+        views.push_back(trees[i]->Look({wanted.prefix}).value()[0]);
+      }
+      if (views.empty()) continue;
+      any = true;
+      ASSERT_TRUE(searchers[i].Take(std::move(views)).ok());
+    }
+  }
+  for (uint64_t seed = 0; seed < 5; ++seed) {
+    FakeTree tree(seed);
+    const ValueSearchResult alone = ValueSearch(tree, Options(20 + static_cast<int>(seed))).value();
+    const ValueSearchResult found = searchers[seed].Finish();
+    EXPECT_EQ(found.best, alone.best);
+    EXPECT_EQ(found.nodes.size(), alone.nodes.size());
+    EXPECT_EQ(trees[seed]->looked, tree.looked);
+  }
+}
+
+TEST(ValueSearchTest, WhatIsWantedNamesItsParent) {
+  FakeTree tree(1, 9);
+  ValueSearcher searcher(3, Options(30));
+  std::vector<Prefix> prefixes;
+  while (!searcher.wanted().empty()) {
+    const bool is_root = searcher.wanted()[0].prefix.empty();
+    std::vector<PrefixView> views;
+    for (const ValueSearcher::Wanted& wanted : searcher.wanted()) {
+      if (!is_root) {
+        Prefix above = wanted.prefix;
+        above.pop_back();
+        EXPECT_EQ(wanted.parent < 0 ? Prefix() : prefixes[static_cast<size_t>(wanted.parent)], above);
+      }
+      views.push_back(tree.views.at(wanted.prefix));
+    }
+    for (const ValueSearcher::Wanted& wanted : searcher.wanted()) {
+      if (!is_root) prefixes.push_back(wanted.prefix);
+    }
+    ASSERT_TRUE(searcher.Take(std::move(views)).ok());
+  }
+  EXPECT_EQ(prefixes.size(), 30u);
+}
+
+TEST(ValueSearchTest, ATreeWithoutLegalTokensEndsAtOnce) {
+  ValueSearcher searcher(3, Options(20));
+  EXPECT_EQ(searcher.Take({}).code(), absl::StatusCode::kDataLoss);
+  ASSERT_TRUE(searcher.Take(std::vector<PrefixView>(1)).ok());
+  EXPECT_TRUE(searcher.wanted().empty());
+  EXPECT_TRUE(searcher.Finish().best.empty());
 }
 
 TEST(ValueSearchTest, AViewThatIsNotFiniteIsDataLoss) {
