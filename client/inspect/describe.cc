@@ -24,7 +24,8 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr char kEncoderStem[] = "sluice_encoder";
+// Files of a model beside those of transformers.
+constexpr const char* kOwnStems[] = {"sluice_encoder", "sluice_value"};
 
 // Appends one row a tensor; returns the number of elements.
 int64_t AddTensors(const std::vector<std::string>& names, const SafetensorsFolder& files, ordered_json* rows,
@@ -178,11 +179,11 @@ absl::StatusOr<ordered_json> DescribeModel(const std::string& path) {
   std::map<std::string, int64_t> elements_by_type;
   std::vector<std::string> files = backbone->paths();
   int64_t parameters = AddTensors(backbone->names(), *backbone, &tensors, &elements_by_type);
-  if (PathExists(JoinPath(folder, absl::StrCat(kEncoderStem, ".safetensors")))) {
-    SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<SafetensorsFolder> encoder,
-                            SafetensorsFolder::Open(folder, kEncoderStem));
-    parameters += AddTensors(encoder->names(), *encoder, &tensors, &elements_by_type);
-    const std::vector<std::string> more = encoder->paths();
+  for (const char* const stem : kOwnStems) {
+    if (!PathExists(JoinPath(folder, absl::StrCat(stem, ".safetensors")))) continue;
+    SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<SafetensorsFolder> own, SafetensorsFolder::Open(folder, stem));
+    parameters += AddTensors(own->names(), *own, &tensors, &elements_by_type);
+    const std::vector<std::string> more = own->paths();
     files.insert(files.end(), more.begin(), more.end());
   }
   // The configuration as Sluice understood it, which is what a job would run.

@@ -26,6 +26,14 @@ struct RowBuffers {
   at::Tensor activated;          // I
 };
 
+// A row that Policy::Grow appended.
+struct GrownRow {
+  int64_t parent = -1;  // index among them, or -1: the prompt
+  int64_t prompt = 0;
+  int32_t depth = 1;  // tokens after the prompt, its own included
+  int64_t slot = 0;   // on a device: its place among the prompt's appended rows
+};
+
 struct DecodeState {
   std::vector<int64_t> prompt_first;   // [B] row of each prompt's first position
   std::vector<int64_t> prompt_length;  // [B]
@@ -40,6 +48,9 @@ struct DecodeState {
   int64_t appended = 0;            // rows of appended_cache in use
   // Rows of appended_cache that each row of the last step descends from, itself last: [N, steps].
   std::vector<int64_t> ancestors;
+
+  // Rows appended by Grow, in their order; Step leaves it empty.
+  std::vector<GrownRow> grown;
 
   // Kept from step to step for their memory alone.
   RowBuffers buffers;

@@ -355,17 +355,6 @@ at::Tensor DevicePath::Prefill(const TreeLayout& layout, const Trie* trie, Devic
 at::Tensor DevicePath::Step(const at::Tensor& tokens, const at::Tensor& parents, int64_t rows_per_prompt,
                             int64_t steps_left, DeviceDecodeState* state) {
   const int64_t batch = state->prompts, width = rows_per_prompt, rows = batch * width;
-  const int64_t end = state->used + width;
-  if (state->keys[0].size(1) < end) {
-    const int64_t capacity = state->used + width * steps_left;
-    for (std::vector<at::Tensor>* const caches : {&state->keys, &state->values}) {
-      for (at::Tensor& cache : *caches) {
-        const at::Tensor grown = at::zeros({batch, capacity, cache.size(2), cache.size(3)}, cache.options());
-        grown.narrow(1, 0, state->used).copy_(cache.narrow(1, 0, state->used));
-        cache = grown;
-      }
-    }
-  }
   const at::Tensor itself = at::eye(width, state->prompt_visible.options()).unsqueeze(0).expand({batch, width, width});
   if (state->steps == 0) {
     state->seen = itself;
@@ -375,11 +364,29 @@ at::Tensor DevicePath::Step(const at::Tensor& tokens, const at::Tensor& parents,
     const at::Tensor inherited = state->seen.gather(1, local.unsqueeze(2).expand({batch, width, state->seen.size(2)}));
     state->seen = at::cat({inherited, itself}, 2);
   }
-  const at::Tensor mask =
-      at::cat({state->prompt_visible.unsqueeze(1).expand({batch, width, state->prompt_slots}), state->seen}, 2)
-          .unsqueeze(1);
   const at::Tensor positions = (state->lengths + state->steps).unsqueeze(1).expand({batch, width}).reshape({rows});
-  const RotaryTable rotary = RotaryAt(positions, state->prompt_slots + state->steps + 1);
+  const at::Tensor hidden = Append(tokens, state->seen, positions, state->prompt_slots + state->steps + 1,
+                                   state->used + width * steps_left, state);
+  state->rows_per_prompt = width;
+  ++state->steps;
+  return hidden;
+}
+
+at::Tensor DevicePath::Append(const at::Tensor& tokens, const at::Tensor& seen, const at::Tensor& positions,
+                              int64_t position_count, int64_t capacity, DeviceDecodeState* state) {
+  const int64_t batch = state->prompts, width = seen.size(1), end = state->used + width;
+  if (state->keys[0].size(1) < end) {
+    for (std::vector<at::Tensor>* const caches : {&state->keys, &state->values}) {
+      for (at::Tensor& cache : *caches) {
+        const at::Tensor grown = at::zeros({batch, capacity, cache.size(2), cache.size(3)}, cache.options());
+        grown.narrow(1, 0, state->used).copy_(cache.narrow(1, 0, state->used));
+        cache = grown;
+      }
+    }
+  }
+  const at::Tensor mask =
+      at::cat({state->prompt_visible.unsqueeze(1).expand({batch, width, state->prompt_slots}), seen}, 2).unsqueeze(1);
+  const RotaryTable rotary = RotaryAt(positions, position_count);
 
   at::Tensor x = weights_.embedding.index_select(0, tokens);
   for (size_t i = 0; i < state->layers.size(); ++i) {
@@ -396,8 +403,6 @@ at::Tensor DevicePath::Step(const at::Tensor& tokens, const at::Tensor& parents,
     x = x + Mlp(layer, x);
   }
   state->used = end;
-  state->rows_per_prompt = width;
-  ++state->steps;
   return Normed(x, weights_.final_norm);
 }
 

@@ -62,6 +62,12 @@ class DevicePath {
   at::Tensor Step(const at::Tensor& tokens, const at::Tensor& parents, int64_t rows_per_prompt, int64_t steps_left,
                   DeviceDecodeState* state);
 
+  // Step for rows of any depth: row w of prompt b goes to the prompt's appended slot used - prompt_slots + w.
+  // seen [B, W, appended + W] bool: which appended slots a row attends to, its own included. positions [B * W] int64,
+  // below `position_count`. `seen` and rows_per_prompt of the state are not touched.
+  at::Tensor Append(const at::Tensor& tokens, const at::Tensor& seen, const at::Tensor& positions,
+                    int64_t position_count, int64_t capacity, DeviceDecodeState* state);
+
   const at::Device& device() const { return device_; }
 
  private:

@@ -83,11 +83,23 @@ ParameterMap MapParameters(const PolicyConfig& config) {
   map.embedding = mapper.Add("embedding", "model.embed_tokens.weight", {config.vocab_size, width}, true);
   if (config.item_embedding) {
     map.item_embedding = mapper.Add("item_embedding", "item_embedding.weight", {config.num_leaves, width}, true);
-    map.files.back().in_encoder_file = true;
+    map.files.back().file = TensorFile::kEncoder;
   }
   for (int64_t i = 0; i < config.num_layers; ++i) map.layers.push_back(MapLayer(config, i, &mapper));
   map.final_norm = mapper.Add("final_norm", "model.norm.weight", {width}, false);
   if (!config.tie_embeddings) map.head = mapper.Add("head", "lm_head.weight", {config.vocab_size, width}, true);
+  if (config.value_hidden > 0) {
+    const int64_t hidden = config.value_hidden;
+    const auto add = [&](const char* name, const char* file_name, std::vector<int64_t> shape, bool decays) {
+      const int entry = mapper.Add(name, file_name, std::move(shape), decays);
+      map.files.back().file = TensorFile::kValue;
+      return entry;
+    };
+    map.value_up = add("value_up", "value_head.up.weight", {hidden, width}, true);
+    map.value_up_bias = add("value_up_bias", "value_head.up.bias", {hidden}, false);
+    map.value_down = add("value_down", "value_head.down.weight", {1, hidden}, true);
+    map.value_down_bias = add("value_down_bias", "value_head.down.bias", {1}, false);
+  }
   return map;
 }
 
@@ -116,6 +128,10 @@ PolicyWeights BindWeights(const ParameterMap& map, const at::Tensor& parameters,
   }
   weights.final_norm = bind(map.final_norm);
   weights.head = map.head < 0 ? weights.embedding : bind(map.head);
+  weights.value_up = bind(map.value_up);
+  weights.value_up_bias = bind(map.value_up_bias);
+  weights.value_down = bind(map.value_down);
+  weights.value_down_bias = bind(map.value_down_bias);
   return weights;
 }
 

@@ -16,6 +16,14 @@
 
 namespace sluice {
 
+// Which file of a policy's folder a tensor is in. What is not Hugging Face's has a file of its own, so that
+// transformers loads the rest.
+enum class TensorFile {
+  kModel,    // model.safetensors
+  kEncoder,  // sluice_encoder.safetensors
+  kValue,    // sluice_value.safetensors
+};
+
 // A tensor of a Hugging Face file: `rows` rows of arena entry `entry` from `first_row` on.
 struct FileTensor {
   std::string name;
@@ -23,7 +31,7 @@ struct FileTensor {
   int64_t first_row = 0;
   int64_t rows = 0;
   std::vector<int64_t> shape;
-  bool in_encoder_file = false;  // sluice_encoder.safetensors instead of model.safetensors
+  TensorFile file = TensorFile::kModel;
 };
 
 // Indices into the layout; -1 where the architecture has no such parameter.
@@ -34,11 +42,13 @@ struct LayerEntries {
 struct ParameterMap {
   ArenaLayout layout;
   int embedding = -1, item_embedding = -1, final_norm = -1, head = -1;  // head -1: tied to the embedding
+  int value_up = -1, value_up_bias = -1, value_down = -1, value_down_bias = -1;
   std::vector<LayerEntries> layers;
   std::vector<FileTensor> files;
 };
 
-// `config` must be valid.
+// `config` must be valid. The value head's parameters are the last, so that a policy without one has the same layout
+// up to there.
 ParameterMap MapParameters(const PolicyConfig& config);
 
 // Leaf tensors over the arenas; undefined where there is no such parameter.
@@ -57,6 +67,9 @@ struct PolicyWeights {
   std::vector<LayerWeights> layers;
   at::Tensor final_norm;  // [D]
   at::Tensor head;        // [V, D]; the embedding itself if tied
+  // The value head, W wide; undefined without one.
+  at::Tensor value_up, value_up_bias;      // [W, D], [W]
+  at::Tensor value_down, value_down_bias;  // [1, W], [1]
 };
 
 // `gradients` undefined: views that record no graph.

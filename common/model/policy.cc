@@ -108,6 +108,54 @@ TreeLimits LimitsOf(const PolicyConfig& config) {
   return limits;
 }
 
+absl::StatusOr<std::unique_ptr<Policy>> Policy::WithValueHead(int64_t width, uint64_t seed) const {
+  if (has_value_head()) return absl::InvalidArgumentError("the policy has a value head already");
+  if (width < 1) return absl::InvalidArgumentError(absl::StrCat("want a value head at least 1 wide, got ", width));
+  PolicyConfig config = config_;
+  config.value_hidden = width;
+  SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Policy> policy, Create(config, trie_, seed, parameters_.scalar_type()));
+  SLUICE_RETURN_IF_ERROR(CatchTorch("adding a value head", [&] {
+    c10::InferenceMode no_inference(false);
+    at::NoGradGuard no_grad;
+    policy->parameters_.narrow(0, 0, parameters_.numel()).copy_(parameters_);
+  }));
+  return policy;
+}
+
+at::Tensor Policy::Values(const at::Tensor& hidden) const {
+  SLUICE_CHECK(has_value_head(), "the policy has a value head");
+  const PolicyWeights& weights = internals_->weights;
+  const at::Tensor inner = at::silu(at::linear(hidden, weights.value_up, weights.value_up_bias));
+  return at::linear(inner, weights.value_down, weights.value_down_bias).squeeze(1);
+}
+
+absl::StatusOr<at::Tensor> Policy::LeafEmbeddings(const Trie& trie) const {
+  if (config_.item_embedding && trie.num_leaves() != config_.num_leaves) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("want a trie of ", config_.num_leaves, " leaves, got ", trie.num_leaves()));
+  }
+  std::vector<int64_t> tokens;
+  for (int32_t leaf = 0; leaf < trie.num_leaves(); ++leaf) {
+    for (const int32_t token : trie.TokensOfLeaf(leaf)) {
+      if (token >= config_.vocab_size) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("token ", token, " is outside the vocabulary of ", config_.vocab_size));
+      }
+      tokens.push_back(token);
+    }
+  }
+  return CatchTorch("embedding the catalog", [&] {
+    c10::InferenceMode no_inference(false);
+    at::NoGradGuard no_grad;
+    const PolicyWeights& weights = internals_->weights;
+    at::Tensor sums = weights.embedding.index_select(0, at::tensor(tokens, at::kLong).to(parameters_.device()))
+                          .view({trie.num_leaves(), trie.levels(), config_.hidden_size})
+                          .sum(1);
+    if (weights.item_embedding.defined()) sums = sums + weights.item_embedding;
+    return sums.detach().to(at::kCPU);
+  });
+}
+
 Policy::Policy() : internals_(std::make_unique<Internals>()) {}
 Policy::~Policy() = default;
 

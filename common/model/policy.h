@@ -26,6 +26,7 @@ namespace sluice {
 
 // The KV cache of one batch of prompts and the rows that continue them. Made by Prefill, advanced by Step.
 struct DecodeState;
+struct GrownRow;
 
 // Rows that went through the layers for decoding since the policy was made: what decoding costs, as a count.
 struct PolicyWork {
@@ -64,16 +65,17 @@ class Policy {
   // mask, a third of the memory. ForwardTree needs grad mode off.
   static absl::StatusOr<std::unique_ptr<Policy>> CreateForDecoding(const PolicyConfig& config,
                                                                    std::shared_ptr<const Trie> trie);
-  // Reads a Hugging Face folder: config.json, model.safetensors or a sharded index, and sluice_encoder.safetensors
-  // for a merged policy. fp32, bf16 and fp16 files; computed in `dtype`. Without a trie a merged policy takes the
-  // leaves that its folder lists: one "item" a leaf, numbered as the leaves are.
-  // NotFound, DataLoss (truncated, wrong shape, missing or surplus tensor, by name), Unimplemented;
+  // Reads a Hugging Face folder: config.json, model.safetensors or a sharded index, sluice_encoder.safetensors for
+  // a merged policy, and sluice_value.safetensors for one with a value head. fp32, bf16 and fp16 files; computed in
+  // `dtype`. Without a trie a merged policy takes the leaves that its folder lists: one "item" a leaf, numbered as the
+  // leaves are. NotFound, DataLoss (truncated, wrong shape, missing or surplus tensor, by name), Unimplemented;
   // FailedPrecondition: `trie` is of another catalog.
   static absl::StatusOr<std::unique_ptr<Policy>> Load(const std::string& folder, std::shared_ptr<const Trie> trie,
                                                       at::ScalarType dtype = at::kFloat);
   // Writes such a folder; the folder must exist. Tensors are stored as float32, each file atomically, config.json
   // last. A merged policy's sluice_encoder.safetensors holds `item_embedding.weight` [leaves, D] (if there is one)
   // and `leaf_tokens` [leaves, L] int32: client/python/sluice/encoder.py makes inputs_embeds of it.
+  // sluice_value.safetensors holds the value head's four tensors, `value_head.up.weight` [W, D] and so on.
   absl::Status Save(const std::string& folder) const;
 
   // Another policy over the same parameters, with gradients of its own if this one has any: passes of the two may run
@@ -81,6 +83,10 @@ class Policy {
   absl::StatusOr<std::unique_ptr<Policy>> MakeTwin() const;
 
   ~Policy();
+
+  // A policy with these weights and a value head of that hidden width, drawn from the seed as Create draws it; on the
+  // processor. InvalidArgument: it has one already, or a width that PolicyConfig::Validate refuses.
+  absl::StatusOr<std::unique_ptr<Policy>> WithValueHead(int64_t width, uint64_t seed) const;
 
   // Moves the arenas to a device, and chooses how passes are computed from now on. OpenDevice must have been called.
   // Before anybody takes an arena: tensors handed out earlier stay behind. Internal or ResourceExhausted if the device
@@ -107,6 +113,16 @@ class Policy {
 
   // [rows, D] -> [rows, V]. Differentiable.
   at::Tensor Logits(const at::Tensor& hidden) const;
+
+  // [rows, D] -> [rows]: what the value head makes of the hidden states of prefixes' last tokens,
+  // V = down silu(up h + b) + c. Causal, as the hidden states are. Differentiable. The policy must have a value head.
+  at::Tensor Values(const at::Tensor& hidden) const;
+  bool has_value_head() const { return config_.value_hidden > 0; }
+
+  // What the policy embeds each leaf's item with: the sum of its tokens' embeddings, plus the item embedding if there
+  // is one. [leaves, D] on the processor, without gradient. InvalidArgument: a trie of other leaves or tokens than the
+  // policy has embeddings for.
+  absl::StatusOr<at::Tensor> LeafEmbeddings(const Trie& trie) const;
 
   // Flat arenas, float32 (or the dtype of Create), never re-allocated. Gradients accumulate; zero them with
   // gradients().zero_(). Gradients and decay mask are undefined after CreateForDecoding.
@@ -139,6 +155,13 @@ class Policy {
   absl::StatusOr<at::Tensor> StepOnDevice(DecodeState* state, const at::Tensor& tokens, const at::Tensor& parents,
                                           int rows_per_prompt);
 
+  // Appends one token to rows of a growing tree: row n continues parents[n], an index into all rows that Grow has
+  // appended to this state so far, in their order, or -1 for its prompt. Unlike Step's, rows of one call may lie at
+  // different depths, and any row may be continued at any time. Returns the hidden states, [N, D]. A row deeper than
+  // the state's max_new_tokens: InvalidArgument. Not for a state that Step has advanced: FailedPrecondition.
+  absl::StatusOr<at::Tensor> Grow(DecodeState* state, absl::Span<const int32_t> tokens,
+                                  absl::Span<const int64_t> parents, absl::Span<const int32_t> rows_of_prompt);
+
   const PolicyWork& work() const { return work_; }
 
  private:
@@ -146,6 +169,8 @@ class Policy {
   // Step on a device: pads every prompt to the same number of rows.
   absl::StatusOr<at::Tensor> StepRagged(DecodeState* state, absl::Span<const int32_t> tokens,
                                         absl::Span<const int32_t> parents, absl::Span<const int32_t> rows_of_prompt);
+  absl::StatusOr<at::Tensor> GrowOnDevice(DecodeState* state, absl::Span<const int32_t> tokens,
+                                          absl::Span<const int32_t> rows_of_prompt, std::vector<GrownRow> grown);
   Policy();
   // Checks the trie against the configuration and lays out zeroed arenas.
   static absl::StatusOr<std::unique_ptr<Policy>> Allocate(const PolicyConfig& config, std::shared_ptr<const Trie> trie,

@@ -210,6 +210,7 @@ absl::Status ReadEncoder(const Json& json, PolicyConfig* config) {
   SLUICE_RETURN_IF_ERROR(ReadBool(*section, "item_embedding", &config->item_embedding));
   SLUICE_RETURN_IF_ERROR(ReadInteger(*section, "num_leaves", &config->num_leaves));
   SLUICE_RETURN_IF_ERROR(ReadString(*section, "catalog_version", &config->catalog_version));
+  SLUICE_RETURN_IF_ERROR(ReadInteger(*section, "value_hidden", &config->value_hidden));
   for (const auto& [key, token] : {std::pair<const char*, int32_t*>{"begin_token", &config->begin_token},
                                    {"begin_reversed_token", &config->begin_reversed_token}}) {
     int64_t value = -1;
@@ -235,6 +236,9 @@ absl::Status PolicyConfig::Validate() const {
       return Wrong(name, absl::StrCat("is ", value, ", want 1 to ", kMaxSize));
     }
   }
+  if (value_hidden < 0 || value_hidden > kMaxSize) {
+    return Wrong("sluice.value_hidden", absl::StrCat("is ", value_hidden, ", want 0 to ", kMaxSize));
+  }
   if (num_layers > kMaxLayers)
     return Wrong("num_hidden_layers", absl::StrCat("is ", num_layers, ", want at most ", kMaxLayers));
   if (num_heads % num_kv_heads != 0) {
@@ -249,7 +253,7 @@ absl::Status PolicyConfig::Validate() const {
   }
   const double width = static_cast<double>(hidden_size);
   const double parameters =
-      width * (2.0 * vocab_size + num_leaves) +
+      width * (2.0 * vocab_size + num_leaves + static_cast<double>(value_hidden)) +
       static_cast<double>(num_layers) * width * (4.0 * num_heads * head_dim + 3.0 * intermediate_size);
   if (parameters > static_cast<double>(kMaxParameters)) {
     return Wrong("hidden_size", absl::StrCat("and the other sizes make about ", parameters,
@@ -364,6 +368,7 @@ std::string PolicyConfig::ToJson() const {
     section["item_embedding"] = item_embedding;
     section["num_leaves"] = num_leaves;
   }
+  if (value_hidden > 0) section["value_hidden"] = value_hidden;
   if (!catalog_version.empty()) section["catalog_version"] = catalog_version;
   json["sluice"] = section;
   return json.dump(2) + "\n";

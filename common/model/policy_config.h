@@ -48,6 +48,7 @@ struct PolicyConfig {
   std::string catalog_version;  // that it was trained on: for kMerged, the trie that leaves are numbered by
   int32_t begin_token = -1;     // -1: prompts start without one
   int32_t begin_reversed_token = -1;
+  int64_t value_hidden = 0;  // width of the value head's hidden layer; 0: the policy has none
 
   // Fields that contradict each other, by name. Called by everything that makes a policy.
   absl::Status Validate() const;

@@ -130,8 +130,9 @@ AttentionParts PartsOf(const PolicyConfig& config, const LayerWeights& layer, co
           rotary};
 }
 
-absl::Status CheckStep(const PolicyConfig& config, const DecodeState* state, absl::Span<const int32_t> tokens,
-                       absl::Span<const int32_t> parents, absl::Span<const int32_t> rows_of_prompt) {
+// Tokens and numbers of rows, which Step and Grow share.
+absl::Status CheckRows(const PolicyConfig& config, const DecodeState* state, absl::Span<const int32_t> tokens,
+                       absl::Span<const int32_t> rows_of_prompt) {
   if (state == nullptr) return absl::InvalidArgumentError("want a decode state from Prefill, got none");
   const int64_t prompts = static_cast<int64_t>(state->prompt_first.size());
   if (static_cast<int64_t>(rows_of_prompt.size()) != prompts) {
@@ -146,15 +147,26 @@ absl::Status CheckStep(const PolicyConfig& config, const DecodeState* state, abs
   if (static_cast<int64_t>(tokens.size()) != rows) {
     return absl::InvalidArgumentError(absl::StrCat("want tokens [", rows, "], got [", tokens.size(), "]"));
   }
-  if (state->steps >= state->max_new_tokens) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the decode state was made for ", state->max_new_tokens, " new tokens, all of them appended"));
-  }
   for (int64_t n = 0; n < rows; ++n) {
     if (tokens[n] < 0 || tokens[n] >= config.vocab_size) {
       return absl::InvalidArgumentError(
           absl::StrCat("token ", tokens[n], " of row ", n, " is outside the vocabulary of ", config.vocab_size));
     }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckStep(const PolicyConfig& config, const DecodeState* state, absl::Span<const int32_t> tokens,
+                       absl::Span<const int32_t> parents, absl::Span<const int32_t> rows_of_prompt) {
+  SLUICE_RETURN_IF_ERROR(CheckRows(config, state, tokens, rows_of_prompt));
+  const int64_t prompts = static_cast<int64_t>(state->prompt_first.size());
+  const int64_t rows = static_cast<int64_t>(tokens.size());
+  if (!state->grown.empty()) {
+    return absl::FailedPreconditionError("the decode state holds a grown tree; steps go on from a state of their own");
+  }
+  if (state->steps >= state->max_new_tokens) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the decode state was made for ", state->max_new_tokens, " new tokens, all of them appended"));
   }
   for (int64_t b = 0; b < prompts; ++b) {
     if (state->prompt_length[b] + state->steps >= config.max_positions) {
@@ -217,6 +229,57 @@ void ReserveAppended(int64_t rows, int64_t steps_left, int64_t layers, DecodeSta
     }
   }
   state->appended_cache = std::move(grown);
+}
+
+// Computes the pass's rows, puts their keys and values behind what the cache holds, and returns their hidden states.
+at::Tensor AppendRows(const PolicyConfig& config, const PolicyWeights& weights, const RotaryTable& rotary,
+                      absl::Span<const int32_t> tokens, const RowPass& pass, DecodeState* state) {
+  at::Tensor x = EmbedTokens(weights.embedding, tokens);
+  for (size_t i = 0; pass.rows > 0 && i < weights.layers.size(); ++i) {
+    const LayerWeights& layer = weights.layers[i];
+    const AttentionParts parts = PartsOf(config, layer, rotary);
+    const at::Tensor fused =
+        LinearWithoutGraph(Normed(pass, x, layer.input_norm, parts.eps), layer.qkv, layer.qkv_bias, at::Tensor());
+    const at::Tensor queries = Turn(pass, parts, parts.shape, fused, state->appended_cache[i], state->appended);
+    x = FinishLayer(pass, layer,
+                    AttendCache(pass, parts.shape, queries, state->prompt_cache[i], state->appended_cache[i]),
+                    parts.eps, x);
+  }
+  state->appended += pass.rows;
+  return RmsNorm(x.narrow(0, 0, pass.rows), weights.final_norm, config.rms_norm_eps);
+}
+
+absl::Status CheckGrow(const PolicyConfig& config, const DecodeState* state, absl::Span<const int32_t> tokens,
+                       absl::Span<const int64_t> parents, absl::Span<const int32_t> rows_of_prompt) {
+  if (state != nullptr && state->steps > 0) {
+    return absl::FailedPreconditionError(
+        "the decode state was advanced by steps; a tree grows from a state of its own");
+  }
+  SLUICE_RETURN_IF_ERROR(CheckRows(config, state, tokens, rows_of_prompt));
+  if (parents.size() != tokens.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("want parents [", tokens.size(), "], got [", parents.size(), "]"));
+  }
+  size_t n = 0;
+  for (size_t b = 0; b < rows_of_prompt.size(); ++b) {
+    for (const size_t last = n + static_cast<size_t>(rows_of_prompt[b]); n < last; ++n) {
+      const int64_t parent = parents[n];
+      if (parent < -1 || parent >= static_cast<int64_t>(state->grown.size()) ||
+          (parent >= 0 && state->grown[parent].prompt != static_cast<int64_t>(b))) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("row ", n, " cannot continue row ", parent, ": it is not one of prompt ", b));
+      }
+      const int depth = parent < 0 ? 1 : state->grown[parent].depth + 1;
+      if (depth > state->max_new_tokens) {
+        return absl::InvalidArgumentError(absl::StrCat("row ", n, " lies at depth ", depth,
+                                                       ", the decode state was made for ", state->max_new_tokens));
+      }
+      if (state->prompt_length[b] + depth > config.max_positions) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "prompt ", b, " with its new tokens is longer than the policy's ", config.max_positions, " positions"));
+      }
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -359,21 +422,113 @@ absl::StatusOr<at::Tensor> Policy::Step(DecodeState* state, absl::Span<const int
     const RotaryTable rotary =
         ReachPositions(config_, last_position + 1, parameters_.scalar_type(), &internals_->rotary);
 
-    at::Tensor x = EmbedTokens(weights.embedding, tokens);
-    for (size_t i = 0; rows > 0 && i < weights.layers.size(); ++i) {
-      const LayerWeights& layer = weights.layers[i];
-      const AttentionParts parts = PartsOf(config_, layer, rotary);
-      const at::Tensor fused =
-          LinearWithoutGraph(Normed(pass, x, layer.input_norm, parts.eps), layer.qkv, layer.qkv_bias, at::Tensor());
-      const at::Tensor queries = Turn(pass, parts, parts.shape, fused, state->appended_cache[i], state->appended);
-      x = FinishLayer(pass, layer,
-                      AttendCache(pass, parts.shape, queries, state->prompt_cache[i], state->appended_cache[i]),
-                      parts.eps, x);
-    }
-    state->appended += rows;
+    const at::Tensor hidden = AppendRows(config_, weights, rotary, tokens, pass, state);
     ++state->steps;
     work_.appended += rows;
-    return RmsNorm(x.narrow(0, 0, rows), weights.final_norm, config_.rms_norm_eps);
+    return hidden;
+  });
+}
+
+absl::StatusOr<at::Tensor> Policy::Grow(DecodeState* state, absl::Span<const int32_t> tokens,
+                                        absl::Span<const int64_t> parents, absl::Span<const int32_t> rows_of_prompt) {
+  SLUICE_RETURN_IF_ERROR(CheckGrow(config_, state, tokens, parents, rows_of_prompt));
+  const int64_t rows = static_cast<int64_t>(tokens.size());
+  std::vector<GrownRow> grown;
+  for (int64_t b = 0, n = 0; b < static_cast<int64_t>(rows_of_prompt.size()); ++b) {
+    for (int64_t w = 0; w < rows_of_prompt[b]; ++w, ++n) {
+      const int32_t depth = parents[n] < 0 ? 1 : state->grown[parents[n]].depth + 1;
+      grown.push_back({parents[n], b, depth, 0});
+    }
+  }
+  if (state->on_device != nullptr) return GrowOnDevice(state, tokens, rows_of_prompt, std::move(grown));
+  return CatchTorch("growing a tree", [&] {
+    c10::InferenceMode inference;
+    const PolicyWeights& weights = internals_->weights;
+    ReserveAppended(rows, state->appended / std::max<int64_t>(rows, 1) + 1, static_cast<int64_t>(weights.layers.size()),
+                    state);
+    // A row's own lies in the cache at its index in `grown`.
+    std::vector<int64_t> first_ancestor;
+    state->next_ancestors.clear();
+    for (int64_t n = 0; n < rows; ++n) {
+      first_ancestor.push_back(static_cast<int64_t>(state->next_ancestors.size()));
+      const size_t end = state->next_ancestors.size() + static_cast<size_t>(grown[n].depth);
+      state->next_ancestors.resize(end);
+      state->next_ancestors[end - 1] = state->appended + n;
+      size_t place = end - 1;
+      for (int64_t above = grown[n].parent; above >= 0; above = state->grown[above].parent) {
+        state->next_ancestors[--place] = above;
+      }
+    }
+    RowPass pass;
+    int32_t last_position = 0;
+    state->position.resize(rows);
+    state->queries.resize(rows);
+    state->groups.clear();
+    int64_t first = 0;
+    for (size_t b = 0; b < rows_of_prompt.size(); ++b) {
+      const int64_t length = state->prompt_length[b];
+      pass.longest_shared = std::max(pass.longest_shared, length);
+      state->groups.push_back({state->prompt_first[b], length, state->queries.data() + first, rows_of_prompt[b]});
+      for (const int64_t end = first + rows_of_prompt[b]; first < end; ++first) {
+        const int32_t depth = grown[first].depth;
+        pass.longest_own = std::max<int64_t>(pass.longest_own, depth);
+        state->position[first] = static_cast<int32_t>(length) + depth - 1;
+        last_position = std::max(last_position, state->position[first]);
+        state->queries[first] = {first, length, state->next_ancestors.data() + first_ancestor[first], depth};
+      }
+    }
+    pass.rows = rows;
+    pass.position = state->position.data();
+    pass.groups = &state->groups;
+    pass.buffers = &state->buffers;
+    const RotaryTable rotary =
+        ReachPositions(config_, last_position + 1, parameters_.scalar_type(), &internals_->rotary);
+    const at::Tensor hidden = AppendRows(config_, weights, rotary, tokens, pass, state);
+    state->grown.insert(state->grown.end(), grown.begin(), grown.end());
+    work_.appended += rows;
+    return hidden;
+  });
+}
+
+absl::StatusOr<at::Tensor> Policy::GrowOnDevice(DecodeState* state, absl::Span<const int32_t> tokens,
+                                                absl::Span<const int32_t> rows_of_prompt, std::vector<GrownRow> grown) {
+  const int64_t width = *std::max_element(rows_of_prompt.begin(), rows_of_prompt.end());
+  return CatchTorch("growing a tree", [&] {
+    c10::InferenceMode inference;
+    if (width == 0) return at::empty({0, config_.hidden_size}, parameters_.options());
+    DeviceDecodeState& device = *state->on_device;
+    const int64_t prompts = static_cast<int64_t>(rows_of_prompt.size());
+    const int64_t before = device.used - device.prompt_slots, slots = before + width;
+    // Rows that fill a prompt up see its own keys and themselves; nobody reads them.
+    std::vector<int64_t> padded_tokens(prompts * width, 0), positions(prompts * width), rows;
+    std::vector<int32_t> seen(prompts * width * slots, 0);
+    int64_t last_position = 0;
+    for (int64_t b = 0, n = 0; b < prompts; ++b) {
+      for (int64_t w = 0; w < width; ++w) {
+        const int64_t padded = b * width + w;
+        int32_t* const row_seen = seen.data() + padded * slots;
+        row_seen[before + w] = 1;
+        positions[padded] = state->prompt_length[b];
+        if (w >= rows_of_prompt[b]) continue;
+        padded_tokens[padded] = tokens[n];
+        positions[padded] += grown[n].depth - 1;
+        last_position = std::max(last_position, positions[padded]);
+        for (int64_t above = grown[n].parent; above >= 0; above = state->grown[above].parent) {
+          row_seen[state->grown[above].slot] = 1;
+        }
+        grown[n].slot = before + w;
+        rows.push_back(padded);
+        ++n;
+      }
+    }
+    const at::Device where = parameters_.device();
+    const at::Tensor mask = Upload(seen, where).to(at::kBool).view({prompts, width, slots});
+    const at::Tensor hidden = internals_->device_path->Append(
+        Upload(padded_tokens, where), mask, Upload(positions, where), std::max(last_position, device.prompt_slots) + 1,
+        device.used + std::max(width, before), &device);
+    state->grown.insert(state->grown.end(), grown.begin(), grown.end());
+    work_.appended += static_cast<int64_t>(rows.size());
+    return hidden.index_select(0, Upload(rows, where));
   });
 }
 

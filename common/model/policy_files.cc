@@ -22,6 +22,7 @@ namespace {
 constexpr char kConfigFile[] = "config.json";
 constexpr char kModelFile[] = "model.safetensors";
 constexpr char kEncoderFile[] = "sluice_encoder.safetensors";
+constexpr char kValueFile[] = "sluice_value.safetensors";
 constexpr char kLeafTokens[] = "leaf_tokens";
 constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
 
@@ -132,6 +133,10 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::Load(const std::string& folder, 
           path, ": the policy's leaves are not those of the catalog: use the catalog that it was trained on"));
     }
   }
+  std::unique_ptr<SafetensorsFile> value;
+  if (config->value_hidden > 0) {
+    SLUICE_ASSIGN_OR_RETURN(value, SafetensorsFile::Open(JoinPath(folder, kValueFile)));
+  }
   absl::StatusOr<std::unique_ptr<Policy>> made = Allocate(checked, std::move(trie), dtype);
   if (!made.ok()) return Annotate(made.status(), folder);
   std::unique_ptr<Policy> policy = *std::move(made);
@@ -140,12 +145,18 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::Load(const std::string& folder, 
   c10::InferenceMode no_inference(false);
   at::NoGradGuard no_grad;
   const ParameterMap& map = policy->internals_->map;
-  std::set<std::string> model_names, encoder_names = {kLeafTokens};
+  std::set<std::string> model_names, own_names = {kLeafTokens};
   for (const FileTensor& tensor : map.files) {
-    (tensor.in_encoder_file ? encoder_names : model_names).insert(tensor.name);
-    const absl::Status status = tensor.in_encoder_file ? ReadTensor(*encoder, tensor, map, policy->parameters_)
-                                                       : ReadTensor(*model, tensor, map, policy->parameters_);
-    if (!status.ok()) return Annotate(status, tensor.in_encoder_file ? encoder->path() : folder);
+    absl::Status status;
+    if (tensor.file == TensorFile::kModel) {
+      model_names.insert(tensor.name);
+      status = Annotate(ReadTensor(*model, tensor, map, policy->parameters_), folder);
+    } else {
+      own_names.insert(tensor.name);
+      const SafetensorsFile& file = tensor.file == TensorFile::kEncoder ? *encoder : *value;
+      status = Annotate(ReadTensor(file, tensor, map, policy->parameters_), file.path());
+    }
+    SLUICE_RETURN_IF_ERROR(status);
   }
   for (const std::string& name : model->names()) {
     if (!model_names.contains(name) && !IsHarmless(*config, name)) {
@@ -153,10 +164,11 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::Load(const std::string& folder, 
                                               config->num_layers, "-layer policy of this architecture"));
     }
   }
-  if (encoder != nullptr) {
-    for (const auto& [name, info] : encoder->tensors()) {
-      if (!encoder_names.contains(name)) {
-        return absl::DataLossError(absl::StrCat(encoder->path(), ": tensor ", name, " belongs to no parameter"));
+  for (const SafetensorsFile* file : {encoder.get(), value.get()}) {
+    if (file == nullptr) continue;
+    for (const auto& [name, info] : file->tensors()) {
+      if (!own_names.contains(name)) {
+        return absl::DataLossError(absl::StrCat(file->path(), ": tensor ", name, " belongs to no parameter"));
       }
     }
   }
@@ -169,12 +181,13 @@ absl::Status Policy::Save(const std::string& folder) const {
     at::NoGradGuard no_grad;
     const at::Tensor values = parameters_.to(at::kFloat).contiguous();
     const ParameterMap& map = internals_->map;
-    std::vector<TensorToWrite> model, encoder;
+    std::vector<TensorToWrite> model, encoder, value;
     for (const FileTensor& tensor : map.files) {
       // Rows of a parameter are consecutive in the arena.
       const at::Tensor view = map.layout.View(values, tensor.entry).narrow(0, tensor.first_row, tensor.rows);
-      (tensor.in_encoder_file ? encoder : model)
-          .push_back({tensor.name, TensorDtype::kF32, tensor.shape, view.data_ptr(),
+      std::vector<TensorToWrite>& file =
+          tensor.file == TensorFile::kModel ? model : (tensor.file == TensorFile::kEncoder ? encoder : value);
+      file.push_back({tensor.name, TensorDtype::kF32, tensor.shape, view.data_ptr(),
                       view.numel() * static_cast<int64_t>(sizeof(float))});
     }
     SLUICE_RETURN_IF_ERROR(WriteSafetensors(JoinPath(folder, kModelFile), model, {{"format", "pt"}}));
@@ -187,6 +200,9 @@ absl::Status Policy::Save(const std::string& folder) const {
                          leaf_tokens.data(),
                          static_cast<int64_t>(leaf_tokens.size() * sizeof(int32_t))});
       SLUICE_RETURN_IF_ERROR(WriteSafetensors(JoinPath(folder, kEncoderFile), encoder, {{"format", "pt"}}));
+    }
+    if (!value.empty()) {
+      SLUICE_RETURN_IF_ERROR(WriteSafetensors(JoinPath(folder, kValueFile), value, {{"format", "pt"}}));
     }
     return WriteFileAtomically(JoinPath(folder, kConfigFile), config_.ToJson());
   });

@@ -58,6 +58,8 @@ absl::StatusOr<PolicyShape> PolicyShape::FromConfigJson(const std::string& text)
         leaves->is_number_integer()) {
       shape.item_rows = leaves->get<int64_t>();
     }
+    const auto value = section->find("value_hidden");
+    if (value != section->end() && value->is_number_integer()) shape.value_hidden = value->get<int64_t>();
   }
   return shape;
 }
@@ -73,6 +75,9 @@ int64_t ArenaElements(const PolicyShape& s) {
   int64_t all = s.layers * layer + Aligned(s.vocab * s.hidden) + Aligned(s.hidden);
   if (s.item_rows > 0) all += Aligned(s.item_rows * s.hidden);
   if (!s.tied) all += Aligned(s.vocab * s.hidden);
+  if (s.value_hidden > 0) {
+    all += Aligned(s.value_hidden * s.hidden) + 2 * Aligned(s.value_hidden) + Aligned(1);
+  }
   return all;
 }
 

@@ -28,9 +28,10 @@ struct PolicyShape {
   bool tied = true;
   bool qkv_bias = false;
   bool output_bias = false;
-  bool head_norms = false;  // Qwen3: norms of queries and keys
-  int64_t item_rows = 0;    // of the item embedding; 0: none
-  bool merged = false;      // a position an item, not a code
+  bool head_norms = false;   // Qwen3: norms of queries and keys
+  int64_t item_rows = 0;     // of the item embedding; 0: none
+  int64_t value_hidden = 0;  // width of the value head's hidden layer; 0: none
+  bool merged = false;       // a position an item, not a code
 
   int64_t query_width() const { return heads * head_dim; }
   int64_t key_width() const { return kv_heads * head_dim; }

@@ -170,6 +170,77 @@ class CountingAllocator : public c10::Allocator {
   c10::Allocator* const usual_ = c10::GetCPUAllocator();
 };
 
+// Trees that grow at any node, several rows of any depth a call, against the training pass of every row's sequence.
+TEST_F(PolicyDecodeTest, AGrownTreeEqualsTheTrainingPassWhereverItGrows) {
+  const std::unique_ptr<Policy> policy = RandomPolicy(config_, trie_, 3, at::kDouble);
+  c10::InferenceMode inference;
+  Random random(11);
+  const std::vector<PromptInput> prompts = Prompts();
+  const int deepest = 4;
+  Policy::Prefilled prefilled = policy->Prefill(prompts, deepest).value();
+  struct Grown {
+    size_t prompt;
+    PromptInput sequence;
+  };
+  std::vector<Grown> grown;
+  const int64_t before = policy->work().appended;
+  for (int call = 0; call < 12; ++call) {
+    std::vector<int32_t> tokens, rows_of_prompt;
+    std::vector<int64_t> parents;
+    std::vector<PromptInput> sequences;
+    const size_t known = grown.size();
+    for (size_t b = 0; b < prompts.size(); ++b) {
+      const int rows = static_cast<int>(random.Below(4));  // none is fine
+      rows_of_prompt.push_back(rows);
+      for (int row = 0; row < rows; ++row) {
+        std::vector<int64_t> may = {-1};
+        for (size_t i = 0; i < known; ++i) {
+          if (grown[i].prompt == b && grown[i].sequence.size() < prompts[b].size() + deepest) {
+            may.push_back(static_cast<int64_t>(i));
+          }
+        }
+        parents.push_back(may[random.Below(may.size())]);
+        tokens.push_back(static_cast<int32_t>(random.Below(config_.vocab_size)));
+        PromptInput sequence = parents.back() < 0 ? prompts[b] : grown[static_cast<size_t>(parents.back())].sequence;
+        sequence.push_back(tokens.back());
+        grown.push_back({b, sequence});
+        sequences.push_back(sequence);
+      }
+    }
+    const at::Tensor hidden = policy->Grow(prefilled.state.get(), tokens, parents, rows_of_prompt).value();
+    ASSERT_EQ(hidden.size(0), static_cast<int64_t>(tokens.size()));
+    if (tokens.empty()) continue;
+    EXPECT_LT((hidden - LastHidden(*policy, sequences)).abs().max().item<double>(), 1e-10) << "call " << call;
+  }
+  EXPECT_GT(grown.size(), 30u);
+  EXPECT_EQ(policy->work().appended - before, static_cast<int64_t>(grown.size()));
+}
+
+TEST_F(PolicyDecodeTest, WrongGrowthIsRefused) {
+  const std::unique_ptr<Policy> policy = RandomPolicy(config_, trie_, 3, at::kFloat);
+  c10::InferenceMode inference;
+  Policy::Prefilled prefilled = policy->Prefill(Prompts(), 2).value();
+  DecodeState* state = prefilled.state.get();
+  const auto code = [&](std::vector<int32_t> tokens, std::vector<int64_t> parents, std::vector<int32_t> rows) {
+    return policy->Grow(state, tokens, parents, rows).status().code();
+  };
+  using Code = absl::StatusCode;
+  EXPECT_EQ(code({3, 4}, {-1, -1}, {1, 1, 0}), Code::kOk);
+  EXPECT_EQ(code({3}, {1}, {1, 0, 0}), Code::kInvalidArgument);  // prompt 1's row
+  EXPECT_EQ(code({3}, {2}, {1, 0, 0}), Code::kInvalidArgument);  // no such row
+  EXPECT_EQ(code({3}, {-2}, {1, 0, 0}), Code::kInvalidArgument);
+  EXPECT_EQ(code({3}, {-1}, {1, 0}), Code::kInvalidArgument);  // two prompts' counts for three
+  EXPECT_EQ(code({3}, {-1, -1}, {1, 0, 0}), Code::kInvalidArgument);
+  EXPECT_EQ(code({999}, {-1}, {1, 0, 0}), Code::kInvalidArgument);
+  EXPECT_EQ(code({3}, {0}, {1, 0, 0}), Code::kOk);
+  EXPECT_EQ(code({3}, {2}, {1, 0, 0}), Code::kInvalidArgument);  // deeper than the state was made for
+  EXPECT_EQ(policy->Grow(nullptr, {}, {}, {}).status().code(), Code::kInvalidArgument);
+  EXPECT_EQ(policy->Step(state, {3, 3, 3}, {}, 1).status().code(), Code::kFailedPrecondition);
+  Policy::Prefilled stepped = policy->Prefill(Prompts(), 2).value();
+  ASSERT_TRUE(policy->Step(stepped.state.get(), {3, 3, 3}, {}, 1).ok());
+  EXPECT_EQ(policy->Grow(stepped.state.get(), {3}, {-1}, {1, 0, 0}).status().code(), Code::kFailedPrecondition);
+}
+
 TEST_F(PolicyDecodeTest, AStepAllocatesTheResultsOfItsProductsAndNothingElse) {
   if (TestPlacement().takes_device_path()) GTEST_SKIP() << "a promise of the processor's path alone";
   const std::unique_ptr<Policy> policy = RandomPolicy(config_, trie_, 3, at::kDouble);

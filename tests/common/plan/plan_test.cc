@@ -36,6 +36,7 @@ TEST(PlanTest, CountsTheParametersThatAPolicyAllocates) {
       PolicyConfig config = Config(architecture);
       config.tie_embeddings = tied;
       config.attention_bias = architecture == PolicyArchitecture::kLlama && tied;
+      config.value_hidden = tied ? 7 : 0;
       const auto policy = Policy::Create(config, nullptr, 1);
       ASSERT_TRUE(policy.ok()) << policy.status();
       EXPECT_EQ(ArenaElements(ShapeOf(config)), (*policy)->parameters().numel());
