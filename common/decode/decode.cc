@@ -8,18 +8,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/decode/logits_block.h"
 #include "common/decode/step/step.h"
-#include "common/model/operations.h"
 #include "common/random/random.h"
 #include "common/status/status.h"
 #include "common/tensor/catch_torch.h"
 
 namespace sluice {
 namespace {
-
-// Logits are made in blocks of at most this many numbers (64 MB in fp32): they stay near the cache, and a wide
-// vocabulary cannot exhaust memory.
-constexpr int64_t kLogitsPerBlock = int64_t{1} << 24;
 
 enum class LaneKind { kBeams, kSamples, kUnconstrained, kTarget };
 
@@ -31,45 +27,6 @@ struct Lane {
   std::vector<std::vector<int32_t>> slots;                  // [B][rows of the last level]: their lines of the prompt
 };
 
-template <typename Scalar>
-struct Block {
-  at::Tensor logits;       // [rows, V]
-  at::Tensor normalizers;  // [rows]
-
-  RowLogits<Scalar> From(int64_t row, const int32_t* slots = nullptr) const {
-    const int64_t vocabulary = logits.size(1);
-    return {logits.const_data_ptr<Scalar>() + row * vocabulary, normalizers.const_data_ptr<Scalar>() + row, vocabulary,
-            slots};
-  }
-};
-
-// Logits of `hidden` [rows, D] and their normalisers. DataLoss unless all of the latter are finite.
-template <typename Scalar>
-absl::StatusOr<Block<Scalar>> LogitsOf(const Policy& policy, const at::Tensor& hidden) {
-  Block<Scalar> block;
-  // Choices are made on the host: on a device this is where a level's logits come back.
-  block.logits = policy.Logits(hidden).to(at::kCPU).contiguous();
-  block.normalizers = LogSumExpRows(block.logits);
-  const Scalar* normalizers = block.normalizers.template const_data_ptr<Scalar>();
-  for (int64_t row = 0; row < hidden.size(0); ++row) {
-    if (!std::isfinite(normalizers[row])) {
-      return absl::DataLossError("the policy's logits are not finite: its weights are damaged or have diverged");
-    }
-  }
-  return block;
-}
-
-absl::Status CheckExcluded(const Trie& trie, absl::Span<const int32_t> excluded, size_t prompt) {
-  for (size_t i = 0; i < excluded.size(); ++i) {
-    if (excluded[i] < 0 || excluded[i] >= trie.num_leaves() || (i > 0 && excluded[i] <= excluded[i - 1])) {
-      return absl::InvalidArgumentError(absl::StrCat("prompt ", prompt,
-                                                     ": want excluded leaves ascending, distinct and in [0, ",
-                                                     trie.num_leaves(), "), got ", excluded[i], " at ", i));
-    }
-  }
-  return absl::OkStatus();
-}
-
 absl::Status CheckPlan(const Trie& trie, absl::Span<const DecodePrompt> prompts, const DecodePlan& plan) {
   if (prompts.empty()) return absl::InvalidArgumentError("want at least one prompt to decode, got none");
   if (plan.beams < 0 || plan.samples < 0 || plan.unconstrained_beams < 0) {
@@ -80,25 +37,7 @@ absl::Status CheckPlan(const Trie& trie, absl::Span<const DecodePrompt> prompts,
     return absl::InvalidArgumentError(absl::StrCat("want a temperature above 0, got ", plan.temperature));
   }
   for (size_t b = 0; b < prompts.size(); ++b) {
-    SLUICE_RETURN_IF_ERROR(CheckExcluded(trie, prompts[b].excluded_leaves, b));
-    if (prompts[b].target_leaf < -1 || prompts[b].target_leaf >= trie.num_leaves()) {
-      return absl::InvalidArgumentError(absl::StrCat("prompt ", b, ": want a target leaf below ", trie.num_leaves(),
-                                                     ", got ", prompts[b].target_leaf));
-    }
-  }
-  return absl::OkStatus();
-}
-
-// The legal children of every row must have a logit. Checked where they are read, as a large trie takes long to walk.
-absl::Status CheckVocabulary(const Trie& trie, absl::Span<const DecodeRow> rows, int64_t vocabulary) {
-  for (const DecodeRow& row : rows) {
-    if (row.node == Trie::kNone || trie.IsLeaf(row.node)) continue;
-    const int32_t largest = trie.ChildrenOf(row.node).tokens.back();
-    if (largest >= vocabulary) {
-      return absl::InvalidArgumentError(absl::StrCat("the catalog has token ", largest,
-                                                     ", but the policy's vocabulary holds ", vocabulary,
-                                                     " tokens: they do not belong together"));
-    }
+    SLUICE_RETURN_IF_ERROR(CheckPrompt(trie, prompts[b], b));
   }
   return absl::OkStatus();
 }

@@ -244,6 +244,32 @@ DecodeRow ForceToken(const Trie& trie, absl::Span<const DecodeRow> rows, int32_t
   return row;
 }
 
+template <typename Scalar>
+AllowedChildren ViewChildren(const Trie& trie, int32_t node, const RowLogits<Scalar>& logits, int64_t i,
+                             absl::Span<const int32_t> excluded) {
+  const Scalar* row_logits = logits.row(i);
+  const Trie::Children children = trie.ChildrenOf(node);
+  const absl::Span<const int32_t> excluded_below = ExcludedUnder(trie, node, excluded);
+  AllowedChildren allowed;
+  for (size_t c = 0; c < children.tokens.size(); ++c) {
+    if (HasAllowedLeaf(trie, children.first_node + static_cast<int32_t>(c), excluded_below)) {
+      allowed.tokens.push_back(children.tokens[c]);
+    }
+  }
+  if (allowed.tokens.empty()) return allowed;
+  const double full = logits.log_normalizer(i);
+  const double legal = LogSumExp(row_logits, children.tokens);
+  const double among = LogSumExp(row_logits, allowed.tokens);
+  for (const int32_t token : allowed.tokens) {
+    const double logit = static_cast<double>(row_logits[token]);
+    // Rounding can leave the only child a little above 0.
+    allowed.log_probs.push_back(std::min(0.0, logit - among));
+    allowed.log_probs_full.push_back(static_cast<float>(logit - full));
+    allowed.log_probs_trie.push_back(static_cast<float>(logit - legal));
+  }
+  return allowed;
+}
+
 Completion TraceCompletion(const Trie& trie, absl::Span<const std::vector<DecodeRow>> levels, int32_t row) {
   Completion completion;
   completion.tokens.resize(levels.size());
@@ -275,7 +301,9 @@ Completion TraceCompletion(const Trie& trie, absl::Span<const std::vector<Decode
   template DecodeRow DrawChild<Scalar>(const Trie&, absl::Span<const DecodeRow>, int32_t, const RowLogits<Scalar>&,  \
                                        absl::Span<const int32_t>, double, double);                                   \
   template DecodeRow ForceToken<Scalar>(const Trie&, absl::Span<const DecodeRow>, int32_t, const RowLogits<Scalar>&, \
-                                        int32_t)
+                                        int32_t);                                                                    \
+  template AllowedChildren ViewChildren<Scalar>(const Trie&, int32_t, const RowLogits<Scalar>&, int64_t,             \
+                                                absl::Span<const int32_t>)
 SLUICE_INSTANTIATE_STEP(float);
 SLUICE_INSTANTIATE_STEP(double);
 #undef SLUICE_INSTANTIATE_STEP

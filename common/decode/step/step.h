@@ -81,6 +81,18 @@ template <typename Scalar>
 DecodeRow ForceToken(const Trie& trie, absl::Span<const DecodeRow> rows, int32_t parent,
                      const RowLogits<Scalar>& logits, int32_t token);
 
+// The children of a node that have an allowed leaf, ascending by token, with their log-probabilities.
+struct AllowedChildren {
+  std::vector<int32_t> tokens;
+  std::vector<double> log_probs;      // renormalised over these children
+  std::vector<float> log_probs_full;  // as of DecodeRow: over the whole vocabulary,
+  std::vector<float> log_probs_trie;  // over all legal children
+};
+// Of row i's node, which is not a leaf.
+template <typename Scalar>
+AllowedChildren ViewChildren(const Trie& trie, int32_t node, const RowLogits<Scalar>& logits, int64_t i,
+                             absl::Span<const int32_t> excluded);
+
 // The completion that ends in levels.back()[row]; levels[l] holds the rows of level l + 1. Its leaf is -1 and its
 // trie log-probabilities are empty if it is not in the catalog.
 Completion TraceCompletion(const Trie& trie, absl::Span<const std::vector<DecodeRow>> levels, int32_t row);
