@@ -10,6 +10,7 @@
 
 #include "absl/time/time.h"
 #include "common/types/group.h"
+#include "common/value_search/value_search.h"
 
 namespace sluice::actor {
 
@@ -20,6 +21,7 @@ struct DecodeSettings {
   double temperature = 1;                         // of sampling; beams ignore it
   bool exclude_history = true;                    // of rollouts: no leaf of which all items are in the history
   LogProbSpace beam_space = LogProbSpace::kFull;  // what beams are ordered by
+  ValueSearchOptions value_search;                // of SamplerKind::kValueGuided; seed and results are not read
 };
 
 // How they are scored.

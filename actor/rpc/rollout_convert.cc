@@ -23,6 +23,24 @@ absl::Status CheckPositive(absl::string_view what, double value) {
   return absl::InvalidArgumentError(absl::StrCat(what, ": want a positive number, got ", value));
 }
 
+absl::StatusOr<ValueSearchOptions> FromProto(const v1::ValueSearch& proto) {
+  SLUICE_RETURN_IF_ERROR(CheckWidth("value_search.initial_width", proto.initial_width(), 1));
+  SLUICE_RETURN_IF_ERROR(CheckWidth("value_search.budget", proto.budget(), 1));
+  ValueSearchOptions search;
+  search.initial_width = static_cast<int>(proto.initial_width());
+  search.budget = static_cast<int>(proto.budget());
+  search.entropy_weight = proto.entropy_weight();
+  search.exploration = proto.exploration();
+  search.widening = proto.widening();
+  search.widening_power = proto.widening_power();
+  for (const double number : {search.entropy_weight, search.exploration, search.widening, search.widening_power}) {
+    if (!std::isfinite(number)) return absl::InvalidArgumentError("value_search: a number is not finite");
+  }
+  // The rest depends on the catalog's levels and is checked with them; a search of one level needs the least.
+  if (const absl::Status status = search.Validate(1); !status.ok()) return Annotate(status, "value_search");
+  return search;
+}
+
 v1::ActorMessage StartResult(const LeaseBlock& block) {
   v1::ActorMessage message;
   message.mutable_result()->set_job_id(block.job_id);
@@ -53,6 +71,9 @@ absl::StatusOr<JobContext> FromProto(const v1::Welcome& proto) {
   job.decode.temperature = proto.decode().temperature();
   job.decode.exclude_history = proto.decode().exclude_history();
   SLUICE_ASSIGN_OR_RETURN(job.decode.beam_space, sluice::FromProto(proto.decode().beam_space()));
+  if (job.decode.sampler == SamplerKind::kValueGuided) {
+    SLUICE_ASSIGN_OR_RETURN(job.decode.value_search, FromProto(proto.decode().value_search()));
+  }
   job.reward.enabled = proto.reward().enabled();
   job.reward.ranker = proto.reward().ranker();
   SLUICE_RETURN_IF_ERROR(CheckWidth("negatives", proto.reward().negatives(), 0));

@@ -5,7 +5,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "actor/rollout/dynamic_sampling.h"
 #include "common/catalog/exclusion.h"
+#include "common/decode/value_guided.h"
 #include "common/status/status.h"
 
 namespace sluice::actor {
@@ -46,13 +48,13 @@ absl::StatusOr<PromptInput> PolicySnapshot::Encode(const LeasedPrompt& leased) c
   return leased.tokens;
 }
 
-absl::StatusOr<DecodePrompt> PolicySnapshot::Prepare(const LeasedPrompt& leased,
-                                                     absl::Span<const int32_t> excluded) const {
+absl::StatusOr<DecodePrompt> PolicySnapshot::Prepare(const LeasedPrompt& leased, absl::Span<const int32_t> excluded,
+                                                     int appended) const {
   for (const int32_t item : leased.prompt.history) SLUICE_RETURN_IF_ERROR(CheckItem("history item", item, *trie_));
   for (const int32_t item : excluded) SLUICE_RETURN_IF_ERROR(CheckItem("excluded item", item, *trie_));
   DecodePrompt prompt;
   SLUICE_ASSIGN_OR_RETURN(prompt.input, Encode(leased));
-  const int64_t positions = static_cast<int64_t>(prompt.input.size()) + trie_->levels() - 1;
+  const int64_t positions = static_cast<int64_t>(prompt.input.size()) + appended;
   if (positions > policy_->config().max_positions) {
     return absl::InvalidArgumentError(absl::StrCat("prompt and completion need ", positions,
                                                    " positions, the policy has ", policy_->config().max_positions));
@@ -70,7 +72,9 @@ absl::StatusOr<std::vector<Decoder::Snapshot::Sampled>> PolicySnapshot::Sample(a
   for (size_t b = 0; b < prompts.size(); ++b) {
     absl::Span<const int32_t> excluded;
     if (settings.exclude_history) excluded = prompts[b].prompt.history;
-    absl::StatusOr<DecodePrompt> prompt = Prepare(prompts[b], excluded);
+    // A search looks at whole semantic IDs too; elsewhere the last token is only predicted.
+    const int appended = settings.sampler == SamplerKind::kValueGuided ? trie_->levels() : trie_->levels() - 1;
+    absl::StatusOr<DecodePrompt> prompt = Prepare(prompts[b], excluded, appended);
     const int32_t target = prompts[b].prompt.target;
     if (prompt.ok() && target != -1) {
       if (const absl::Status status = CheckItem("target", target, *trie_); !status.ok()) prompt = status;
@@ -84,15 +88,33 @@ absl::StatusOr<std::vector<Decoder::Snapshot::Sampled>> PolicySnapshot::Sample(a
   }
   if (good.prompts.empty()) return sampled;
 
+  if (settings.sampler == SamplerKind::kValueGuided) {
+    ValueSearchOptions search = settings.value_search;
+    search.results = settings.group_size;
+    SLUICE_ASSIGN_OR_RETURN(std::vector<ValueGuidedResult> found,
+                            DecodeByValue(*policy_, *trie_, good.prompts, search));
+    for (size_t i = 0; i < found.size(); ++i) {
+      Sampled& answer = sampled[good.index[i]];
+      answer.completions = std::move(found[i].completions);
+      answer.target = std::move(found[i].target);
+    }
+    return sampled;
+  }
+
   DecodePlan plan;
   const bool beams = settings.sampler == SamplerKind::kBeam;
-  (beams ? plan.beams : plan.samples) = settings.group_size;
+  const bool dynamic = settings.sampler == SamplerKind::kDynamic;
+  (beams ? plan.beams : plan.samples) = dynamic ? DynamicDraws(settings.group_size) : settings.group_size;
   plan.beam_space = settings.beam_space;
   plan.temperature = settings.temperature;
   SLUICE_ASSIGN_OR_RETURN(std::vector<DecodeResult> results, sluice::Decode(*policy_, *trie_, good.prompts, plan));
   for (size_t i = 0; i < results.size(); ++i) {
     Sampled& answer = sampled[good.index[i]];
     answer.completions = std::move(beams ? results[i].beams : results[i].samples);
+    if (dynamic) {
+      answer.completions =
+          SelectDynamic(std::move(answer.completions), good.prompts[i].target_leaf, settings.group_size);
+    }
     answer.target = std::move(results[i].target);
   }
   return sampled;
@@ -105,7 +127,7 @@ absl::StatusOr<std::vector<Decoder::Snapshot::Beams>> PolicySnapshot::Decode(abs
   std::vector<Beams> beams(prompts.size());
   GoodPrompts good;
   for (size_t b = 0; b < prompts.size(); ++b) {
-    absl::StatusOr<DecodePrompt> prompt = Prepare(prompts[b], prompts[b].prompt.excluded);
+    absl::StatusOr<DecodePrompt> prompt = Prepare(prompts[b], prompts[b].prompt.excluded, trie_->levels() - 1);
     beams[b].status = prompt.status();
     if (!prompt.ok()) continue;
     good.prompts.push_back(*std::move(prompt));

@@ -37,8 +37,10 @@ class PolicySnapshot : public Decoder::Snapshot {
                                             int constrained_beams, int unconstrained_beams) override;
 
  private:
-  // `excluded`: items that must not be found. InvalidArgument: the record is bad.
-  absl::StatusOr<DecodePrompt> Prepare(const LeasedPrompt& leased, absl::Span<const int32_t> excluded) const;
+  // `excluded`: items that must not be found; `appended`: tokens behind the prompt that go through the policy.
+  // InvalidArgument: the record is bad.
+  absl::StatusOr<DecodePrompt> Prepare(const LeasedPrompt& leased, absl::Span<const int32_t> excluded,
+                                       int appended) const;
   absl::StatusOr<PromptInput> Encode(const LeasedPrompt& leased) const;
 
   std::unique_ptr<Policy> policy_;

@@ -48,6 +48,12 @@ PolicyShape NewShape(const v1::ModelSpec& model, const Dataset& data) {
   return shape;
 }
 
+// A value head that the job adds, as the learner does.
+void AddValueHead(const v1::ModelSpec& model, PolicyShape* shape) {
+  if (!model.value_head() || shape->value_hidden > 0) return;
+  shape->value_hidden = model.value_hidden_size() > 0 ? model.value_hidden_size() : shape->hidden;
+}
+
 absl::StatusOr<PolicyShape> ReadShape(const std::string& path) {
   // The places in which the learner looks, in its order.
   for (const char* part : {"", "export/best", "export/final", "model"}) {
@@ -116,6 +122,7 @@ class Planner {
     }
     if (!shape.ok()) return Unknown(absl::StrCat("sizes of the model: ", std::string(shape.status().message())));
     shape_ = *shape;
+    AddValueHead(spec_.model(), &*shape_);
     Count("parameters", static_cast<double>(ArenaElements(*shape_)));
   }
 

@@ -19,6 +19,10 @@
 
 namespace sluice {
 
+// Of a data set folder: float32 [items, dim], the vectors that its semantic IDs were made from. Absent where an index
+// file gave the IDs.
+inline constexpr char kItemVectorsFile[] = "item_vectors.npy";
+
 enum class SplitLabel : uint8_t { kTrain = 0, kValidation = 1, kTest = 2 };
 
 // One prediction task: predict event `position` of `user` from the events before it.

@@ -319,7 +319,7 @@ SidQuality MeasureSids(const SidTable& table) {
 }
 
 absl::StatusOr<SidQuality> AssignSemanticIds(const SemanticIdOptions& options, int64_t log_items,
-                                             PreparedEvents* prepared) {
+                                             PreparedEvents* prepared, Matrix* used_vectors) {
   Dataset::Contents& contents = prepared->contents;
   SidTable table;
   std::vector<double> residual_share;
@@ -355,6 +355,7 @@ absl::StatusOr<SidQuality> AssignSemanticIds(const SemanticIdOptions& options, i
                     options.quantize.codes, " codes",
                     table.levels > options.quantize.levels ? ", and a level that makes them unique" : "", ", seed ",
                     options.quantize.seed);
+    if (used_vectors != nullptr) *used_vectors = std::move(vectors);
   }
   contents.levels = table.levels;
   contents.codes = table.codes;

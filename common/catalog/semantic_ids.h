@@ -70,10 +70,11 @@ struct SemanticIdOptions {
 };
 
 // Fills levels, codes and item_codes of the prepared events, adds a note on where they come from, and measures them.
+// `vectors`, if not null, gets the item vectors that the IDs were made from, [items, dim]; none from an index.
 // Errors as ReadSidIndex, ReadNpyMatrix and QuantizeResidually; InvalidArgument if the vectors have another number of
 // rows than the event log has items.
 absl::StatusOr<SidQuality> AssignSemanticIds(const SemanticIdOptions& options, int64_t log_items,
-                                             PreparedEvents* prepared);
+                                             PreparedEvents* prepared, Matrix* vectors = nullptr);
 
 }  // namespace sluice
 

@@ -159,12 +159,32 @@ Prompt FromProto(const v1::PromptToSample& proto) {
 }
 
 v1::Sampler ToProto(SamplerKind sampler) {
-  return sampler == SamplerKind::kBeam ? v1::SAMPLER_BEAM : v1::SAMPLER_SAMPLE;
+  switch (sampler) {
+    case SamplerKind::kBeam:
+      return v1::SAMPLER_BEAM;
+    case SamplerKind::kSample:
+      return v1::SAMPLER_SAMPLE;
+    case SamplerKind::kValueGuided:
+      return v1::SAMPLER_VALUE_GUIDED;
+    case SamplerKind::kDynamic:
+      return v1::SAMPLER_DYNAMIC;
+  }
+  return v1::SAMPLER_UNSPECIFIED;
 }
 
 absl::StatusOr<SamplerKind> FromProto(v1::Sampler sampler) {
-  if (sampler == v1::SAMPLER_BEAM) return SamplerKind::kBeam;
-  if (sampler == v1::SAMPLER_SAMPLE) return SamplerKind::kSample;
+  switch (sampler) {
+    case v1::SAMPLER_BEAM:
+      return SamplerKind::kBeam;
+    case v1::SAMPLER_SAMPLE:
+      return SamplerKind::kSample;
+    case v1::SAMPLER_VALUE_GUIDED:
+      return SamplerKind::kValueGuided;
+    case v1::SAMPLER_DYNAMIC:
+      return SamplerKind::kDynamic;
+    default:
+      break;
+  }
   return absl::InvalidArgumentError(absl::StrCat("sampler ", static_cast<int>(sampler), " is not known"));
 }
 

@@ -5,7 +5,9 @@
 #include <cstdint>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "common/spec/spec_fields.h"
 
@@ -163,10 +165,10 @@ void CheckObjective(const v1::RlSpec& rl, const ReportRule& report) {
   }
   const v1::AdvantageSpec& advantage = rl.advantage();
   if (advantage.sibling_weight() > 0) {
-    if (rl.sampler() != v1::SAMPLER_BEAM) {
+    if (rl.sampler() != v1::SAMPLER_BEAM && rl.sampler() != v1::SAMPLER_VALUE_GUIDED) {
       report({"rl.advantage.sibling_weight", "rl.sampler"},
-             "siblings are branches of one tree of beams, and independent samples hardly share prefixes; want "
-             "rl.sampler beam, or sibling_weight 0");
+             "siblings are branches of one tree of beams or of a search, and independent samples hardly share "
+             "prefixes; want rl.sampler beam or value_guided, or sibling_weight 0");
     }
     if (rl.policy_loss().mean() == v1::TOKEN_MEAN_STEP) {
       report({"rl.advantage.sibling_weight", "rl.policy_loss.mean"},
@@ -207,6 +209,53 @@ void CheckPromptSplit(const v1::RlSpec& rl, const ReportRule& report) {
   }
 }
 
+// What is wrong with the numbers of step_weights, or "".
+std::string CheckStepWeights(absl::string_view text) {
+  for (const absl::string_view word : absl::StrSplit(text, ' ', absl::SkipEmpty())) {
+    double weight = 0;
+    if (!absl::SimpleAtod(word, &weight) || !std::isfinite(weight) || weight < 0) {
+      return absl::StrCat("want numbers of at least 0, one a level, separated by spaces, got \"", word, "\"");
+    }
+  }
+  return "";
+}
+
+// A value head, what trains it and what reads it.
+void CheckValue(const v1::JobSpec& spec, const ReportRule& report) {
+  const v1::RlSpec& rl = spec.rl();
+  const bool trained = rl.value().loss_weight() > 0;
+  const bool read = rl.sampler() == v1::SAMPLER_VALUE_GUIDED;
+  const bool head = spec.model().value_head();
+  if (trained && !head) {
+    report({"rl.value.loss_weight", "model.value_head"},
+           "the value loss trains a value head, and the policy has none; want model.value_head true, or loss_weight 0");
+  }
+  if (read && !head) {
+    report({"rl.sampler", "model.value_head"},
+           "value_guided searches by the policy's value head, and it has none; want model.value_head true, or another "
+           "sampler");
+  }
+  if (head && !trained && !read) {
+    report({"model.value_head", "rl.value.loss_weight", "rl.sampler"},
+           "nothing trains or reads the value head; want rl.value.loss_weight above 0 or rl.sampler value_guided, or "
+           "value_head false");
+  }
+  if (trained && rl.objective() == v1::OBJECTIVE_NLL_ONLY) {
+    report({"rl.value.loss_weight", "rl.objective"},
+           "the value loss learns from the group's completions, which nll_only does not look at; want another "
+           "rl.objective, or loss_weight 0");
+  }
+  if (const std::string wrong = CheckStepWeights(rl.value().step_weights()); !wrong.empty()) {
+    report({"rl.value.step_weights"}, wrong);
+  }
+  const v1::ValueSearchSpec& search = rl.value_search();
+  if (read && search.budget() > 0 && search.initial_width() > search.budget()) {
+    report({"rl.value_search.budget", "rl.value_search.initial_width"},
+           absl::StrCat("a beam of width ", search.initial_width(), " costs as many forward tokens a level, so ",
+                        search.budget(), " do not pay for it; raise the budget or narrow the beam"));
+  }
+}
+
 void CheckRl(const v1::RlSpec& rl, const ReportRule& report) {
   CheckPromptSplit(rl, report);
   if (LeavesRemainder(rl.groups_per_step(), rl.lease_groups())) {
@@ -228,7 +277,14 @@ std::string WhyUnused(const v1::JobSpec& given, const std::string& path) {
   if (IsOneOf(path, {"prepare", "sft", "rl", "evaluate", "model", "data", "checkpoint"}) && !Reads(kind, path)) {
     return absl::StrCat("a job of kind ", KindText(kind), " does not read this; remove it");
   }
-  if (absl::StartsWith(path, "model.") && path != "model.path" && given.model().has_path()) {
+  if (IsOneOf(path, {"model.value_head", "model.value_hidden_size"})) {
+    if (kind != v1::JOB_KIND_RL && kind != v1::JOB_KIND_UNSPECIFIED) {
+      return "only rl trains and reads a value head; remove it";
+    }
+    if (path == "model.value_hidden_size" && !given.model().value_head()) {
+      return "is the width of a value head; give model.value_head true, or remove it";
+    }
+  } else if (absl::StartsWith(path, "model.") && path != "model.path" && given.model().has_path()) {
     return "describes a new model, but model.path names one that exists; "
            "remove one of the two";
   }
@@ -282,6 +338,17 @@ std::string WhyUnused(const v1::JobSpec& given, const std::string& path) {
   if (path == "rl.advantage.sibling_mean" && !(given.rl().advantage().sibling_weight() > 0)) {
     return "belongs to the sibling term; give rl.advantage.sibling_weight, or remove it";
   }
+  const bool has_value_loss = given.rl().value().loss_weight() > 0;
+  if (absl::StartsWith(path, "rl.value.") && path != "rl.value.loss_weight" && !has_value_loss) {
+    return "belongs to the value loss; give rl.value.loss_weight, or remove it";
+  }
+  if (absl::StartsWith(path, "rl.value_search.") && given.rl().sampler() != v1::SAMPLER_VALUE_GUIDED) {
+    return "belongs to the search by value; give rl.sampler value_guided, or remove it";
+  }
+  if (path == "rl.item_vectors" && given.rl().reward().kind() != v1::REWARD_KIND_SEMANTIC && !has_value_loss) {
+    return "is read by the semantic reward and the value loss alone; give rl.reward.kind semantic or "
+           "rl.value.loss_weight, or remove it";
+  }
   if (path == "rl.validation.patience") return "only sft ends by patience; remove it";
   return "";
 }
@@ -300,7 +367,10 @@ void CheckRules(const v1::JobSpec& effective, const ReportRule& report) {
   }
   if (Reads(kind, "model")) CheckModel(effective.model(), report);
   if (kind == v1::JOB_KIND_PREPARE) CheckPrepare(effective.prepare(), report);
-  if (kind == v1::JOB_KIND_RL) CheckRl(effective.rl(), report);
+  if (kind == v1::JOB_KIND_RL) {
+    CheckRl(effective.rl(), report);
+    CheckValue(effective, report);
+  }
 }
 
 }  // namespace sluice

@@ -20,6 +20,9 @@ enum class LogProbSpace {
 enum class SamplerKind {
   kBeam,    // constrained beam search: G distinct completions, most probable first
   kSample,  // G independent trie-constrained samples, duplicates possible
+  // Search of the trie by the policy's value head (V-STAR): at most G distinct completions, highest value first.
+  kValueGuided,
+  kDynamic,  // G of 1.5 G samples (ReRe): copies of the target first, then as many distinct ones as there are
 };
 
 // One generated semantic ID. Log-probabilities are natural, one a token, at temperature 1, under the policy

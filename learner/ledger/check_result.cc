@@ -102,7 +102,8 @@ absl::Status CheckGroup(const ScoredGroup& group, const Prompt& prompt, const Hu
         absl::StrCat("catalog_version: want ", job.catalog_version, ", got ", group.catalog_version));
   }
   const size_t wanted = static_cast<size_t>(job.options.group_size);
-  const bool may_be_fewer = job.options.sampler == SamplerKind::kBeam;
+  const bool may_be_fewer =
+      job.options.sampler == SamplerKind::kBeam || job.options.sampler == SamplerKind::kValueGuided;
   if (group.completions.empty() || group.completions.size() > wanted ||
       (!may_be_fewer && group.completions.size() < wanted)) {
     return absl::InvalidArgumentError(absl::StrCat("completions: want ", wanted, ", got ", group.completions.size()));

@@ -41,11 +41,11 @@ absl::Status CheckGroup(const JudgeInput& input, const JudgeContext& context, bo
   return absl::OkStatus();
 }
 
-// Places in the order of the policy's preference. Beams come in it; independent samples are listed by log-probability.
+// Places in the order of the policy's preference. Beams come in it; all else is listed by log-probability.
 std::vector<size_t> PreferenceOrder(absl::Span<const double> log_probs, SamplerKind sampler) {
   std::vector<size_t> order(log_probs.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  if (sampler == SamplerKind::kSample) {
+  if (sampler != SamplerKind::kBeam) {
     std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return log_probs[a] > log_probs[b]; });
   }
   return order;
@@ -147,7 +147,8 @@ std::vector<double> RankingRewardsByRank(absl::Span<const int32_t> leaves, absl:
 }
 
 // Rewards of members, whatever the kind.
-std::vector<double> RewardsOfMembers(const JudgeInput& input, const Members& members, const RewardOptions& options) {
+std::vector<double> RewardsOfMembers(const JudgeInput& input, const Members& members, const RewardOptions& options,
+                                     const LeafVectors* vectors) {
   switch (options.kind) {
     case RewardKind::kRanker: {
       std::vector<double> rewards = members.rewards;
@@ -161,6 +162,8 @@ std::vector<double> RewardsOfMembers(const JudgeInput& input, const Members& mem
       return RuleRewards(members.leaves, input.target_leaf);
     case RewardKind::kPrefix:
       return PrefixRewards(members.tokens, input.target_tokens);
+    case RewardKind::kSemantic:
+      return SemanticRewards(members.leaves, input.target_leaf, *vectors);
     case RewardKind::kRanking:
     case RewardKind::kRankingOnly:
       break;
@@ -185,17 +188,18 @@ double TargetReward(const GroupRewards& scores, const RewardOptions& options) {
 }
 
 // Rewards, advantages, and the weights that an admitted group's members would have.
-void PlanCompletions(const JudgeInput& input, const GroupRewards& scores, const RlOptions& options, int levels,
-                     GroupPlan* plan) {
+void PlanCompletions(const JudgeInput& input, const GroupRewards& scores, const RlOptions& options,
+                     const JudgeContext& context, GroupPlan* plan) {
+  const int levels = context.levels;
   const AdvantageOptions& wanted = options.advantage;
   RlOptions as_sampled = options;
   as_sampled.target_in_group = false;
   const Members sampled = MembersOf(input, scores, as_sampled, levels, plan->target_sampled);
-  for (const double reward : RewardsOfMembers(input, sampled, options.reward)) {
+  for (const double reward : RewardsOfMembers(input, sampled, options.reward, context.vectors)) {
     plan->reward_mean += reward / static_cast<double>(sampled.size());
   }
   const Members members = MembersOf(input, scores, options, levels, plan->target_sampled);
-  const std::vector<double> rewards = RewardsOfMembers(input, members, options.reward);
+  const std::vector<double> rewards = RewardsOfMembers(input, members, options.reward, context.vectors);
   plan->has_rewards = true;
   plan->target_reward = TargetReward(scores, options.reward);
 
@@ -279,6 +283,10 @@ absl::StatusOr<GroupPlan> Judge(const JudgeInput& input, const RlOptions& option
                                                    " tokens to compare prefixes with, got ",
                                                    input.target_tokens.size()));
   }
+  if (options.reward.kind == RewardKind::kSemantic && context.vectors == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("group ", input.ordinal, ": the semantic reward compares item vectors, and there are none"));
+  }
   GroupRewards scores;
   if (NeedsScores(options)) {
     absl::StatusOr<GroupRewards> found = RewardsOf(*input.group, options.reward);
@@ -289,7 +297,7 @@ absl::StatusOr<GroupPlan> Judge(const JudgeInput& input, const RlOptions& option
     scores = *std::move(found);
     plan.has_scores = true;
   }
-  PlanCompletions(input, scores, options, context.levels, &plan);
+  PlanCompletions(input, scores, options, context, &plan);
   if (options.objective == ObjectiveKind::kGated) {
     if (!plan.has_scores) {
       // Only difficulty is asked, which looks at no score.

@@ -24,6 +24,7 @@
 #include "common/types/group.h"
 #include "learner/objective/cells.h"
 #include "learner/objective/gate.h"
+#include "learner/objective/leaf_vectors.h"
 #include "learner/options/options.h"
 
 namespace sluice::learner {
@@ -37,10 +38,11 @@ struct JudgeInput {
   absl::Span<const int32_t> target_tokens = {};
 };
 struct JudgeContext {
-  uint64_t learner_version = 0;     // of the weights that this step starts from
-  std::string catalog_version;      // trie digest of the learner
-  int levels = 0;                   // L, tokens of a semantic ID
-  uint64_t random_ranker_seed = 0;  // of the job; for the control of the stratified analysis
+  uint64_t learner_version = 0;          // of the weights that this step starts from
+  std::string catalog_version;           // trie digest of the learner
+  int levels = 0;                        // L, tokens of a semantic ID
+  uint64_t random_ranker_seed = 0;       // of the job; for the control of the stratified analysis
+  const LeafVectors* vectors = nullptr;  // of all leaves; read by the semantic reward, which needs them
 };
 
 // One member of the group in the GRPO term.
@@ -91,16 +93,16 @@ struct GroupPlan {
 // A group is scored only if NeedsScores(options) says so; rule rewards need no ranker and know no kRewardUnavailable.
 //
 // Rewards: kRanker the score of the head, after floor and positive_to_max; kRule, kRanking (rule + ranking),
-// kRankingOnly and kPrefix compare with the target over the members, the inserted target included.
+// kRankingOnly, kPrefix and kSemantic compare with the target over the members, the inserted target included.
 //
 // target_in_group: a group that lacks the target gets it in place of its last completion (beside it, if the group has
 // fewer than group_size; ReCast: in place of the least similar one), with the target's score as reward; gate and
 // diversity see the group as sampled. A target without log-probabilities of the actor stays out where a ratio needs
-// them. Independent samples are ordered by sequence log-probability (full vocabulary) for the gate's list, beams come
-// in order.
+// them. Samples and what a search found are ordered by sequence log-probability (full vocabulary) for the gate's list
+// and the ranking reward, beams come in order.
 //
 // InvalidArgument: no target, an empty group, or lengths that contradict each other (intake should have refused it).
-// InvalidArgument also: no target tokens where prefixes are compared.
+// InvalidArgument also: no target tokens where prefixes are compared, no vectors where those are.
 absl::StatusOr<GroupPlan> Judge(const JudgeInput& input, const RlOptions& options, const JudgeContext& context);
 
 // Sets the weights of a plan with rewards for one admission in [0, 1].

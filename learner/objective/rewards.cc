@@ -117,6 +117,28 @@ std::vector<double> PrefixRewards(const std::vector<absl::Span<const int32_t>>& 
   return rewards;
 }
 
+double Cosine(absl::Span<const float> a, absl::Span<const float> b) {
+  double product = 0, a_squares = 0, b_squares = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    product += static_cast<double>(a[i]) * b[i];
+    a_squares += static_cast<double>(a[i]) * a[i];
+    b_squares += static_cast<double>(b[i]) * b[i];
+  }
+  const double lengths = std::sqrt(a_squares) * std::sqrt(b_squares);
+  return lengths > 0 ? product / lengths : 0;
+}
+
+std::vector<double> SemanticRewards(absl::Span<const int32_t> completion_leaves, int32_t target_leaf,
+                                    const LeafVectors& vectors) {
+  std::vector<double> rewards;
+  rewards.reserve(completion_leaves.size());
+  for (const int32_t leaf : completion_leaves) {
+    // The target is itself, also where its vector has no direction.
+    rewards.push_back(leaf == target_leaf ? 1 : Cosine(vectors.Of(leaf), vectors.Of(target_leaf)));
+  }
+  return rewards;
+}
+
 void ApplyFloor(double floor, absl::Span<double> rewards) {
   for (double& reward : rewards) {
     if (!(reward > floor)) reward = 0;

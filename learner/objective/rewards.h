@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "common/types/group.h"
+#include "learner/objective/leaf_vectors.h"
 #include "learner/options/options.h"
 
 namespace sluice::learner {
@@ -49,10 +50,17 @@ std::vector<int> SharedPrefixes(const std::vector<absl::Span<const int32_t>>& co
                                 absl::Span<const int32_t> target);
 
 // Semantic reward by prefix: SharedPrefixes / L, 1 for the target itself. A semantic ID's levels go from coarse to
-// fine, so the shared prefix is its own measure of likeness; stands in for the cosine of item embeddings in ReRe's
-// `semantic` reward.
+// fine, so the shared prefix is its own measure of likeness and needs no vectors.
 std::vector<double> PrefixRewards(const std::vector<absl::Span<const int32_t>>& completions,
                                   absl::Span<const int32_t> target);
+
+// Cosine of two vectors of one length; 0 if one of them has length 0.
+double Cosine(absl::Span<const float> a, absl::Span<const float> b);
+
+// ReRe's `semantic` reward: the cosine of the item vectors of completion and target, 1 for the target itself. Source:
+// ReRe, arXiv 2510.12211, released code. `vectors` holds every leaf.
+std::vector<double> SemanticRewards(absl::Span<const int32_t> completion_leaves, int32_t target_leaf,
+                                    const LeafVectors& vectors);
 
 // GRPO-SR's reward gate, in place: r_i = 1[r_i > floor] r_i, which keeps a valid but irrelevant semantic ID from
 // earning by being the best of a bad group. Source: GenRec, arXiv 2604.14878. The paper's gate score is not

@@ -4,6 +4,9 @@
 #include <cstddef>
 #include <map>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "common/status/status.h"
 #include "learner/objective/rewards.h"
 
@@ -25,6 +28,27 @@ double Cosine(absl::Span<const double> a, absl::Span<const float> b) {
 using Buckets = std::map<std::vector<int32_t>, std::vector<double>>;
 
 }  // namespace
+
+absl::StatusOr<std::vector<double>> ParseStepWeights(absl::string_view text, int levels) {
+  std::vector<double> weights;
+  for (const absl::string_view word : absl::StrSplit(text, ' ', absl::SkipEmpty())) {
+    double weight = 0;
+    if (!absl::SimpleAtod(word, &weight) || !std::isfinite(weight) || weight < 0) {
+      return absl::InvalidArgumentError(absl::StrCat("step weights: want numbers of at least 0, got \"", word, "\""));
+    }
+    weights.push_back(weight);
+  }
+  if (weights.empty()) {
+    weights = {0.3, 0.5, 1};
+    if (levels < 3) weights.erase(weights.begin(), weights.begin() + (3 - levels));
+    weights.resize(static_cast<size_t>(levels), 1);
+  }
+  if (weights.size() != static_cast<size_t>(levels)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("step weights: want one a level, ", levels, " in all, got ", weights.size()));
+  }
+  return weights;
+}
 
 std::vector<std::vector<double>> StepRewards(const std::vector<absl::Span<const int32_t>>& completions,
                                              absl::Span<const int32_t> target,

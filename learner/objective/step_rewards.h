@@ -7,15 +7,18 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "learner/options/options.h"
 
 namespace sluice::learner {
 
-// Whose embedding stands for a prefix that is not the target's.
-enum class StepEmbedding {
-  kPrefixMean,  // the mean over the group's completions with that prefix: the paper
-  kOwnItem,     // the completion's own item: the released code
-};
+// The weights of L levels' step rewards: numbers separated by spaces, one a level. Empty: V-STAR's .3, .5, 1 for three
+// levels, 1 for further ones (a last level that tells items of one semantic ID apart is worth what they are), the last
+// of them for fewer.
+// InvalidArgument: not L finite numbers of at least 0.
+absl::StatusOr<std::vector<double>> ParseStepWeights(absl::string_view text, int levels);
 
 // r_l = w_l if y_<=l == y*_<=l, else -w_l (1 - cos(e(y_<=l), e(y*))). A vector of length 0 has cosine 0 to all.
 //   completions: [G][L] tokens.  target: [L].  embeddings: [G][E] of the completions' items.  target_embedding: [E].
@@ -26,12 +29,6 @@ std::vector<std::vector<double>> StepRewards(const std::vector<absl::Span<const 
                                              const std::vector<absl::Span<const float>>& embeddings,
                                              absl::Span<const float> target_embedding, absl::Span<const double> weights,
                                              StepEmbedding embedding = StepEmbedding::kPrefixMean);
-
-// When a target looks ahead.
-enum class Bootstrap {
-  kAlways,           // y_l = r_l + gamma V(s_{l+1}), the last level y_L = r_L: the paper
-  kFirstTokenWrong,  // only where the first token is not the target's; else y_l = r_l: the released code
-};
 
 // Targets of V(s_1) .. V(s_L), with V(s_{l+1}) held constant; V(s_l) is read at the prefix's last token.
 //   rewards, values: [L].

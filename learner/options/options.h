@@ -8,6 +8,7 @@
 #include <string>
 
 #include "common/types/group.h"
+#include "common/value_search/value_search.h"
 
 namespace sluice::learner {
 
@@ -50,6 +51,8 @@ struct ModelOptions {
   double rope_theta = 10000;
   bool merged_encoder = true;
   bool item_embedding = true;
+  bool value_head = false;    // rl: also added to a model from `path`
+  int value_hidden_size = 0;  // 0: the model's width
   bool operator==(const ModelOptions&) const = default;
 };
 
@@ -72,7 +75,7 @@ enum class GateZone { kGroup, kPool, kQuantile, kOutside };
 enum class GateHeadPool { kPool, kGroup };
 enum class GateControl { kNone, kRandom, kEqualDose };
 enum class Mixing { kAdditive, kConvex };
-enum class RewardKind { kRanker, kRule, kRanking, kRankingOnly, kPrefix };
+enum class RewardKind { kRanker, kRule, kRanking, kRankingOnly, kPrefix, kSemantic };
 // The denominator of the ranking reward.
 enum class RankingDenominator {
   kAllSlots,       // all G places, the target's own included: what ReRe's released code does
@@ -160,6 +163,26 @@ struct RewardOptions {
   bool operator==(const RewardOptions&) const = default;
 };
 
+// When a value's target looks ahead.
+enum class Bootstrap {
+  kAlways,           // y_l = r_l + gamma V(s_{l+1}), the last level y_L = r_L: the paper
+  kFirstTokenWrong,  // only where the first token is not the target's; else y_l = r_l: the released code
+};
+// Whose embedding stands for a prefix that is not the target's.
+enum class StepEmbedding {
+  kPrefixMean,  // the mean over the group's completions with that prefix: the paper
+  kOwnItem,     // the completion's own item: the released code
+};
+
+struct ValueOptions {
+  double loss_weight = 0;
+  double gamma = 0.99;
+  std::string step_weights;  // numbers separated by spaces; learner/objective/step_rewards.h reads them
+  Bootstrap bootstrap = Bootstrap::kAlways;
+  StepEmbedding embedding = StepEmbedding::kPrefixMean;
+  bool operator==(const ValueOptions&) const = default;
+};
+
 struct RlOptions {
   int steps = 200;
   int groups_per_step = 64;
@@ -180,6 +203,10 @@ struct RlOptions {
   AdvantageOptions advantage;
   PolicyLossOptions policy_loss;
   KlOptions kl;
+  ValueOptions value;
+  // Widths and budget 0: ResolvedSearch says what they mean.
+  ValueSearchOptions value_search{.initial_width = 0, .results = 0, .budget = 0};
+  std::string item_vectors = "policy";
   OptimizerOptions optimizer{.learning_rate = 3e-5};
   ValidationOptions validation{.every = 50};
   double dropout = 0;
@@ -199,6 +226,16 @@ inline bool NeedsScores(const RlOptions& options) {
   if (options.objective == ObjectiveKind::kNllOnly) return false;
   return options.reward.kind == RewardKind::kRanker ||
          (options.objective == ObjectiveKind::kGated && (options.gate.use_head || options.gate.use_suppression));
+}
+
+// The search of sampler value_guided for semantic IDs of `levels`: by default half as wide a beam to start with as the
+// group is large, and as many forward tokens as a beam of the group's size takes.
+inline ValueSearchOptions ResolvedSearch(const RlOptions& options, int levels) {
+  ValueSearchOptions search = options.value_search;
+  search.results = options.group_size;
+  if (search.initial_width == 0) search.initial_width = options.group_size / 2;
+  if (search.budget == 0) search.budget = (levels - 1) * options.group_size;
+  return search;
 }
 
 enum class UserParity { kAll, kEven, kOdd };

@@ -94,7 +94,16 @@ OnFailure Convert(v1::OnFailure on_failure) {
 }
 
 SamplerKind Convert(v1::Sampler sampler) {
-  return sampler == v1::SAMPLER_SAMPLE ? SamplerKind::kSample : SamplerKind::kBeam;
+  switch (sampler) {
+    case v1::SAMPLER_SAMPLE:
+      return SamplerKind::kSample;
+    case v1::SAMPLER_VALUE_GUIDED:
+      return SamplerKind::kValueGuided;
+    case v1::SAMPLER_DYNAMIC:
+      return SamplerKind::kDynamic;
+    default:
+      return SamplerKind::kBeam;
+  }
 }
 
 LogProbSpace Convert(v1::LogProbSpace space) {
@@ -153,6 +162,8 @@ RewardKind Convert(v1::RewardKind kind) {
       return RewardKind::kRankingOnly;
     case v1::REWARD_KIND_PREFIX:
       return RewardKind::kPrefix;
+    case v1::REWARD_KIND_SEMANTIC:
+      return RewardKind::kSemantic;
     default:
       return RewardKind::kRanker;
   }
@@ -262,6 +273,8 @@ void Copy(const v1::ModelSpec& spec, ModelOptions* options) {
   if (spec.has_rope_theta()) options->rope_theta = spec.rope_theta();
   if (spec.has_encoder()) options->merged_encoder = spec.encoder() == v1::PROMPT_ENCODER_MERGED;
   if (spec.has_item_embedding()) options->item_embedding = spec.item_embedding();
+  if (spec.has_value_head()) options->value_head = spec.value_head();
+  if (spec.has_value_hidden_size()) options->value_hidden_size = spec.value_hidden_size();
 }
 
 void Copy(const v1::SidSpec& spec, SidOptions* options) {
@@ -374,6 +387,31 @@ void Copy(const v1::KlSpec& spec, KlOptions* options) {
   if (spec.has_mix()) options->mix = spec.mix();
 }
 
+Bootstrap Convert(v1::ValueBootstrap bootstrap) {
+  return bootstrap == v1::VALUE_BOOTSTRAP_FIRST_TOKEN_WRONG ? Bootstrap::kFirstTokenWrong : Bootstrap::kAlways;
+}
+
+StepEmbedding Convert(v1::ValueEmbedding embedding) {
+  return embedding == v1::VALUE_EMBEDDING_OWN_ITEM ? StepEmbedding::kOwnItem : StepEmbedding::kPrefixMean;
+}
+
+void Copy(const v1::ValueSpec& spec, ValueOptions* options) {
+  if (spec.has_loss_weight()) options->loss_weight = spec.loss_weight();
+  if (spec.has_gamma()) options->gamma = spec.gamma();
+  if (spec.has_step_weights()) options->step_weights = spec.step_weights();
+  if (spec.has_bootstrap()) options->bootstrap = Convert(spec.bootstrap());
+  if (spec.has_embedding()) options->embedding = Convert(spec.embedding());
+}
+
+void Copy(const v1::ValueSearchSpec& spec, ValueSearchOptions* options) {
+  if (spec.has_initial_width()) options->initial_width = spec.initial_width();
+  if (spec.has_budget()) options->budget = spec.budget();
+  if (spec.has_entropy_weight()) options->entropy_weight = spec.entropy_weight();
+  if (spec.has_exploration()) options->exploration = spec.exploration();
+  if (spec.has_widening()) options->widening = spec.widening();
+  if (spec.has_widening_power()) options->widening_power = spec.widening_power();
+}
+
 void Copy(const v1::RlSpec& spec, RlOptions* options) {
   if (spec.has_steps()) options->steps = spec.steps();
   if (spec.has_groups_per_step()) options->groups_per_step = spec.groups_per_step();
@@ -394,6 +432,9 @@ void Copy(const v1::RlSpec& spec, RlOptions* options) {
   Copy(spec.advantage(), &options->advantage);
   Copy(spec.policy_loss(), &options->policy_loss);
   Copy(spec.kl(), &options->kl);
+  Copy(spec.value(), &options->value);
+  Copy(spec.value_search(), &options->value_search);
+  if (spec.has_item_vectors()) options->item_vectors = spec.item_vectors();
   Copy(spec.optimizer(), &options->optimizer);
   Copy(spec.validation(), &options->validation);
   if (spec.has_dropout()) options->dropout = spec.dropout();

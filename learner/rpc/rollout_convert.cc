@@ -21,6 +21,16 @@ void Fill(const WelcomeMessage& message, v1::RankMessage* proto) {
   decode->set_temperature(job.options.temperature);
   decode->set_exclude_history(job.options.exclude_history);
   decode->set_beam_space(sluice::ToProto(job.beam_space));
+  if (job.options.sampler == SamplerKind::kValueGuided) {
+    const ValueSearchOptions search = ResolvedSearch(job.options, job.levels);
+    v1::ValueSearch* value_search = decode->mutable_value_search();
+    value_search->set_initial_width(static_cast<uint32_t>(search.initial_width));
+    value_search->set_budget(static_cast<uint32_t>(search.budget));
+    value_search->set_entropy_weight(search.entropy_weight);
+    value_search->set_exploration(search.exploration);
+    value_search->set_widening(search.widening);
+    value_search->set_widening_power(search.widening_power);
+  }
   v1::RewardSettings* reward = welcome->mutable_reward();
   reward->set_enabled(job.scored());
   reward->set_ranker(job.options.reward.ranker);

@@ -28,6 +28,11 @@ absl::StatusOr<PolicyArchitecture> ArchitectureFromName(const std::string& name)
   return absl::InvalidArgumentError(absl::StrCat("model.architecture '", name, "' is none of qwen3, qwen2, llama"));
 }
 
+int64_t ValueWidth(const ModelOptions& options, int64_t hidden_size) {
+  if (!options.value_head) return 0;
+  return options.value_hidden_size > 0 ? options.value_hidden_size : hidden_size;
+}
+
 }  // namespace
 
 absl::StatusOr<PolicyConfig> NewPolicyConfig(const ModelOptions& options, const Dataset& dataset) {
@@ -48,6 +53,7 @@ absl::StatusOr<PolicyConfig> NewPolicyConfig(const ModelOptions& options, const 
   config.item_embedding = options.merged_encoder && options.item_embedding;
   config.num_leaves = options.merged_encoder ? dataset.trie().num_leaves() : 0;
   config.catalog_version = dataset.trie().version();
+  config.value_hidden = ValueWidth(options, config.hidden_size);
   config.begin_token = SidVocabulary::kBegin;
   config.begin_reversed_token = SidVocabulary::kBeginReversed;
   SLUICE_RETURN_IF_ERROR(config.Validate());
@@ -77,6 +83,10 @@ absl::StatusOr<std::unique_ptr<Policy>> MakePolicy(const RunContext& context, co
                      dataset.folder(), "' has catalog ", dataset.trie().version(),
                      "; give the data set that it was trained on, or remove sluice.catalog_version from its "
                      "config.json if the semantic IDs mean the same"));
+  }
+  if (model.value_head && !(*policy)->has_value_head()) {
+    return (*policy)->WithValueHead(ValueWidth(model, (*policy)->config().hidden_size),
+                                    DeriveSeed(context.options.seed, {kInitSeed}));
   }
   return policy;
 }

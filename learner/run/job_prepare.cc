@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/catalog/dataset.h"
+#include "common/catalog/npy.h"
 #include "common/catalog/prepare.h"
 #include "common/catalog/readers.h"
 #include "common/catalog/semantic_ids.h"
@@ -49,6 +50,7 @@ class PrepareJob {
   const RunContext& context_;
   const PrepareOptions& options_;
   int64_t log_items_ = 0;
+  Matrix item_vectors_;  // that the semantic IDs were made from; empty if an index gave them
   RunResults results_;
 };
 
@@ -105,7 +107,7 @@ absl::Status PrepareJob::AssignSids(int64_t log_items, PreparedEvents* prepared)
   sids.quantize.iterations = options_.sids.iterations;
   sids.quantize.unique_level = options_.sids.unique_level;
   sids.quantize.seed = DeriveSeed(context_.options.seed, {kPrepareSeed});
-  SLUICE_ASSIGN_OR_RETURN(const SidQuality quality, AssignSemanticIds(sids, log_items, prepared));
+  SLUICE_ASSIGN_OR_RETURN(const SidQuality quality, AssignSemanticIds(sids, log_items, prepared, &item_vectors_));
   context_.monitor->ReportLog(absl::StrFormat("%d semantic IDs of %d levels for %d items; %d items share one",
                                               quality.semantic_ids, prepared->contents.levels, quality.items,
                                               quality.colliding_items));
@@ -188,6 +190,10 @@ absl::Status PrepareJob::Run() {
   SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<const Dataset> dataset, Dataset::FromContents(prepared.contents));
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<DatasetWriter> writer, DatasetWriter::Create(output()));
   SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(writer->staging(), kSpecFile), context_.spec_digest));
+  if (item_vectors_.rows > 0) {
+    SLUICE_RETURN_IF_ERROR(WriteNpy<float>(JoinPath(writer->staging(), kItemVectorsFile),
+                                           {item_vectors_.rows, item_vectors_.columns}, item_vectors_.values));
+  }
   if (options_.ranker.sequential) SLUICE_RETURN_IF_ERROR(TrainRanker(*dataset, writer->staging()));
   context_.monitor->SetPhase("writing the data set");
   SLUICE_RETURN_IF_ERROR(writer->Finish(prepared.contents));

@@ -17,7 +17,9 @@
 #include "learner/evaluate/context_file.h"
 #include "learner/objective/control.h"
 #include "learner/objective/judge.h"
+#include "learner/objective/step_rewards.h"
 #include "learner/publish/policy_store.h"
+#include "learner/run/item_vectors.h"
 #include "learner/run/job_checkpoint.h"
 #include "learner/run/job_common.h"
 #include "learner/run/jobs.h"
@@ -62,6 +64,10 @@ class RlJob {
 
  private:
   absl::Status Prepare();
+  // What the value loss, the search by value and the semantic reward need.
+  absl::Status PrepareValues();
+  // [members][L] of a judged group.
+  std::vector<std::vector<double>> StepRewardsOf(const RlGroup& group) const;
   absl::Status OpenRollouts();
   absl::Status PublishNow();
   // Keeps the window of open steps full: the present one and those that staleness allows ahead.
@@ -96,6 +102,8 @@ class RlJob {
   std::shared_ptr<const Dataset> dataset_;
   std::unique_ptr<Policy> policy_;
   std::unique_ptr<Policy> reference_;  // null: no KL
+  LeafVectors vectors_;                // of the starting policy or given; empty unless they are compared
+  std::vector<double> step_weights_;   // [L]; empty without a value loss
   std::unique_ptr<StepLanes> lanes_;
   std::unique_ptr<RunFolder> folder_;
   std::unique_ptr<AdamW> optimizer_;
@@ -126,6 +134,7 @@ absl::Status RlJob::Prepare() {
   }
   SLUICE_ASSIGN_OR_RETURN(dataset_, Dataset::Load(context_.options.data));
   SLUICE_ASSIGN_OR_RETURN(policy_, MakePolicy(context_, *dataset_));
+  SLUICE_RETURN_IF_ERROR(PrepareValues());
   SLUICE_ASSIGN_OR_RETURN(folder_, RunFolder::Open(context_.run_folder));
   optimizer_ =
       std::make_unique<AdamW>(policy_->parameters(), policy_->gradients(), policy_->decay_mask(), options_.optimizer);
@@ -158,6 +167,40 @@ absl::Status RlJob::Prepare() {
     context_.monitor->ReportLog(absl::StrCat("resumed from the checkpoint of step ", step_));
   }
   return absl::OkStatus();
+}
+
+absl::Status RlJob::PrepareValues() {
+  const int levels = dataset_->trie().levels();
+  if (options_.sampler == SamplerKind::kValueGuided) {
+    const absl::Status status = ResolvedSearch(options_, levels).Validate(levels);
+    if (!status.ok()) return Annotate(status, "rl.value_search");
+  }
+  const bool has_value_loss = options_.value.loss_weight > 0;
+  if (has_value_loss) {
+    absl::StatusOr<std::vector<double>> weights = ParseStepWeights(options_.value.step_weights, levels);
+    if (!weights.ok()) return Annotate(weights.status(), "rl.value.step_weights");
+    step_weights_ = *std::move(weights);
+  }
+  if (has_value_loss || options_.reward.kind == RewardKind::kSemantic) {
+    // Before a checkpoint is read, so that a resumed job compares the same vectors.
+    SLUICE_ASSIGN_OR_RETURN(vectors_, ReadItemVectors(options_.item_vectors, *dataset_, *policy_));
+  }
+  return absl::OkStatus();
+}
+
+std::vector<std::vector<double>> RlJob::StepRewardsOf(const RlGroup& group) const {
+  std::vector<absl::Span<const int32_t>> tokens;
+  std::vector<absl::Span<const float>> vectors;
+  const Trie& trie = dataset_->trie();
+  for (const CompletionPlan& member : group.plan.completions) {
+    const int32_t leaf = member.source == CompletionPlan::kTarget
+                             ? group.target_leaf
+                             : group.group->completions[static_cast<size_t>(member.source)].leaf;
+    tokens.push_back(trie.TokensOfLeaf(leaf));
+    vectors.push_back(vectors_.Of(leaf));
+  }
+  return StepRewards(tokens, trie.TokensOfLeaf(group.target_leaf), vectors, vectors_.Of(group.target_leaf),
+                     step_weights_, options_.value.embedding);
 }
 
 absl::Status RlJob::MakeReference(const std::optional<CheckpointState>& state) {
@@ -268,6 +311,7 @@ absl::StatusOr<std::vector<RlGroup>> RlJob::JudgeStep(const std::vector<TakenGro
   judge.catalog_version = dataset_->trie().version();
   judge.levels = dataset_->trie().levels();
   judge.random_ranker_seed = DeriveSeed(context_.options.seed, {kRandomRankerSeed});
+  if (vectors_.width > 0) judge.vectors = &vectors_;
   std::vector<RlGroup> groups;
   for (const TakenGroup& one : taken) {
     if (one.bad_data) continue;
@@ -280,6 +324,7 @@ absl::StatusOr<std::vector<RlGroup>> RlJob::JudgeStep(const std::vector<TakenGro
                                                .target_leaf = group.target_leaf,
                                                .target_tokens = dataset_->trie().TokensOfLeaf(group.target_leaf)},
                                               options_, judge));
+    if (!step_weights_.empty() && !group.plan.completions.empty()) group.step_rewards = StepRewardsOf(group);
     groups.push_back(std::move(group));
   }
   SLUICE_RETURN_IF_ERROR(ControlGroups(&groups));
@@ -374,6 +419,7 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
   settings.nll_space = options_.nll_space;
   settings.nll_groups = options_.objective == ObjectiveKind::kGrpoOnly ? 0 : statistics.groups;
   settings.policy_loss = options_.policy_loss;
+  settings.value = {options_.value.loss_weight, options_.value.gamma, options_.value.bootstrap, statistics.tokens};
   const bool admitted_alone =
       options_.objective == ObjectiveKind::kGated && options_.gate.normalization == GateNormalization::kAdmitted;
   if (options_.policy_loss.mean == TokenMean::kStep) {
@@ -432,6 +478,7 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
   }
   if (statistics.judged > 0) values["group/gate_open_share"] = statistics.gate_open_rate();
   if (result.kl_tokens > 0) values["kl/mean"] = result.kl;
+  if (result.values > 0) values["value/loss"] = result.value_loss;
   if (result.compared > 0) {
     values["mismatch/mean"] = result.mismatch_mean;
     values["mismatch/max"] = result.mismatch_max;

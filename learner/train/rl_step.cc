@@ -36,8 +36,10 @@ struct PlannedBranch {
   double level_scale = 0;                              // 1 / B_grpo, of level_weights
   const std::vector<float>* recorded = nullptr;        // [L]; null: nothing to compare with
   const std::vector<float>* behavior = nullptr;        // [L]; the same of any version; null: not recorded
+  const std::vector<double>* step_rewards = nullptr;   // [L]; null: its values are not trained
+  bool first_token_right = false;                      // it is the target's
 
-  bool has_weight() const { return nll_weight != 0 || has_policy_weight(); }
+  bool has_weight() const { return nll_weight != 0 || has_policy_weight() || step_rewards != nullptr; }
   bool has_policy_weight() const { return grpo_weight != 0 || kl_weight != 0 || level_weights != nullptr; }
 };
 
@@ -63,18 +65,33 @@ std::vector<PlannedBranch> PlanBranches(const Trie& trie, const RlGroup& group, 
   target.tokens = trie.TokensOfLeaf(group.target_leaf);
   if (settings.nll_groups > 0) target.nll_weight = group.plan.nll_token_weight / settings.nll_groups;
   std::vector<PlannedBranch> branches;
-  for (const CompletionPlan& completion : group.plan.completions) {
-    if (completion.token_weight == 0 && completion.kl_weight == 0 && completion.level_weights.empty()) continue;
+  const bool valued = settings.value.weight > 0 && !group.step_rewards.empty();
+  for (size_t i = 0; i < group.plan.completions.size(); ++i) {
+    const CompletionPlan& completion = group.plan.completions[i];
+    const bool weighed = completion.token_weight != 0 || completion.kl_weight != 0 || !completion.level_weights.empty();
+    if (!weighed && !valued) continue;
     const uint64_t version = group.group->behavior_version;
     if (completion.source == CompletionPlan::kTarget) {
-      AddPolicyWeights(completion, group.group->target_log_probs_full, group.group->target_log_probs_trie, version,
-                       settings, levels, &target);
+      if (weighed) {
+        AddPolicyWeights(completion, group.group->target_log_probs_full, group.group->target_log_probs_trie, version,
+                         settings, levels, &target);
+      }
+      if (valued) {
+        target.step_rewards = &group.step_rewards[i];
+        target.first_token_right = true;
+      }
       continue;
     }
     const Completion& sampled = group.group->completions[static_cast<size_t>(completion.source)];
     PlannedBranch branch;
     branch.tokens = sampled.tokens;
-    AddPolicyWeights(completion, sampled.log_probs_full, sampled.log_probs_trie, version, settings, levels, &branch);
+    if (weighed) {
+      AddPolicyWeights(completion, sampled.log_probs_full, sampled.log_probs_trie, version, settings, levels, &branch);
+    }
+    if (valued) {
+      branch.step_rewards = &group.step_rewards[i];
+      branch.first_token_right = sampled.tokens[0] == target.tokens[0];
+    }
     branches.push_back(branch);
   }
   if (target.has_weight()) branches.insert(branches.begin(), target);
@@ -140,6 +157,7 @@ absl::StatusOr<std::vector<double>> ReferenceLogProbs(const TreeBatch& batch, co
       last_prompt = prompt;
       measured.branches.push_back(batch.branches[b]);
       measured.branches.back().prompt = static_cast<int32_t>(measured.prompts.size()) - 1;
+      measured.branches.back().tokens.resize(length);  // without what RlGroupLoss adds for the last value
       for (size_t t = 0; t < length; ++t) {
         measured_rows.push_back(rows[row + t]);
         place.push_back(row + t);
@@ -206,7 +224,8 @@ absl::Status ApplyPolicyTerms(const std::vector<PlannedBranch>& planned, const s
 // Rows of a group in a pass, at most: its prompt, and the tokens of its branches that are inputs.
 int64_t RowsOf(const RlGroup& group, const Trie& trie) {
   return static_cast<int64_t>(group.input.size()) +
-         static_cast<int64_t>(group.plan.completions.size() + 1) * (trie.levels() - 1);
+         static_cast<int64_t>(group.plan.completions.size() + 1) *
+             (group.step_rewards.empty() ? trie.levels() - 1 : trie.levels());
 }
 
 // All but the loss itself, which one backward pass has used up.
@@ -216,6 +235,8 @@ void AddSums(const RlLoss& part, RlLoss* total) {
   total->grpo_sum += part.grpo_sum;
   total->kl_sum += part.kl_sum;
   total->kl_tokens += part.kl_tokens;
+  total->value_sum += part.value_sum;
+  total->values += part.values;
   total->mismatch_sum += part.mismatch_sum;
   total->mismatch_max = std::max(total->mismatch_max, part.mismatch_max);
   total->compared += part.compared;
@@ -236,6 +257,9 @@ absl::StatusOr<RlLoss> RlGroupLoss(Policy& policy, const Trie& trie, absl::Span<
     batch.prompts.push_back(group.input);
     for (const PlannedBranch& branch : branches) {
       batch.branches.push_back({prompt, anchor, {branch.tokens.begin(), branch.tokens.end()}});
+      // The value of the whole semantic ID is read at its last token, which is only computed if one more follows; that
+      // one is never an input, so any will do.
+      if (branch.step_rewards != nullptr) batch.branches.back().tokens.push_back(0);
       planned.push_back(branch);
     }
   }
@@ -296,6 +320,19 @@ absl::StatusOr<RlLoss> RlGroupLoss(Policy& policy, const Trie& trie, absl::Span<
   result.loss = -(ToTensor(full_weight, dtype) * found.full).sum();
   if (any_trie) result.loss = result.loss - (ToTensor(trie_weight, dtype) * found.in_trie).sum();
 
+  std::vector<ValuedBranch> valued;
+  for (size_t b = 0; b < planned.size(); ++b) {
+    if (planned[b].step_rewards == nullptr) continue;
+    const int64_t* first = output.prediction_rows.data() + output.prediction_first[b];
+    valued.push_back({{first + 1, planned[b].tokens.size()}, *planned[b].step_rewards, planned[b].first_token_right});
+  }
+  if (!valued.empty()) {
+    const ValueTermResult value = ValueTerm(policy, output.hidden, valued, settings.value);
+    result.loss = result.loss + value.loss;
+    result.value_sum = value.squared_errors;
+    result.values = value.count;
+  }
+
   // The terms apart, and the comparison with the actors, from the same numbers without gradient.
   for (size_t r = 0; r < rows.size(); ++r) {
     const double grpo_log_prob = grpo_log_probs[r];
@@ -354,8 +391,8 @@ absl::StatusOr<RlStepResult> RlStep(StepLanes& lanes, const Trie& trie, AdamW& o
 
   Policy& policy = lanes.policy(0);
   SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(policy.gradients()));
-  std::vector<double> sums = {total.nll_sum,  total.nll_tokens, total.grpo_sum, total.mismatch_sum,
-                              total.compared, total.rows,       total.kl_sum,   total.kl_tokens};
+  std::vector<double> sums = {total.nll_sum, total.nll_tokens, total.grpo_sum,  total.mismatch_sum, total.compared,
+                              total.rows,    total.kl_sum,     total.kl_tokens, total.value_sum,    total.values};
   // Each rank's maximum in a place of its own: a sum with zeros is a copy.
   const size_t maxima = sums.size();
   sums.resize(maxima + static_cast<size_t>(collective.world_size()), 0);
@@ -371,6 +408,8 @@ absl::StatusOr<RlStepResult> RlStep(StepLanes& lanes, const Trie& trie, AdamW& o
   result.rows = s[5];
   result.kl = s[7] > 0 ? s[6] / s[7] : 0;
   result.kl_tokens = s[7];
+  result.value_loss = s[9] > 0 ? s[8] / s[9] : 0;
+  result.values = s[9];
   const ParallelFor on_lanes = [&](int64_t size, int64_t grain, const std::function<void(int64_t, int64_t)>& work) {
     lanes.ForRange(size, grain, work);
   };

@@ -24,6 +24,7 @@
 #include "learner/options/options.h"
 #include "learner/train/adamw.h"
 #include "learner/train/step_lanes.h"
+#include "learner/train/value_term.h"
 
 namespace sluice::learner {
 
@@ -33,6 +34,8 @@ struct RlGroup {
   int32_t target_leaf = -1;
   const ScoredGroup* group = nullptr;  // null: unsampled; outlives the step
   GroupPlan plan;
+  // Of the plan's completions, for the value loss: [members][L]; empty: the group has none.
+  std::vector<std::vector<double>> step_rewards;
 };
 
 struct RlStepSettings {
@@ -44,6 +47,8 @@ struct RlStepSettings {
   // What the KL is measured to; must outlive the step and be of the policy's layout. Null: no completion may have a
   // KL weight.
   Policy* reference = nullptr;
+  // The value loss, added to the others; its values are those of every level of every member with step rewards.
+  ValueTermSettings value;
   // B_nll and B_grpo over all ranks; a term whose denominator is 0 must have no weights.
   double nll_groups = 0;
   double grpo_groups = 0;
@@ -63,6 +68,8 @@ struct RlStepResult {
   double grpo_loss = 0;      // the second term of the loss, KL not included; with ratios: minus the objective's value
   double kl = 0;             // mean k3 a token, in nats, over tokens with a KL weight
   double kl_tokens = 0;      // 0: no KL was asked for
+  double value_loss = 0;     // mean squared error of a value, unweighted
+  double values = 0;         // 0: no value loss was asked for
   double gradient_norm = 0;  // before clipping
   double rows = 0;           // trunk and branch rows that were computed
   // |log p_learner - log p_actor| of tokens sampled under learner_version, in the space of the GRPO term; only tokens
@@ -74,13 +81,16 @@ struct RlStepResult {
 
 // The differentiable loss of some groups (this rank's share, denominators applied), for tests and for RlStep.
 struct RlLoss {
-  // Its gradient is the objective's. Its value too, unless there are ratios or a KL, whose slopes alone are in it.
+  // Its gradient is the objective's. Its value too, unless there are ratios, a KL or a value loss, whose slopes alone
+  // are in it.
   at::Tensor loss;
   double nll_sum = 0;
   double nll_tokens = 0;
   double grpo_sum = 0;
   double kl_sum = 0;  // of k3, unweighted
   double kl_tokens = 0;
+  double value_sum = 0;  // of squared errors
+  double values = 0;
   double mismatch_sum = 0;
   double mismatch_max = 0;
   double compared = 0;

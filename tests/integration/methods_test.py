@@ -1,5 +1,7 @@
 """Objectives other than the default, as whole jobs: controls of the gate, and one with a reference policy that moves."""
 
+import os
+
 import harness
 from harness import DONE, PREEMPTED, last_step, wait_until
 
@@ -61,6 +63,62 @@ class MethodsTest(harness.SluiceTest):
         _, rows = self.check_rl_results(folder, steps, 16)
         self.assertGreater(rows[-1]["kl/mean"], 0)
         self.assertEqual(harness.sha256(self.path(folder, "export", "final", "model.safetensors")), whole)
+
+    def test_vstar_searches_by_a_value_that_it_trains_and_resumes_to_the_same_bytes(self):
+        data = self.prepare(ranker={"sequential": False})
+        self.assertTrue(os.path.isfile(self.path("data", "item_vectors.npy")))
+        steps = 40
+        spec = harness.rl_spec(data, steps=steps, staleness=0, objective="grpo_only", negative_weight=1,
+                               checkpoint={"every": 0}, reward={"kind": "ranking"}, sampler="value_guided",
+                               advantage={"sibling_weight": 1}, kl={"beta": 0.01, "reference": "frozen"},
+                               value={"loss_weight": 1}, item_vectors="data")
+        spec["model"]["value_head"] = True
+        _, rows = self.run_rl(spec, "whole", steps=steps)
+        for row in rows:
+            self.assertGreater(row["value/loss"], 0, row)
+            self.assertEqual(row["group/diversity"], 1, row)  # no duplicates
+        first, last = ([row["value/loss"] for row in part] for part in (rows[:5], rows[-5:]))
+        self.assertLess(sum(last), sum(first))
+        for file in ("model.safetensors", "sluice_value.safetensors"):
+            self.assertTrue(os.path.isfile(self.path("whole", "export", "final", file)), file)
+
+        def digests(folder):
+            return [harness.sha256(os.path.join(folder, "export", "final", file))
+                    for file in ("model.safetensors", "sluice_value.safetensors")]
+
+        learner, folder = self.start_rl(spec, name="stopped")
+        actor = self.start_actor("--learner", learner.address)
+        wait_until(lambda: last_step(folder) >= 3, "three steps", alive=[learner])
+        actor.pause()
+        learner.terminate()
+        actor.resume()
+        self.assertEqual(learner.wait(), PREEMPTED, learner.said())
+        actor.kill()
+        learner, _ = self.start_rl(spec, folder=folder, name="resumed")
+        self.start_actor("--learner", learner.address)
+        self.assertEqual(learner.wait(), DONE, learner.said())
+        self.assertEqual(digests(folder), digests(self.path("whole")))
+
+        # An export with a head starts the next job, here on beams; one without a head gets it.
+        spec["model"] = {"path": self.path("whole"), "value_head": True}
+        spec["rl"].update(sampler="beam", steps=STEPS)
+        _, rows = self.run_rl(spec, "next")
+        self.assertGreater(rows[0]["value/loss"], 0)
+        plain = harness.rl_spec(data, steps=STEPS, objective="grpo_only", negative_weight=1, reward={"kind": "rule"})
+        self.run_rl(plain, "plain")
+        spec["model"]["path"] = self.path("plain")
+        self.run_rl(spec, "added")
+
+    def test_dynamic_samples_and_semantic_rewards_run_without_a_ranker(self):
+        data = self.prepare(ranker={"sequential": False})
+        spec = harness.rl_spec(data, steps=STEPS, objective="grpo_only", negative_weight=1, sampler="dynamic",
+                               reward={"kind": "semantic"}, item_vectors="data")
+        _, rows = self.run_rl(spec, "semantic")
+        for row in rows:
+            self.assertAlmostEqual(row["reward/target_mean"], 1, places=9)
+            self.assertGreater(row["reward/mean"], -1)
+            self.assertLess(row["reward/mean"], 1)
+        self.assertNotEqual(max(row["loss/grpo"] for row in rows), 0)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <limits>
 #include <string>
+#include <vector>
 
 namespace sluice::actor {
 namespace {
@@ -63,6 +65,50 @@ TEST(WelcomeTest, CarriesTheJob) {
   EXPECT_EQ(job->reward.ranker, "blend");
   EXPECT_EQ(job->reward.negatives, 4);
   EXPECT_EQ(job->reward.deadline, absl::Seconds(2.5));
+}
+
+v1::Welcome SearchingWelcome() {
+  v1::Welcome welcome = MakeWelcome();
+  welcome.mutable_decode()->set_sampler(v1::SAMPLER_VALUE_GUIDED);
+  v1::ValueSearch* search = welcome.mutable_decode()->mutable_value_search();
+  search->set_initial_width(6);
+  search->set_budget(40);
+  search->set_entropy_weight(0.25);
+  search->set_exploration(2);
+  search->set_widening(3);
+  search->set_widening_power(0.75);
+  return welcome;
+}
+
+TEST(WelcomeTest, CarriesTheSearchByValue) {
+  const auto job = FromProto(SearchingWelcome());
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->decode.sampler, SamplerKind::kValueGuided);
+  const ValueSearchOptions& search = job->decode.value_search;
+  EXPECT_EQ(search.initial_width, 6);
+  EXPECT_EQ(search.budget, 40);
+  EXPECT_EQ(search.entropy_weight, 0.25);
+  EXPECT_EQ(search.exploration, 2);
+  EXPECT_EQ(search.widening, 3);
+  EXPECT_EQ(search.widening_power, 0.75);
+}
+
+TEST(WelcomeTest, RefusesASearchThatCannotBe) {
+  using Search = v1::ValueSearch;
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const std::vector<std::function<void(Search*)>> damages = {
+      [](Search* s) { s->set_initial_width(0); },    [](Search* s) { s->set_initial_width(1 << 20); },
+      [](Search* s) { s->set_budget(0); },           [](Search* s) { s->set_budget(5); },  // below the width
+      [](Search* s) { s->set_budget(1 << 20); },     [](Search* s) { s->set_entropy_weight(-1); },
+      [](Search* s) { s->set_widening(0); },         [](Search* s) { s->set_widening_power(1.5); },
+      [nan](Search* s) { s->set_exploration(nan); }, [](Search* s) { s->Clear(); }};
+  for (size_t i = 0; i < damages.size(); ++i) {
+    v1::Welcome welcome = SearchingWelcome();
+    damages[i](welcome.mutable_decode()->mutable_value_search());
+    EXPECT_THAT(std::string(FromProto(welcome).status().message()), HasSubstr("value_search")) << i;
+    welcome.mutable_decode()->set_sampler(v1::SAMPLER_BEAM);  // then it does not matter
+    EXPECT_TRUE(FromProto(welcome).ok());
+  }
 }
 
 TEST(WelcomeTest, RefusesWhatItDoesNotKnow) {

@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include "actor/rollout/dynamic_sampling.h"
 #include "actor/rollout/rollout_worker.h"
 #include "common/catalog/vocabulary.h"
 #include "common/decode/decode.h"
+#include "common/decode/value_guided.h"
 #include "common/model/policy.h"
 
 namespace sluice::actor {
@@ -165,6 +167,63 @@ TEST_F(PolicyDecoderTest, SamplesFollowTheirSeeds) {
   EXPECT_THAT(once[0].completions, SizeIs(12));
   EXPECT_EQ(LeavesOf(once[0].completions), LeavesOf(again[0].completions));
   EXPECT_NE(LeavesOf(once[1].completions), LeavesOf(again[1].completions));
+}
+
+TEST_F(PolicyDecoderTest, ASearchByValueGivesWhatTheLearnersPolicyGives) {
+  config_.value_hidden = 8;
+  Prepare(1, 5);
+  settings_.sampler = SamplerKind::kValueGuided;
+  settings_.group_size = 4;
+  settings_.value_search.initial_width = 2;
+  settings_.value_search.budget = 9;
+  prompts_[1].prompt.target = 9;
+  const std::vector<Decoder::Snapshot::Sampled> sampled = Sample(*decoder_.Current());
+  const std::unique_ptr<Policy> learner = PolicyOf(5);
+  for (int32_t b = 0; b < 3; ++b) {
+    DecodePrompt prompt;
+    prompt.input = *learner->EncodePrompt(prompts_[b].prompt.history);
+    prompt.excluded_leaves = {b, 7};
+    prompt.seed = 1;
+    ValueSearchOptions search = settings_.value_search;
+    search.results = 4;
+    const auto want = *DecodeByValue(*learner, *trie_, {prompt}, search);
+    EXPECT_EQ(LeavesOf(sampled[b].completions), LeavesOf(want[0].completions));
+    EXPECT_LE(sampled[b].completions.size(), 4u);
+    EXPECT_GE(sampled[b].completions.size(), 2u);
+  }
+  EXPECT_EQ(sampled[1].target.leaf, 9);
+  EXPECT_THAT(sampled[1].target.log_probs_trie, SizeIs(2));
+
+  // Whole semantic IDs go through the policy, so that a prompt of 15 positions is one too long for its 16.
+  prompts_[0].prompt.history.assign(14, 3);
+  EXPECT_EQ(Sample(*decoder_.Current())[0].status.code(), absl::StatusCode::kInvalidArgument);
+  settings_.sampler = SamplerKind::kBeam;
+  EXPECT_TRUE(Sample(*decoder_.Current())[0].status.ok());
+}
+
+TEST_F(PolicyDecoderTest, ASearchByValueNeedsAValueHead) {
+  Prepare();
+  settings_.sampler = SamplerKind::kValueGuided;
+  settings_.value_search.initial_width = 2;
+  const auto sampled = decoder_.Current()->Sample(prompts_, settings_, std::vector<uint64_t>(3, 1));
+  EXPECT_EQ(sampled.status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(PolicyDecoderTest, DynamicGroupsAreChosenFromHalfAsManyMoreSamples) {
+  Prepare();
+  settings_.group_size = 12;
+  settings_.sampler = SamplerKind::kSample;
+  settings_.group_size = 18;
+  const std::vector<Decoder::Snapshot::Sampled> drawn = Sample(*decoder_.Current());
+  settings_.group_size = 12;
+  settings_.sampler = SamplerKind::kDynamic;
+  const int32_t target = drawn[0].completions[4].leaf;  // items are numbered as their leaves here
+  prompts_[0].prompt.target = target;
+  const std::vector<Decoder::Snapshot::Sampled> kept = Sample(*decoder_.Current());
+  EXPECT_EQ(LeavesOf(kept[0].completions), LeavesOf(SelectDynamic(drawn[0].completions, target, 12)));
+  EXPECT_EQ(LeavesOf(kept[1].completions), LeavesOf(SelectDynamic(drawn[1].completions, -1, 12)));
+  EXPECT_EQ(kept[0].completions[0].leaf, target);
+  EXPECT_EQ(kept[0].target.leaf, target);
 }
 
 TEST_F(PolicyDecoderTest, ABlockKeepsItsWeightsWhileNewOnesArrive) {

@@ -29,7 +29,7 @@
 #include "common/model/policy.h"
 #include "common/random/random.h"
 #include "common/status/status.h"
-#include "learner/evaluate/metrics.h"
+#include "learner/evaluate/bootstrap.h"
 #include "learner/run/prompt_order.h"
 
 namespace sluice::learner {
@@ -121,8 +121,9 @@ class Comparison {
           std::accumulate(of_way.begin(), of_way.end(), 0.0) / static_cast<double>(of_way.size());
     }
     for (const char* way : {"value", "tree_by_probability"}) {
-      SLUICE_ASSIGN_OR_RETURN(const DifferenceInterval interval,
-                              PairedBootstrap(hits[way], hits["beams"], arguments_.resamples, 0.95, arguments_.seed));
+      SLUICE_ASSIGN_OR_RETURN(
+          const DifferenceInterval interval,
+          PairedBootstrap(hits[way], hits["beams"], {.resamples = arguments_.resamples, .seed = arguments_.seed}));
       row["minus_beams"][way] = {{"mean", interval.mean}, {"low", interval.low}, {"high", interval.high}};
     }
     return row;

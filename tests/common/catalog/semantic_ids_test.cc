@@ -318,8 +318,13 @@ TEST_F(AssignTest, GivenVectorsAreTakenByTheLogsNumbers) {
   options.item_vectors = path_;
   options.quantize.levels = 2;
   options.quantize.unique_level = false;
-  const auto quality = AssignSemanticIds(options, 33, &prepared_);
+  Matrix used;
+  const auto quality = AssignSemanticIds(options, 33, &prepared_, &used);
   ASSERT_TRUE(quality.ok()) << quality.status();
+  EXPECT_EQ(used.rows, 32);
+  EXPECT_EQ(used.columns, 1);
+  EXPECT_EQ(used.values[0], 1000);  // item 0 is row 1
+  EXPECT_EQ(used.values[1], 1);
   EXPECT_EQ(quality->semantic_ids, 2);
   EXPECT_EQ(quality->colliding_items, 31);
   EXPECT_NE(prepared_.contents.item_codes[0], prepared_.contents.item_codes[2]) << "item 0 is row 1";

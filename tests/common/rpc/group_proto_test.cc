@@ -108,7 +108,10 @@ TEST(GroupProtoTest, PromptsAndBeamsSurviveTheWire) {
 }
 
 TEST(GroupProtoTest, EnumsTranslateBothWays) {
-  for (SamplerKind kind : {SamplerKind::kBeam, SamplerKind::kSample}) EXPECT_EQ(FromProto(ToProto(kind)).value(), kind);
+  for (SamplerKind kind :
+       {SamplerKind::kBeam, SamplerKind::kSample, SamplerKind::kValueGuided, SamplerKind::kDynamic}) {
+    EXPECT_EQ(FromProto(ToProto(kind)).value(), kind);
+  }
   for (LogProbSpace space : {LogProbSpace::kFull, LogProbSpace::kTrie}) {
     EXPECT_EQ(FromProto(ToProto(space)).value(), space);
   }

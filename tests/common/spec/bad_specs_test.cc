@@ -141,8 +141,47 @@ std::vector<BadSpec> Corpus() {
        "s.yaml:4:3: rl.mixing: a convex mixture is of NLL and GRPO, but the objective has one of the two; want "
        "rl.objective gated or mixture, or rl.mixing additive"},
       {"SiblingsWithoutBeams", Rl("  sampler: sample\n  advantage: {sibling_weight: 1}\n"),
-       "s.yaml:5:15: rl.advantage.sibling_weight: siblings are branches of one tree of beams, and independent samples "
-       "hardly share prefixes; want rl.sampler beam, or sibling_weight 0"},
+       "s.yaml:5:15: rl.advantage.sibling_weight: siblings are branches of one tree of beams or of a search, and "
+       "independent samples hardly share prefixes; want rl.sampler beam or value_guided, or sibling_weight 0"},
+      {"ValueLossWithoutAHead", Rl("  value: {loss_weight: 1}\n"),
+       "s.yaml:4:11: rl.value.loss_weight: the value loss trains a value head, and the policy has none; want "
+       "model.value_head true, or loss_weight 0"},
+      {"SearchWithoutAHead", Rl("  sampler: value_guided\n"),
+       "s.yaml:4:3: rl.sampler: value_guided searches by the policy's value head, and it has none; want "
+       "model.value_head true, or another sampler"},
+      {"HeadWithoutUse", "kind: rl\ndata: d\nmodel: {value_head: true}\n",
+       "s.yaml:3:9: model.value_head: nothing trains or reads the value head; want rl.value.loss_weight above 0 or "
+       "rl.sampler value_guided, or value_head false"},
+      {"ValueLossOfNllOnly",
+       "kind: rl\ndata: d\nmodel: {value_head: true}\nrl: {objective: nll_only, value: "
+       "{loss_weight: 1}}\n",
+       "s.yaml:4:35: rl.value.loss_weight: the value loss learns from the group's completions, which nll_only does not "
+       "look at; want another rl.objective, or loss_weight 0"},
+      {"HeadOfSft", "kind: sft\ndata: d\nmodel: {value_head: true}\n",
+       "s.yaml:3:9: model.value_head: only rl trains and reads a value head; remove it"},
+      {"WidthOfNoHead", "kind: rl\ndata: d\nmodel: {value_hidden_size: 32}\n",
+       "s.yaml:3:9: model.value_hidden_size: is the width of a value head; give model.value_head true, or remove it"},
+      {"GammaOfNoValueLoss", Rl("  value: {gamma: 0.9}\n"),
+       "s.yaml:4:11: rl.value.gamma: belongs to the value loss; give rl.value.loss_weight, or remove it"},
+      {"StepWeightsInWords",
+       "kind: rl\ndata: d\nmodel: {value_head: true}\nrl: {value: {loss_weight: 1, "
+       "step_weights: 0.3 half 1}}\n",
+       "s.yaml:4:30: rl.value.step_weights: want numbers of at least 0, one a level, separated by spaces, got "
+       "\"half\""},
+      {"BudgetOfNoSearch", Rl("  value_search: {budget: 40}\n"),
+       "s.yaml:4:18: rl.value_search.budget: belongs to the search by value; give rl.sampler value_guided, or remove "
+       "it"},
+      {"BudgetBelowTheBeam",
+       "kind: rl\ndata: d\nmodel: {value_head: true}\nrl: {sampler: value_guided, value_search: "
+       "{initial_width: 9, budget: 8}}\n",
+       "s.yaml:4:62: rl.value_search.budget: a beam of width 9 costs as many forward tokens a level, so 8 do not pay "
+       "for it; raise the budget or narrow the beam"},
+      {"SiblingsOfDynamicSamples", Rl("  sampler: dynamic\n  advantage: {sibling_weight: 1}\n"),
+       "s.yaml:5:15: rl.advantage.sibling_weight: siblings are branches of one tree of beams or of a search, and "
+       "independent samples hardly share prefixes; want rl.sampler beam or value_guided, or sibling_weight 0"},
+      {"VectorsOfNobody", Rl("  item_vectors: v.npy\n"),
+       "s.yaml:4:3: rl.item_vectors: is read by the semantic reward and the value loss alone; give rl.reward.kind "
+       "semantic or rl.value.loss_weight, or remove it"},
       {"SiblingsOverTheStep", Rl("  advantage: {sibling_weight: 1}\n  policy_loss: {mean: step}\n"),
        "s.yaml:4:15: rl.advantage.sibling_weight: the sibling term is a mean over the group by definition; want "
        "rl.policy_loss.mean group, or sibling_weight 0"},

@@ -66,14 +66,18 @@ TEST(CheckGroupTest, ATargetOutsideItsPromptsTrieHasNoRenormalisedLogProbs) {
   EXPECT_TRUE(CheckGroup(group, MakePrompt(), Job()).ok());
 }
 
-TEST(CheckGroupTest, OnlyBeamsMayBeFewer) {
+TEST(CheckGroupTest, OnlyBeamsAndSearchesMayBeFewer) {
   ScoredGroup group = MakeGroup();
   group.completions.pop_back();
   group.heads[0].completion_scores.pop_back();
   EXPECT_TRUE(CheckGroup(group, MakePrompt(), Job()).ok());
   HubJob job = Job();
-  job.options.sampler = SamplerKind::kSample;
-  EXPECT_THAT(std::string(CheckGroup(group, MakePrompt(), job).message()), HasSubstr("completions: want 3, got 2"));
+  job.options.sampler = SamplerKind::kValueGuided;
+  EXPECT_TRUE(CheckGroup(group, MakePrompt(), job).ok());
+  for (const SamplerKind sampler : {SamplerKind::kSample, SamplerKind::kDynamic}) {
+    job.options.sampler = sampler;
+    EXPECT_THAT(std::string(CheckGroup(group, MakePrompt(), job).message()), HasSubstr("completions: want 3, got 2"));
+  }
 }
 
 TEST(CheckGroupTest, NamesWhatIsWrong) {

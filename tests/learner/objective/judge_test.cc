@@ -177,8 +177,30 @@ TEST(JudgeTest, IndependentSamplesAreListedByLogProbability) {
             group.completions[3]);  // leaf 3, the least probable, was drawn first
   RlOptions options = Options();
   EXPECT_EQ(MustJudge(&group, options, kContext, 3).verdict.diagnostics.rank_policy, 1);
-  options.sampler = SamplerKind::kSample;
-  EXPECT_EQ(MustJudge(&group, options, kContext, 3).verdict.diagnostics.rank_policy, 4);
+  for (const SamplerKind sampler : {SamplerKind::kSample, SamplerKind::kDynamic, SamplerKind::kValueGuided}) {
+    options.sampler = sampler;
+    EXPECT_EQ(MustJudge(&group, options, kContext, 3).verdict.diagnostics.rank_policy, 4);
+  }
+}
+
+TEST(JudgeTest, TheSemanticRewardIsTheCosineOfItemVectors) {
+  ScoredGroup group = Group();
+  group.score_status = ScoreStatus::kNotAsked;
+  group.heads.clear();
+  RlOptions options = Options();
+  options.objective = ObjectiveKind::kGrpoOnly;
+  options.reward.kind = RewardKind::kSemantic;
+  EXPECT_EQ(Judge({5, &group, 9}, options, kContext).status().code(), absl::StatusCode::kInvalidArgument);
+  LeafVectors vectors{1, std::vector<float>(10, 2)};  // all alike but leaf 2, which points the other way
+  vectors.values[2] = -1;
+  JudgeContext context = kContext;
+  context.vectors = &vectors;
+  const GroupPlan plan = MustJudge(&group, options, context);
+  ASSERT_EQ(plan.completions.size(), 4u);
+  for (int i = 0; i < 4; ++i) EXPECT_DOUBLE_EQ(plan.completions[i].reward, i == 2 ? -1 : 1);
+  EXPECT_LT(plan.completions[2].token_weight, 0);
+  EXPECT_EQ(plan.target_reward, 1);
+  EXPECT_DOUBLE_EQ(plan.reward_mean, 0.5);
 }
 
 TEST(JudgeTest, ContradictoryLengthsAreInvalid) {

@@ -1,5 +1,6 @@
 #include "learner/objective/rewards.h"
 
+#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -162,6 +163,15 @@ TEST(CalibrationTest, TheTargetGetsTheGroupsLargestReward) {
   EXPECT_EQ(rewards, (std::vector<double>{0.5, 0.9, 0.9}));
   RaisePositivesToMax({4, 5, 6}, 7, absl::MakeSpan(rewards));
   EXPECT_EQ(rewards, (std::vector<double>{0.5, 0.9, 0.9}));
+}
+
+TEST(SemanticRewardsTest, AreCosinesOfItemVectorsAndOneForTheTargetItself) {
+  // Leaf 0 is the target; 1 points the same way, 2 across, 3 against it, 4 nowhere, 5 at 60 degrees.
+  const LeafVectors vectors{2, {2, 0, 0.5f, 0, 0, 3, -1, 0, 0, 0, 1, std::sqrt(3.0f)}};
+  const std::vector<double> rewards = SemanticRewards({5, 1, 0, 2, 3, 4}, 0, vectors);
+  EXPECT_THAT(rewards, ::testing::Pointwise(::testing::DoubleNear(1e-7), {0.5, 1.0, 1.0, 0.0, -1.0, 0.0}));
+  // A target whose vector has no direction is still itself.
+  EXPECT_THAT(SemanticRewards({4, 1}, 4, vectors), ElementsAre(1, 0));
 }
 
 }  // namespace

@@ -110,5 +110,17 @@ TEST(ValueLossTest, TheSlopesAreThoseOfTheLossWithTargetsHeld) {
   }
 }
 
+TEST(StepWeightsTest, AreReadFromTextAndHaveADefaultForEveryDepth) {
+  using Weights = std::vector<double>;
+  EXPECT_EQ(ParseStepWeights("", 3).value(), (Weights{0.3, 0.5, 1}));
+  EXPECT_EQ(ParseStepWeights("", 4).value(), (Weights{0.3, 0.5, 1, 1}));
+  EXPECT_EQ(ParseStepWeights("", 2).value(), (Weights{0.5, 1}));
+  EXPECT_EQ(ParseStepWeights("", 1).value(), (Weights{1}));
+  EXPECT_EQ(ParseStepWeights(" 0.1 0.2  0.4 0 ", 4).value(), (Weights{0.1, 0.2, 0.4, 0}));
+  for (const char* bad : {"0.3 0.5", "0.3 0.5 1 1", "0.3 x 1", "0.3 -1 1", "0.3 inf 1", "0.3,0.5,1"}) {
+    EXPECT_EQ(ParseStepWeights(bad, 3).status().code(), absl::StatusCode::kInvalidArgument) << bad;
+  }
+}
+
 }  // namespace
 }  // namespace sluice::learner

@@ -58,7 +58,8 @@ void VisitScalars(Message* message, const std::string& path,
 v1::JobSpec Everything() {
   v1::JobSpec all;
   for (const char* text : {"kind: rl\ndata: d\nrl: {advantage: {sibling_weight: 1}, reward: {kind: ranking}, "
-                           "policy_loss: {kind: ppo}}\n",
+                           "policy_loss: {kind: ppo}, sampler: value_guided, value: {loss_weight: 1}}\n"
+                           "model: {value_head: true}\n",
                            "kind: sft\ndata: d\n", "kind: evaluate\ndata: d\nmodel: {path: m}\n",
                            "kind: prepare\nprepare: {events: e.csv}\n"}) {
     all.MergeFrom(ResolveSpec(text, "s.yaml").value().effective);
@@ -193,6 +194,47 @@ checkpoint: {every: 7, keep: 3}
   want.checkpoint.every = 7;
   want.checkpoint.keep = 3;
   EXPECT_TRUE(options == want);
+}
+
+TEST(OptionsFromSpecTest, ValueOptionsArriveAndTheSearchResolvesItsDefaults) {
+  const auto spec = ResolveSpec(R"(
+kind: rl
+data: d
+model: {path: m, value_head: true, value_hidden_size: 48}
+rl:
+  group_size: 16
+  sampler: value_guided
+  value: {loss_weight: 0.5, gamma: 0.9, step_weights: 0.3 0.5 1 1, bootstrap: first_token_wrong, embedding: own_item}
+  value_search: {entropy_weight: 0.2, exploration: 0.5, widening: 2, widening_power: 0.25}
+  reward: {kind: semantic}
+  item_vectors: v.npy
+)",
+                                "s.yaml");
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  const JobOptions options = OptionsFromSpec(spec->given).value();
+  EXPECT_TRUE(options.model.value_head);
+  EXPECT_EQ(options.model.value_hidden_size, 48);
+  EXPECT_EQ(options.rl.sampler, SamplerKind::kValueGuided);
+  EXPECT_EQ(options.rl.reward.kind, RewardKind::kSemantic);
+  EXPECT_EQ(options.rl.item_vectors, "v.npy");
+  const ValueOptions want{0.5, 0.9, "0.3 0.5 1 1", Bootstrap::kFirstTokenWrong, StepEmbedding::kOwnItem};
+  EXPECT_TRUE(options.rl.value == want);
+  const ValueSearchOptions search = ResolvedSearch(options.rl, 4);
+  EXPECT_EQ(search.initial_width, 8);
+  EXPECT_EQ(search.budget, 48);  // what 16 beams of 4 levels forward
+  EXPECT_EQ(search.results, 16);
+  EXPECT_EQ(search.entropy_weight, 0.2);
+  EXPECT_EQ(search.exploration, 0.5);
+  EXPECT_EQ(search.widening, 2);
+  EXPECT_EQ(search.widening_power, 0.25);
+  // The defaults pay for their beam at every size.
+  for (int group_size = 2; group_size < 40; ++group_size) {
+    for (int levels = 2; levels < 6; ++levels) {
+      RlOptions defaults;
+      defaults.group_size = group_size;
+      EXPECT_TRUE(ResolvedSearch(defaults, levels).Validate(levels).ok()) << group_size << ", " << levels;
+    }
+  }
 }
 
 TEST(OptionsFromSpecTest, ABadSpecIsRefused) {

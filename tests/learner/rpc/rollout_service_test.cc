@@ -114,7 +114,7 @@ class RolloutServiceTest : public testing::Test {
     server_->Shutdown(absl::ZeroDuration());
   }
 
-  void StartJob(int staleness = 2) {
+  void StartJob(int staleness = 2, SamplerKind sampler = SamplerKind::kSample) {
     HubJob job;
     job.job_id = "job-1";
     job.epoch = 4;
@@ -127,7 +127,7 @@ class RolloutServiceTest : public testing::Test {
     job.options.group_size = 2;
     job.options.lease_groups = 2;
     job.options.objective = ObjectiveKind::kNllOnly;
-    job.options.sampler = SamplerKind::kSample;
+    job.options.sampler = sampler;
     ASSERT_TRUE(hub_->StartJob(job).ok());
   }
   void Publish(uint64_t version) {
@@ -142,6 +142,20 @@ class RolloutServiceTest : public testing::Test {
   std::unique_ptr<GrpcRolloutService> service_;
   std::unique_ptr<RpcServer> server_;
 };
+
+TEST_F(RolloutServiceTest, AJobThatSearchesSaysHowWithItsDefaultsResolved) {
+  StartJob(2, SamplerKind::kValueGuided);
+  Publish(3);
+  FakeActor actor(server_->address());
+  actor.Hello("a");
+  const v1::DecodeSettings decode = actor.Next().welcome().decode();
+  EXPECT_EQ(decode.sampler(), v1::SAMPLER_VALUE_GUIDED);
+  EXPECT_EQ(decode.value_search().initial_width(), 1u);  // half of the group
+  EXPECT_EQ(decode.value_search().entropy_weight(), 0.1);
+  EXPECT_EQ(decode.value_search().exploration(), 1);
+  EXPECT_EQ(decode.value_search().widening(), 1);
+  EXPECT_EQ(decode.value_search().widening_power(), 0.5);
+}
 
 TEST_F(RolloutServiceTest, AFullLeaseCycle) {
   StartJob();

@@ -222,6 +222,140 @@ TEST_F(RlStepTest, AGroupOfOneCompletionHasNoAdvantageAndLeavesTheNll) {
   EXPECT_NEAR(loss.loss.item<double>(), loss.nll_sum / trie_->levels() / settings.nll_groups, kExact);
 }
 
+// The value loss beside the other terms: V at each of a completion's own tokens, of whole sequences, towards targets
+// that are held constant.
+class ValueLossTest : public RlStepTest {
+ protected:
+  static constexpr double kWeight = 0.7;
+  static constexpr double kGamma = 0.9;
+
+  std::unique_ptr<Policy> MakeValued() const {
+    PolicyConfig config = testing::SmallMergedConfig(PolicyArchitecture::kQwen3, kCodes, *trie_);
+    config.value_hidden = 6;
+    return testing::RandomPolicy(config, trie_, 3, at::kDouble);
+  }
+
+  // Random step rewards of every member of every group with a plan; half of the completions begin as the target does.
+  RlStepSettings Prepare(Bootstrap bootstrap) {
+    MakeGroups(*MakeValued());
+    for (size_t g = 0; g + 1 < groups_.size(); ++g) {
+      for (int i = 0; i < 2; ++i) {
+        const absl::Span<const int32_t> tokens = trie_->TokensOfLeaf(groups_[g].target_leaf);
+        scored_[g].completions[i].leaf = groups_[g].target_leaf;
+        scored_[g].completions[i].tokens.assign(tokens.begin(), tokens.end());
+      }
+    }
+    JudgeAll();
+    Random random(21);
+    double count = 0;
+    for (RlGroup& group : groups_) {
+      group.step_rewards.clear();
+      for (size_t i = 0; i < group.plan.completions.size(); ++i) {
+        std::vector<double>& rewards = group.step_rewards.emplace_back();
+        for (int level = 0; level < trie_->levels(); ++level) rewards.push_back(random.Normal());
+        count += trie_->levels();
+      }
+    }
+    RlStepSettings settings = Settings();
+    settings.value = {kWeight, kGamma, bootstrap, count};
+    return settings;
+  }
+
+  at::Tensor NaiveValueLoss(const Policy& policy, const std::map<std::string, at::Tensor>& parameters,
+                            const RlStepSettings& settings) const {
+    at::Tensor loss = torch::zeros({}, torch::kDouble);
+    for (const RlGroup& group : groups_) {
+      for (size_t i = 0; i < group.plan.completions.size(); ++i) {
+        const absl::Span<const int32_t> tokens = TokensOf(group, group.plan.completions[i]);
+        PromptInput sequence = group.input;
+        sequence.insert(sequence.end(), tokens.begin(), tokens.end());
+        const at::Tensor hidden = testing::NaiveHidden(policy.config(), trie_.get(), parameters, sequence)
+                                      .slice(0, static_cast<int64_t>(group.input.size()));
+        const at::Tensor inner =
+            hidden.matmul(parameters.at("value_head.up.weight").t()) + parameters.at("value_head.up.bias");
+        const at::Tensor values = (inner * inner.sigmoid()).matmul(parameters.at("value_head.down.weight")[0]) +
+                                  parameters.at("value_head.down.bias");
+        const bool right = tokens[0] == trie_->TokensOfLeaf(group.target_leaf)[0];
+        const bool ahead = settings.value.bootstrap == Bootstrap::kAlways || !right;
+        for (int64_t level = 0; level < trie_->levels(); ++level) {
+          at::Tensor target = torch::full({}, group.step_rewards[i][static_cast<size_t>(level)], torch::kDouble);
+          if (ahead && level + 1 < trie_->levels()) target = target + kGamma * values[level + 1].detach();
+          loss = loss + (values[level] - target).square();
+        }
+      }
+    }
+    return kWeight * loss / settings.value.count;
+  }
+};
+
+TEST_F(ValueLossTest, TheGradientIsThatOfTheWrittenLossAddedToTheOthers) {
+  for (const Bootstrap bootstrap : {Bootstrap::kAlways, Bootstrap::kFirstTokenWrong}) {
+    const RlStepSettings settings = Prepare(bootstrap);
+    const std::unique_ptr<Policy> policy = MakeValued();
+    const RlLoss loss = RlGroupLoss(*policy, *trie_, groups_, settings).value();
+    loss.loss.backward();
+    const std::map<std::string, at::Tensor> parameters = testing::NamedParameters(*policy);
+    const at::Tensor value_loss = NaiveValueLoss(*policy, parameters, settings);
+    (NaiveLoss(*policy, parameters, settings) + value_loss).backward();
+    ExpectGradients(*policy, parameters, kExact);
+    EXPECT_EQ(loss.values, settings.value.count);
+    EXPECT_NEAR(kWeight * loss.value_sum / loss.values, value_loss.item<double>(), kExact);
+  }
+}
+
+TEST_F(ValueLossTest, CompletionsWithoutAnyOtherWeightTrainTheValueToo) {
+  options_.objective = ObjectiveKind::kGrpoOnly;
+  options_.lambda = 0;
+  const RlStepSettings settings = Prepare(Bootstrap::kAlways);
+  const std::unique_ptr<Policy> policy = MakeValued();
+  RlGroupLoss(*policy, *trie_, groups_, settings).value().loss.backward();
+  const std::map<std::string, at::Tensor> parameters = testing::NamedParameters(*policy);
+  NaiveValueLoss(*policy, parameters, settings).backward();
+  ExpectGradients(*policy, parameters, kExact);
+}
+
+TEST_F(ValueLossTest, AKlToTheReferenceStandsBesideIt) {
+  options_.kl.beta = 0.3;
+  RlStepSettings settings = Prepare(Bootstrap::kAlways);
+  const std::unique_ptr<Policy> policy = MakeValued(), reference = MakeValued();
+  reference->parameters().mul_(0.9);
+  settings.reference = reference.get();
+  const auto gradient = [&](double weight) {
+    policy->gradients().zero_();
+    settings.value.weight = weight;
+    const RlLoss loss = RlGroupLoss(*policy, *trie_, groups_, settings).value();
+    EXPECT_GT(loss.kl_tokens, 0);
+    loss.loss.backward();
+    return policy->gradients().clone();
+  };
+  const at::Tensor without = gradient(0), with = gradient(kWeight);
+  policy->gradients().zero_();
+  const std::map<std::string, at::Tensor> parameters = testing::NamedParameters(*policy);
+  NaiveValueLoss(*policy, parameters, settings).backward();
+  policy->gradients().copy_(with - without);
+  ExpectGradients(*policy, parameters, kExact);
+}
+
+TEST_F(ValueLossTest, LanesPartsAndRanksLeaveItAsItIs) {
+  const RlStepSettings settings = Prepare(Bootstrap::kAlways);
+  const auto run = [&](int lanes, int64_t max_rows) {
+    const std::unique_ptr<Policy> policy = MakeValued();
+    AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
+    const auto single = MakeSingleCollective();
+    RlStepSettings own = settings;
+    own.max_rows = max_rows;
+    const auto shared = StepLanes::Create(policy.get(), nullptr, lanes).value();
+    const RlStepResult result = RlStep(*shared, *trie_, optimizer, *single, groups_, own).value();
+    EXPECT_EQ(result.values, settings.value.count);
+    return std::make_pair(result.value_loss, policy->parameters().detach().clone());
+  };
+  const auto whole = run(1, 1 << 20), parts = run(1, 1), lanes = run(3, 40);
+  EXPECT_NEAR(whole.first, parts.first, kExact);
+  EXPECT_NEAR(whole.first, lanes.first, kExact);
+  EXPECT_LT((whole.second - parts.second).abs().max().item<double>(), 1e-8);
+  EXPECT_LT((whole.second - lanes.second).abs().max().item<double>(), 1e-8);
+}
+
 TEST_F(RlStepTest, WithoutAnyWeightNothingIsComputedAndNothingMoves) {
   const std::unique_ptr<Policy> policy = MakePolicy();
   MakeGroups(*policy);
