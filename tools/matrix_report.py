@@ -24,9 +24,10 @@ def further_columns(folder):
 
 
 def compared_metrics(matrix, report, out):
-    """The metrics of the file that have a value for every user, so that the bootstrap can look at them."""
+    """The metrics of the file that were measured and have a value for every user, so that the bootstrap can look at them."""
     further = further_columns(os.path.join(out, report["start"]["folder"], "run"))
-    return [name for name in matrix.metrics if PER_USER.match(name) or name in further]
+    measured = report["start"]["metrics"]
+    return [name for name in matrix.metrics if (PER_USER.match(name) and name in measured) or name in further]
 
 
 def mean(values):
@@ -193,6 +194,8 @@ def markdown(report):
         parts += [f"## {which} against {against}", markdown_table(header, rows)]
     if marks(report):
         parts.append(marks(report))
+    for which, why in report.get("comparison_failures", {}).items():
+        parts.append(f"No intervals at `{which}`: {why}")
     if report["failures"]:
         parts.append("## Failed\n\n" + "\n".join(f"- {what}: {why.splitlines()[0]}" for what, why in report["failures"].items()))
     return "\n\n".join(parts) + "\n"
@@ -265,6 +268,8 @@ def page(report):
         parts.append(f"<p>{html.escape(metric)}</p>" + interval_plot(report, which, against, metric))
     if marks(report):
         parts.append(f"<p>{html.escape(marks(report))}</p>")
+    for which, why in report.get("comparison_failures", {}).items():
+        parts.append(f"<p>No intervals at {which}: {html.escape(why)}</p>")
     if report["failures"]:
         parts.append("<h2>Failed</h2><ul>" + "".join(
             f"<li>{html.escape(what)}<pre>{html.escape(why)}</pre></li>" for what, why in report["failures"].items()) + "</ul>")

@@ -45,7 +45,7 @@ class MatrixTest(harness.SluiceTest):
             "evaluations": {"tune": {"spec": "evaluate.yaml",
                                      "set": ["evaluate.split=validation", "evaluate.user_parity=even"]},
                             "test": {"spec": "evaluate.yaml", "set": ["evaluate.user_parity=odd"]}},
-            "against": ["start", "nll_only"], "metrics": ["hr@1", "hr@10", "coverage"], "resamples": 200}
+            "against": ["start", "nll_only"], "metrics": ["hr@1", "hr@10", "hr@50", "coverage"], "resamples": 200}
         values.update(changes)
         return self.write("matrix.yaml", values)
 
@@ -77,7 +77,7 @@ class MatrixTest(harness.SluiceTest):
                     self.assertAlmostEqual(arm["summary"][which][metric]["mean"],
                                            sum(one[metric] for one in values) / 2)
             self.assertTrue(all(run["wall_s"] > 0 and run["cpu_s"] > 0 for run in arm["runs"]))
-        # coverage is a number of the whole list: it has no interval, the others have.
+        # coverage is a number of the whole list and has no interval; of 20 beams there is no hr@50.
         final = table["comparisons"]["final"]
         self.assertEqual({one["metric"] for one in final["differences"]}, {"hr@1", "hr@10"})
         self.assertEqual({(one["arm"], one["against"]) for one in final["differences"]},
@@ -88,7 +88,9 @@ class MatrixTest(harness.SluiceTest):
             self.assertLessEqual(one["low"], one["mean"])
             self.assertGreaterEqual(one["high"], one["mean"])
         with open(self.path("out", "tune.md"), encoding="utf-8") as file:
-            self.assertIn("| adagrpo | final | 2 |", file.read())
+            text = file.read()
+        self.assertIn("| adagrpo | final | 2 |", text)
+        self.assertRegex(text, r"\| start \|[^|]*\|[^|]*\| 0 \| 0\.\d+ \| 0\.\d+ \| - \| 0\.\d+ \|")
         with open(self.path("out", "tune.html"), encoding="utf-8") as file:
             page = file.read()
         self.assertIn("</svg>", page)

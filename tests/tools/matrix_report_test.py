@@ -1,0 +1,68 @@
+"""The tables of ./sluice matrix from a document made by hand."""
+
+import os
+import sys
+import unittest
+import xml.etree.ElementTree
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+import matrix_report
+
+
+def difference(arm, mean, low, high, real=False):
+    return {"arm": arm, "against": "start", "metric": "hr@10", "mean": mean, "low": low, "high": high, "real": real,
+            "real_alone": low > 0 or high < 0}
+
+
+def run(hits):
+    return {"seed": 1, "admission": 0.25, "wall_s": 20, "cpu_s": 30, "step": {"best": 0, "final": 8},
+            "metrics": {"best": {"hr@10": 0.1}, "final": {"hr@10": hits}}}
+
+
+def document():
+    arms = [{"name": "a<b", "note": "", "runs": [run(0.2), run(0.4)], "admission": 0.25},
+            {"name": "none", "note": "", "runs": [], "admission": None}]
+    for arm in arms:
+        arm["summary"] = {which: matrix_report.summary(arm["runs"], which, ["hr@10"]) for which in ("best", "final")}
+    return {"name": "m", "note": "", "evaluation": "test", "metrics": ["hr@10"], "against": ["start"], "seeds": [1, 2],
+            "file": "name: m & n", "data": "d", "split": "test", "user_parity": "odd", "users": 10.0, "rule": {},
+            "start": {"folder": "", "metrics": {"hr@10": 0.1}}, "arms": arms,
+            "failures": {"none, seed 1": "exit code 13\nthe log"},
+            "comparison_failures": {"best": "some users have no value"},
+            "comparisons": {"final": {"confidence": 0.95, "differences_looked_at": 2,
+                                      "differences": [difference("a<b", 0.2, 0.1, 0.3, real=True),
+                                                      difference("c", -0.1, -0.2, 0.0)]}}}
+
+
+class MatrixReportTest(unittest.TestCase):
+    def test_rows_hold_means_over_seeds_and_their_spread(self):
+        header, rows = matrix_report.result_rows(document())
+        self.assertEqual(header[:5], ["arm", "checkpoint", "seeds", "step", "hr@10"])
+        final = rows[2]
+        # (.2 + .4) / 2, and sqrt((.1^2 + .1^2) / 1).
+        self.assertEqual(final, ["a<b", "final", "2", "8", "0.3000 ± 0.1414", "0.250", "20", "30"])
+        self.assertEqual(rows[3][:4], ["none", "best", "0 of 2", "-"])
+        self.assertIsNone(matrix_report.spread([0.5]))
+
+    def test_markdown_marks_what_is_real_and_says_what_failed(self):
+        text = matrix_report.markdown(document())
+        self.assertIn("| a<b | +0.2000 [+0.1000, +0.3000] \\*\\* |", text)
+        self.assertIn("| c | -0.1000 [-0.2000, +0.0000] |", text)
+        self.assertIn("10 users with odd numbers", text)
+        self.assertIn("2 at `final` differences were looked at", text)
+        self.assertIn("No intervals at `best`: some users have no value", text)
+        self.assertIn("- none, seed 1: exit code 13\n", text)
+
+    def test_the_page_is_well_formed_and_its_plot_is_to_scale(self):
+        page = matrix_report.page(document())
+        root = xml.etree.ElementTree.fromstring(page.split("\n", 1)[1])
+        bars = [line.attrib for line in root.iter("line") if line.attrib["class"].startswith("bar")]
+        # From -.2 to .3 over 530 units from 170 on.
+        self.assertEqual([(bar["x1"], bar["x2"]) for bar in bars], [("488.0", "700.0"), ("170.0", "382.0")])
+        self.assertEqual(bars[0]["class"], "bar real")
+        for what in ("<script", "src=", "href=", "url("):
+            self.assertNotIn(what, page)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
