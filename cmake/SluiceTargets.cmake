@@ -4,7 +4,7 @@
 # sluice_cc_binary(<name> SRCS ... DEPS ... [TORCH] [RPC])
 # sluice_cc_test(<folder> SRCS ... DEPS ... [TORCH] [RPC] [PLACED] [LABELS ...])
 #   PLACED: the policies of the tests are placed by tests/testing/placement.h, so the binary runs once more for the
-#   device-generic path on the processor, and with SLUICE_GPU_TESTS on a GPU.
+#   device-generic path on the processor, once on the fake device, and with SLUICE_GPU_TESTS on a GPU.
 #   One binary a folder; a torch binary is one CTest entry, as loading LibTorch takes 0.2 s.
 
 find_program(CCACHE_PROGRAM ccache)
@@ -105,9 +105,11 @@ function(sluice_cc_test folder)
     add_test(NAME ${name} COMMAND ${name}_test)
     set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS "${ARG_LABELS}" ENVIRONMENT "OMP_NUM_THREADS=1")
     if(ARG_PLACED)
-      add_test(NAME ${name}.generic COMMAND ${name}_test)
-      set_tests_properties(${name}.generic PROPERTIES TIMEOUT 600 LABELS "${ARG_LABELS}"
-                           ENVIRONMENT "OMP_NUM_THREADS=1;SLUICE_TEST_PLACEMENT=generic")
+      foreach(placement generic fake)
+        add_test(NAME ${name}.${placement} COMMAND ${name}_test)
+        set_tests_properties(${name}.${placement} PROPERTIES TIMEOUT 600 LABELS "${ARG_LABELS}"
+                             ENVIRONMENT "OMP_NUM_THREADS=1;SLUICE_TEST_PLACEMENT=${placement}")
+      endforeach()
     endif()
     if(ARG_PLACED AND SLUICE_GPU_TESTS)
       # One GPU, one test at a time: memory and clocks are shared.

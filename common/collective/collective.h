@@ -25,7 +25,8 @@ class Collective {
   virtual int world_size() const = 0;
   virtual uint64_t epoch() const = 0;
 
-  // In-place sum over ranks; the same shape and dtype (float32, float64, int64) everywhere; contiguous.
+  // In-place sum over ranks; the same shape and dtype (float32, float64, int64) everywhere; contiguous. On any device:
+  // Gloo copies what is not on the processor to the host and back, once each way.
   // Unavailable: a peer is gone; DeadlineExceeded: a peer is silent. The message never says which: ask membership.
   virtual absl::Status AllReduceSum(at::Tensor tensor) = 0;
   // In-place copy of `root`'s tensor to all ranks.

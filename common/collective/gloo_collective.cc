@@ -155,8 +155,9 @@ class GlooCollective : public Collective {
   absl::Status AllReduceSum(at::Tensor tensor) override {
     SLUICE_RETURN_IF_ERROR(CheckTensor(tensor, "all-reduce"));
     return Run("all-reduce", [&] {
-      std::vector<at::Tensor> tensors = {tensor};
+      std::vector<at::Tensor> tensors = {OnHost(tensor)};
       WaitForWork(*group_, group_->allreduce(tensors));
+      if (!tensor.device().is_cpu()) tensor.copy_(tensors[0]);
     });
   }
 
@@ -166,10 +167,11 @@ class GlooCollective : public Collective {
       return absl::InvalidArgumentError(absl::StrCat("broadcast: want a root in [0, ", world_size(), "), got ", root));
     }
     return Run("broadcast", [&] {
-      std::vector<at::Tensor> tensors = {tensor};
+      std::vector<at::Tensor> tensors = {OnHost(tensor)};
       c10d::BroadcastOptions options;
       options.rootRank = root;
       WaitForWork(*group_, group_->broadcast(tensors, options));
+      if (!tensor.device().is_cpu()) tensor.copy_(tensors[0]);
     });
   }
 
@@ -187,10 +189,19 @@ class GlooCollective : public Collective {
   static absl::Status CheckTensor(const at::Tensor& tensor, absl::string_view what) {
     const bool dtype =
         tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kDouble || tensor.scalar_type() == at::kLong;
-    if (dtype && tensor.is_contiguous() && tensor.device().is_cpu()) return absl::OkStatus();
+    if (dtype && tensor.is_contiguous()) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrCat(
-        what, ": want a contiguous CPU tensor of float32, float64 or int64, got ",
-        tensor.is_contiguous() ? "" : "strided ", tensor.device().str(), " ", c10::toString(tensor.scalar_type())));
+        what, ": want a contiguous tensor of float32, float64 or int64, got ", tensor.is_contiguous() ? "" : "strided ",
+        tensor.device().str(), " ", c10::toString(tensor.scalar_type())));
+  }
+
+  // The tensor itself, or a copy of what lies on another device, page-locked for a GPU: Gloo reduces on hosts.
+  static at::Tensor OnHost(const at::Tensor& tensor) {
+    if (tensor.device().is_cpu()) return tensor;
+    at::Tensor host =
+        at::empty(tensor.sizes(), tensor.options().device(at::kCPU).pinned_memory(tensor.device().is_cuda()));
+    host.copy_(tensor);
+    return host;
   }
 
   absl::Status Run(absl::string_view what, const std::function<void()>& operation) {

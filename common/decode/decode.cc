@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/decode/device_decode.h"
 #include "common/decode/logits_block.h"
 #include "common/decode/step/step.h"
 #include "common/random/random.h"
@@ -256,10 +257,10 @@ absl::StatusOr<std::vector<std::vector<Completion>>> Score(
       ++last;
     } while (last < num_branches &&
              end + static_cast<int64_t>(batch.branches[last].tokens.size()) - begin <= rows_per_block);
-    const at::Tensor rows =
-        at::tensor(at::ArrayRef<int64_t>(output.prediction_rows.data() + begin, static_cast<size_t>(end - begin)));
-    SLUICE_ASSIGN_OR_RETURN(const Block<Scalar> block,
-                            LogitsOf<Scalar>(policy, output.hidden.index_select(0, rows.to(output.hidden.device()))));
+    const at::Tensor rows = Upload(absl::MakeConstSpan(output.prediction_rows)
+                                       .subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)),
+                                   output.hidden.device());
+    SLUICE_ASSIGN_OR_RETURN(const Block<Scalar> block, LogitsOf<Scalar>(policy, output.hidden.index_select(0, rows)));
     for (; first < last; ++first) {
       const Branch& branch = batch.branches[first];
       SLUICE_ASSIGN_OR_RETURN(Completion completion, ScoreTokens(trie, absl::MakeConstSpan(branch.tokens),
@@ -296,6 +297,7 @@ absl::StatusOr<std::vector<DecodeResult>> Decode(Policy& policy, const Trie& tri
   SLUICE_RETURN_IF_ERROR(CheckPlan(trie, prompts, plan));
   return CatchTorch("decoding", [&]() -> absl::StatusOr<std::vector<DecodeResult>> {
     const c10::InferenceMode inference;
+    if (policy.placement().takes_device_path()) return DecodeOnDevice(policy, trie, prompts, plan);
     if (policy.parameters().scalar_type() == at::kDouble)
       return BatchDecoder<double>(policy, trie, prompts, plan).Run();
     return BatchDecoder<float>(policy, trie, prompts, plan).Run();

@@ -12,7 +12,7 @@ namespace sluice {
 template <typename Scalar>
 absl::StatusOr<Block<Scalar>> LogitsOf(const Policy& policy, const at::Tensor& hidden) {
   Block<Scalar> block;
-  // Choices are made on the host: on a device this is where a level's logits come back.
+  // Scores are read off on the host: on a device this is where a block's logits come back.
   block.logits = policy.Logits(hidden).to(at::kCPU).contiguous();
   block.normalizers = LogSumExpRows(block.logits);
   const Scalar* normalizers = block.normalizers.template const_data_ptr<Scalar>();

@@ -235,6 +235,7 @@ absl::Status Policy::Place(const Placement& placement) {
     }
     internals.weights = BindWeights(internals.map, parameters_, gradients_);
     internals.placement = placement;
+    internals.trie_tables.reset();
     internals.device_path.reset();
     if (placement.takes_device_path()) {
       internals.device_path = std::make_unique<DevicePath>(config_, internals.weights, placement);
@@ -243,6 +244,14 @@ absl::Status Policy::Place(const Placement& placement) {
 }
 
 const Placement& Policy::placement() const { return internals_->placement; }
+
+std::shared_ptr<const TrieTables> Policy::TablesOf(const Trie& trie) {
+  std::shared_ptr<const TrieTables>& tables = internals_->trie_tables;
+  if (tables == nullptr || tables->version() != trie.version()) {
+    tables = std::make_shared<const TrieTables>(trie, parameters_.device());
+  }
+  return tables;
+}
 
 absl::StatusOr<PromptInput> Policy::EncodePrompt(absl::Span<const int32_t> history, bool reversed) const {
   if (trie_ == nullptr) return absl::FailedPreconditionError("encoding a history needs the catalog's trie, got none");

@@ -27,6 +27,7 @@ namespace sluice {
 // The KV cache of one batch of prompts and the rows that continue them. Made by Prefill, advanced by Step.
 struct DecodeState;
 struct GrownRow;
+class TrieTables;
 
 // Rows that went through the layers for decoding since the policy was made: what decoding costs, as a count.
 struct PolicyWork {
@@ -154,6 +155,8 @@ class Policy {
   // devices. They are not checked, as that would wait for the device.
   absl::StatusOr<at::Tensor> StepOnDevice(DecodeState* state, const at::Tensor& tokens, const at::Tensor& parents,
                                           int rows_per_prompt);
+  // The trie on this policy's device; the same object until another catalog's is asked for. Keeps nothing of `trie`.
+  std::shared_ptr<const TrieTables> TablesOf(const Trie& trie);
 
   // Appends one token to rows of a growing tree: row n continues parents[n], an index into all rows that Grow has
   // appended to this state so far, in their order, or -1 for its prompt. Unlike Step's, rows of one call may lie at

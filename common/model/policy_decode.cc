@@ -558,10 +558,10 @@ absl::StatusOr<at::Tensor> Policy::StepRagged(DecodeState* state, absl::Span<con
     first_row.push_back(first + rows_of_prompt[b]);
   }
   state->first_row = std::move(first_row);
-  work_.appended += static_cast<int64_t>(rows.size());
   SLUICE_ASSIGN_OR_RETURN(
       const at::Tensor hidden,
       StepOnDevice(state, Upload(padded_tokens, device), Upload(padded_parents, device), static_cast<int>(width)));
+  work_.appended += static_cast<int64_t>(rows.size()) - prompts * width;  // what is padding is not counted
   return CatchTorch("decoding step", [&] {
     c10::InferenceMode inference;
     return hidden.index_select(0, Upload(rows, device));
@@ -576,6 +576,7 @@ absl::StatusOr<at::Tensor> Policy::StepOnDevice(DecodeState* state, const at::Te
     c10::InferenceMode inference;
     const at::Tensor hidden = internals_->device_path->Step(
         tokens, parents, rows_per_prompt, state->max_new_tokens - state->steps, state->on_device.get());
+    work_.appended += tokens.size(0);
     ++state->steps;
     return hidden;
   });

@@ -179,7 +179,7 @@ absl::Status Policy::Save(const std::string& folder) const {
   if (!IsDirectory(folder)) return absl::NotFoundError(absl::StrCat(folder, ": no such folder"));
   return CatchTorch("saving a policy", [&]() -> absl::Status {
     at::NoGradGuard no_grad;
-    const at::Tensor values = parameters_.to(at::kFloat).contiguous();
+    const at::Tensor values = parameters_.to(at::kCPU, at::kFloat).contiguous();
     const ParameterMap& map = internals_->map;
     std::vector<TensorToWrite> model, encoder, value;
     for (const FileTensor& tensor : map.files) {

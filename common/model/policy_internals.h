@@ -10,6 +10,7 @@
 #include "common/model/parameters.h"
 #include "common/model/policy.h"
 #include "common/model/tree_layout.h"
+#include "common/model/trie_tables.h"
 
 namespace sluice {
 
@@ -21,6 +22,8 @@ struct Policy::Internals {
   // Computes instead of the processor's kernels where the placement says so; null otherwise.
   std::unique_ptr<DevicePath> device_path;
   Placement placement;
+  // Of the catalog that was asked for last; null before, and once the policy is placed anew.
+  std::shared_ptr<const TrieTables> trie_tables;
 
   HeadShape head_shape(const PolicyConfig& config) const {
     return {config.num_heads, config.num_kv_heads, config.head_dim};

@@ -9,6 +9,7 @@
 
 #include "common/model/kernels/kernels.h"
 #include "common/status/status.h"
+#include "common/tensor/device.h"
 
 namespace sluice {
 namespace {
@@ -95,35 +96,53 @@ class ChosenLogProbsFunction : public Function<ChosenLogProbsFunction> {
   }
 };
 
+// [E]
+at::Tensor ChosenLogits(const at::Tensor& logits, absl::Span<const int64_t> rows, absl::Span<const int32_t> tokens) {
+  std::vector<int64_t> places(rows.size());
+  for (size_t e = 0; e < rows.size(); ++e) places[e] = rows[e] * logits.size(1) + tokens[e];
+  return logits.reshape({-1}).index_select(0, Upload(places, logits.device()));
+}
+
 }  // namespace
 
 TokenLogProbs TokenLogProbsByTensors(const at::Tensor& logits, const TokenChoice& choice) {
   const int64_t count = static_cast<int64_t>(choice.rows.size());
-  const at::Tensor rows = torch::tensor(choice.rows, torch::kLong);
-  const at::Tensor tokens = torch::tensor(at::ArrayRef<int32_t>(choice.tokens), torch::kLong);
-  const at::Tensor of_rows = logits.index_select(0, rows.to(logits.device()));
-  const at::Tensor chosen = of_rows.gather(1, tokens.to(logits.device()).unsqueeze(1)).squeeze(1);
+  const at::Device device = logits.device();
+  const at::Tensor rows = Upload(choice.rows, device);
+  const at::Tensor chosen = ChosenLogits(logits, choice.rows, choice.tokens);
   TokenLogProbs log_probs;
-  log_probs.full = chosen - of_rows.logsumexp(1);
+  log_probs.full = chosen - logits.logsumexp(1).index_select(0, rows);
   if (choice.legal_first.empty()) return log_probs;
   int64_t widest = 1;
   for (size_t r = 0; r + 1 < choice.legal_first.size(); ++r) {
     widest = std::max(widest, choice.legal_first[r + 1] - choice.legal_first[r]);
   }
-  at::Tensor legal = torch::zeros({count, widest}, torch::kLong);
-  at::Tensor illegal = torch::ones({count, widest}, torch::kBool);
-  int64_t* const token = legal.mutable_data_ptr<int64_t>();
-  bool* const mask = illegal.mutable_data_ptr<bool>();
+  std::vector<int64_t> legal(static_cast<size_t>(count * widest), 0), numbers(static_cast<size_t>(count));
   for (int64_t e = 0; e < count; ++e) {
     const int64_t begin = choice.legal_first[choice.rows[e]], end = choice.legal_first[choice.rows[e] + 1];
-    std::copy(choice.legal.begin() + begin, choice.legal.begin() + end, token + e * widest);
-    std::fill_n(mask + e * widest, end - begin, false);
+    std::copy(choice.legal.begin() + begin, choice.legal.begin() + end, legal.begin() + e * widest);
+    numbers[static_cast<size_t>(e)] = end - begin;
   }
-  const at::Tensor legal_logits =
-      of_rows.gather(1, legal.to(logits.device()))
-          .masked_fill(illegal.to(logits.device()), -std::numeric_limits<double>::infinity());
+  const at::Tensor illegal = at::arange(widest, rows.options()).unsqueeze(0).ge(Upload(numbers, device).unsqueeze(1));
+  const at::Tensor legal_logits = logits.index_select(0, rows)
+                                      .gather(1, Upload(legal, device).view({count, widest}))
+                                      .masked_fill(illegal, -std::numeric_limits<double>::infinity());
   log_probs.in_legal = chosen - legal_logits.logsumexp(1);
   return log_probs;
+}
+
+TokenLogProbs TokenLogProbsUnderNodes(const at::Tensor& logits, absl::Span<const int64_t> rows,
+                                      absl::Span<const int32_t> tokens, absl::Span<const int64_t> node_of_row,
+                                      int64_t widest, const TrieTables& tables) {
+  SLUICE_CHECK(static_cast<int64_t>(node_of_row.size()) == logits.size(0), "a node for every row of the logits");
+  const at::Device device = logits.device();
+  const at::Tensor row = Upload(rows, device), chosen = ChosenLogits(logits, rows, tokens);
+  const ChildTable legal = tables.ChildrenOf(Upload(node_of_row, device), widest);
+  // A row without legal tokens has an infinite sum that nobody asks for, and its gradient is masked away.
+  const at::Tensor sums = logits.gather(1, legal.tokens)
+                              .masked_fill(legal.valid.logical_not(), -std::numeric_limits<double>::infinity())
+                              .logsumexp(1);
+  return {chosen - logits.logsumexp(1).index_select(0, row), chosen - sums.index_select(0, row)};
 }
 
 TokenLogProbs ChosenLogProbs(const at::Tensor& logits, const c10::intrusive_ptr<TokenChoice>& choice) {

@@ -8,6 +8,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/types/span.h"
+#include "common/model/trie_tables.h"
+
 namespace sluice {
 
 // Which tokens of which rows of logits [R, V] are asked for; several may share a row. Immutable once used.
@@ -30,8 +33,14 @@ struct TokenLogProbs {
 // TokenLogProbsByTensors.
 TokenLogProbs ChosenLogProbs(const at::Tensor& logits, const c10::intrusive_ptr<TokenChoice>& choice);
 
-// The same as a chain of tensor operations, on any device.
+// The same as a chain of tensor operations, on any device. No host read.
 TokenLogProbs TokenLogProbsByTensors(const at::Tensor& logits, const TokenChoice& choice);
+
+// The same where the legal tokens of row r are the children of trie node node_of_row[r], found on the device; kNone for
+// a row that no token is asked of. `widest`: the largest number of children among them. No host read.
+TokenLogProbs TokenLogProbsUnderNodes(const at::Tensor& logits, absl::Span<const int64_t> rows,
+                                      absl::Span<const int32_t> tokens, absl::Span<const int64_t> node_of_row,
+                                      int64_t widest, const TrieTables& tables);
 
 }  // namespace sluice
 

@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status/status.h"
-#include "learner/train/adamw_update.h"
+#include "learner/train/adamw_tensors.h"
 
 namespace sluice::learner {
 namespace {
@@ -17,8 +17,8 @@ namespace {
 constexpr int64_t kGrain = 1 << 16;
 
 template <typename T>
-void Update(const AdamWCoefficients& c, const at::Tensor& p, const at::Tensor& g, const at::Tensor& mask,
-            const at::Tensor& m, const at::Tensor& v, const ParallelFor& parallel_for) {
+void UpdateByKernel(const AdamWCoefficients& c, const at::Tensor& p, const at::Tensor& g, const at::Tensor& mask,
+                    const at::Tensor& m, const at::Tensor& v, const ParallelFor& parallel_for) {
   T* const parameters = p.mutable_data_ptr<T>();
   const T* const gradients = g.const_data_ptr<T>();
   const T* const decay_mask = mask.const_data_ptr<T>();
@@ -58,14 +58,17 @@ double ScheduledLearningRate(const OptimizerOptions& options, double progress, d
   return options.learning_rate * (options.final_fraction + (1 - options.final_fraction) * cosine);
 }
 
-AdamW::AdamW(at::Tensor parameters, at::Tensor gradients, at::Tensor decay_mask, const OptimizerOptions& options)
+AdamW::AdamW(at::Tensor parameters, at::Tensor gradients, at::Tensor decay_mask, const OptimizerOptions& options,
+             bool by_tensors)
     : parameters_(std::move(parameters)),
       gradients_(std::move(gradients)),
       decay_mask_(std::move(decay_mask)),
       first_(torch::zeros_like(parameters_)),
       second_(torch::zeros_like(parameters_)),
-      options_(options) {
-  SLUICE_CHECK(parameters_.device().is_cpu(), "AdamW updates CPU arenas only");
+      options_(options),
+      by_tensors_(by_tensors || !parameters_.device().is_cpu()) {
+  SLUICE_CHECK(gradients_.device() == parameters_.device() && decay_mask_.device() == parameters_.device(),
+               "arenas on one device");
   SLUICE_CHECK(gradients_.numel() == parameters_.numel() && decay_mask_.numel() == parameters_.numel(),
                "arenas of one size");
   SLUICE_CHECK(
@@ -77,30 +80,54 @@ void TorchParallelFor(int64_t size, int64_t grain, const std::function<void(int6
   at::parallel_for(0, size, grain, work);
 }
 
-absl::StatusOr<double> AdamW::Step(double learning_rate, const ParallelFor& parallel_for) {
-  const double norm = gradients_.scalar_type() == at::kDouble ? Norm<double>(gradients_, parallel_for)
-                                                              : Norm<float>(gradients_, parallel_for);
+AdamWCoefficients AdamW::Coefficients(double learning_rate) const {
+  const double step = static_cast<double>(steps_ + 1);
+  return {
+      .scale = 1,
+      .rate = learning_rate,
+      .decay = learning_rate * options_.weight_decay,
+      .beta1 = options_.beta1,
+      .beta2 = options_.beta2,
+      .correction1 = 1 / (1 - std::pow(options_.beta1, step)),
+      .correction2 = 1 / (1 - std::pow(options_.beta2, step)),
+      .epsilon = options_.epsilon,
+  };
+}
+
+at::Tensor AdamW::Update(double learning_rate) {
+  SLUICE_CHECK(by_tensors_, "an optimizer whose update needs nothing from the host");
+  const at::Tensor norm = NormByTensors(gradients_);
+  UpdateAdamWByTensors(Coefficients(learning_rate), options_.clip_norm, norm, parameters_, gradients_, decay_mask_,
+                       first_, second_);
+  return norm;
+}
+
+absl::Status AdamW::Settle(double norm) {
   if (!std::isfinite(norm)) {
     return absl::InternalError(absl::StrCat("the gradient norm of step ", steps_ + 1, " is ", norm,
                                             "; the weights were left as they are. Lower the learning rate, or look "
                                             "for a bad record in the last groups"));
   }
   ++steps_;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<double> AdamW::Step(double learning_rate, const ParallelFor& parallel_for) {
+  if (by_tensors_) {
+    const double norm = Update(learning_rate).item<double>();
+    SLUICE_RETURN_IF_ERROR(Settle(norm));
+    return norm;
+  }
+  const double norm = gradients_.scalar_type() == at::kDouble ? Norm<double>(gradients_, parallel_for)
+                                                              : Norm<float>(gradients_, parallel_for);
+  AdamWCoefficients coefficients = Coefficients(learning_rate);
+  SLUICE_RETURN_IF_ERROR(Settle(norm));
   const double clip = options_.clip_norm;
-  const AdamWCoefficients coefficients = {
-      .scale = clip > 0 && norm > clip ? clip / norm : 1.0,
-      .rate = learning_rate,
-      .decay = learning_rate * options_.weight_decay,
-      .beta1 = options_.beta1,
-      .beta2 = options_.beta2,
-      .correction1 = 1 / (1 - std::pow(options_.beta1, static_cast<double>(steps_))),
-      .correction2 = 1 / (1 - std::pow(options_.beta2, static_cast<double>(steps_))),
-      .epsilon = options_.epsilon,
-  };
+  coefficients.scale = clip > 0 && norm > clip ? clip / norm : 1.0;
   if (parameters_.scalar_type() == at::kDouble) {
-    Update<double>(coefficients, parameters_, gradients_, decay_mask_, first_, second_, parallel_for);
+    UpdateByKernel<double>(coefficients, parameters_, gradients_, decay_mask_, first_, second_, parallel_for);
   } else {
-    Update<float>(coefficients, parameters_, gradients_, decay_mask_, first_, second_, parallel_for);
+    UpdateByKernel<float>(coefficients, parameters_, gradients_, decay_mask_, first_, second_, parallel_for);
   }
   return norm;
 }

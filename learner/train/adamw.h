@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "learner/options/options.h"
+#include "learner/train/adamw_update.h"
 
 namespace sluice::learner {
 
@@ -29,14 +30,23 @@ void TorchParallelFor(int64_t size, int64_t grain, const std::function<void(int6
 // parameters' size. Not thread-safe.
 class AdamW {
  public:
-  // All of one size and dtype (float32 or float64), contiguous, on the CPU; decay_mask is 1 where decay applies. The
-  // tensors share storage with the policy's.
-  AdamW(at::Tensor parameters, at::Tensor gradients, at::Tensor decay_mask, const OptimizerOptions& options);
+  // All of one size and dtype (float32 or float64), contiguous, on one device, where the moments lie too; decay_mask is
+  // 1 where decay applies. The tensors share storage with the policy's. by_tensors: as tensor operations on the
+  // processor too, as on every other device.
+  AdamW(at::Tensor parameters, at::Tensor gradients, at::Tensor decay_mask, const OptimizerOptions& options,
+        bool by_tensors = false);
 
   // One update with the present gradients, scaled to norm <= clip_norm (0: never). Returns the norm before clipping.
   // Internal if it is not finite; nothing changes then: a step with a bad gradient must not reach the weights. The
   // result does not depend on the threads.
   absl::StatusOr<double> Step(double learning_rate, const ParallelFor& parallel_for = TorchParallelFor);
+
+  // Step in two halves, for arenas that are updated by tensor operations: the host need not wait between them. Update
+  // asks for everything and returns the norm before clipping, [] double on the device; Settle takes its value and
+  // counts the step, or says why nothing changed. No other Update before.
+  bool by_tensors() const { return by_tensors_; }
+  at::Tensor Update(double learning_rate);
+  absl::Status Settle(double norm);
 
   int64_t steps() const { return steps_; }
   at::Tensor first_moments() const { return first_; }
@@ -45,12 +55,16 @@ class AdamW {
   absl::Status Restore(int64_t steps, const at::Tensor& first, const at::Tensor& second);
 
  private:
+  // Of the step after the present ones.
+  AdamWCoefficients Coefficients(double learning_rate) const;
+
   at::Tensor parameters_;
   at::Tensor gradients_;
   at::Tensor decay_mask_;
   at::Tensor first_;
   at::Tensor second_;
   const OptimizerOptions options_;
+  const bool by_tensors_;
   int64_t steps_ = 0;
 };
 

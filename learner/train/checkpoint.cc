@@ -101,8 +101,8 @@ TensorToWrite ArenaToWrite(const char* name, const at::Tensor& arena) {
 }
 
 absl::Status WriteOptimizer(const std::string& path, const AdamW& optimizer) {
-  const at::Tensor first = optimizer.first_moments().contiguous();
-  const at::Tensor second = optimizer.second_moments().contiguous();
+  const at::Tensor first = optimizer.first_moments().to(at::kCPU).contiguous();
+  const at::Tensor second = optimizer.second_moments().to(at::kCPU).contiguous();
   const std::vector<TensorToWrite> tensors = {ArenaToWrite("first", first), ArenaToWrite("second", second)};
   return WriteSafetensors(path, tensors, {{"steps", absl::StrCat(optimizer.steps())}});
 }
@@ -162,7 +162,7 @@ absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const Che
   SLUICE_RETURN_IF_ERROR(policy.Save(model));
   SLUICE_RETURN_IF_ERROR(WriteOptimizer(JoinPath(aside, "optimizer.safetensors"), optimizer));
   if (state.reference.defined()) {
-    const at::Tensor arena = state.reference.detach().contiguous();
+    const at::Tensor arena = state.reference.detach().to(at::kCPU).contiguous();
     SLUICE_RETURN_IF_ERROR(
         WriteSafetensors(JoinPath(aside, kReferenceFile), {ArenaToWrite(kReferenceTensor, arena)}, {}));
   }
@@ -231,8 +231,9 @@ absl::Status RestoreCheckpoint(const std::string& path, Policy* policy, AdamW* o
   if (steps_text == file->metadata().end() || !absl::SimpleAtoi(steps_text->second, &steps)) {
     return absl::DataLossError(absl::StrCat("'", file->path(), "' does not say its number of steps"));
   }
-  at::Tensor first = torch::empty_like(optimizer->first_moments());
-  at::Tensor second = torch::empty_like(optimizer->second_moments());
+  const at::Tensor moments = optimizer->first_moments();
+  at::Tensor first = torch::empty_like(moments, moments.options().device(at::kCPU));
+  at::Tensor second = torch::empty_like(first);
   SLUICE_RETURN_IF_ERROR(file->ReadInto("first", first.mutable_data_ptr(), static_cast<int64_t>(first.nbytes())));
   SLUICE_RETURN_IF_ERROR(file->ReadInto("second", second.mutable_data_ptr(), static_cast<int64_t>(second.nbytes())));
   SLUICE_RETURN_IF_ERROR(optimizer->Restore(steps, first, second));

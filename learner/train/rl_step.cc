@@ -10,7 +10,9 @@
 #include "common/collective/sums.h"
 #include "common/model/token_log_probs.h"
 #include "common/status/status.h"
+#include "common/tensor/device.h"
 #include "learner/objective/policy_terms.h"
+#include "learner/train/device_numbers.h"
 
 namespace sluice::learner {
 namespace {
@@ -98,8 +100,8 @@ std::vector<PlannedBranch> PlanBranches(const Trie& trie, const RlGroup& group, 
   return branches;
 }
 
-at::Tensor ToTensor(const std::vector<double>& values, at::ScalarType dtype) {
-  return torch::tensor(values, torch::kDouble).to(dtype);
+at::Tensor ToTensor(const std::vector<double>& values, const at::Tensor& like) {
+  return Upload(values, like.device()).to(like.scalar_type());
 }
 
 // Each row's log-probability of its token in both spaces, [R]; `in_trie` is `full` itself unless it is asked for.
@@ -108,7 +110,7 @@ struct RowLogProbs {
   at::Tensor in_trie;
 };
 
-RowLogProbs LogProbsOfRows(const Policy& policy, const at::Tensor& hidden, const Trie& trie,
+RowLogProbs LogProbsOfRows(Policy& policy, const at::Tensor& hidden, const Trie& trie,
                            const std::vector<WeightedRow>& rows, bool any_trie) {
   const at::Tensor logits = policy.Logits(hidden);
   const auto choice = c10::make_intrusive<TokenChoice>();
@@ -118,6 +120,18 @@ RowLogProbs LogProbsOfRows(const Policy& policy, const at::Tensor& hidden, const
     choice->rows.push_back(row.row);
     choice->tokens.push_back(static_cast<int32_t>(row.token));
     node_of_row[static_cast<size_t>(row.row)] = row.node;
+  }
+  if (policy.placement().takes_device_path()) {
+    if (!any_trie) {
+      const at::Tensor full = TokenLogProbsByTensors(logits, *choice).full;
+      return {full, full};
+    }
+    size_t widest = 1;
+    for (const WeightedRow& row : rows) widest = std::max(widest, trie.ChildrenOf(row.node).tokens.size());
+    const TokenLogProbs found = TokenLogProbsUnderNodes(logits, choice->rows, choice->tokens,
+                                                        std::vector<int64_t>(node_of_row.begin(), node_of_row.end()),
+                                                        static_cast<int64_t>(widest), *policy.TablesOf(trie));
+    return {found.full, found.in_legal};
   }
   if (any_trie) {
     choice->legal_first.push_back(0);
@@ -131,11 +145,6 @@ RowLogProbs LogProbsOfRows(const Policy& policy, const at::Tensor& hidden, const
   }
   const TokenLogProbs found = ChosenLogProbs(logits, choice);
   return {found.full, any_trie ? found.in_legal : found.full};
-}
-
-std::vector<double> ToDoubles(const at::Tensor& values) {
-  const at::Tensor in_double = values.detach().to(torch::kDouble).contiguous();
-  return {in_double.const_data_ptr<double>(), in_double.const_data_ptr<double>() + in_double.numel()};
 }
 
 // log p_ref of the rows of branches with a KL weight, in the space of the GRPO term, by their index in `rows`; the
@@ -175,7 +184,7 @@ absl::StatusOr<std::vector<double>> ReferenceLogProbs(const TreeBatch& batch, co
   for (size_t i = 0; i < measured_rows.size(); ++i) measured_rows[i].row = output.prediction_rows[i];
   const bool in_trie = settings.grpo_space == LogProbSpace::kTrie;
   const RowLogProbs found = LogProbsOfRows(*settings.reference, output.hidden, trie, measured_rows, in_trie);
-  const std::vector<double> values = ToDoubles(in_trie ? found.in_trie : found.full);
+  const std::vector<double> values = FetchTogether({in_trie ? found.in_trie : found.full});
   for (size_t i = 0; i < place.size(); ++i) log_probs[place[i]] = values[i];
   return log_probs;
 }
@@ -241,9 +250,24 @@ void AddSums(const RlLoss& part, RlLoss* total) {
   total->mismatch_max = std::max(total->mismatch_max, part.mismatch_max);
   total->compared += part.compared;
   total->rows += part.rows;
+  total->on_device = JoinReportedSums(total->on_device, part.on_device);
+}
+
+// values: of RlLoss::on_device.
+void AddFetched(const std::vector<double>& values, RlLoss* loss) {
+  loss->nll_sum += values[0];
+  loss->grpo_sum += values[1];
+  loss->mismatch_sum += values[2];
+  loss->mismatch_max = std::max(loss->mismatch_max, values[3]);
 }
 
 }  // namespace
+
+void FetchSums(RlLoss* loss) {
+  if (!loss->on_device.defined()) return;
+  AddFetched(FetchTogether({loss->on_device}), loss);
+  loss->on_device = at::Tensor();
+}
 
 absl::StatusOr<RlLoss> RlGroupLoss(Policy& policy, const Trie& trie, absl::Span<const RlGroup> groups,
                                    const RlStepSettings& settings) {
@@ -302,8 +326,14 @@ absl::StatusOr<RlLoss> RlGroupLoss(Policy& policy, const Trie& trie, absl::Span<
     plain = plain && branch.kl_weight == 0 && branch.level_weights == nullptr;
   }
   const RowLogProbs found = LogProbsOfRows(policy, output.hidden, trie, rows, any_trie);
-  const std::vector<double> in_full = ToDoubles(found.full);
-  const std::vector<double> in_children = ToDoubles(found.in_trie);
+  // On a device plain weights leave all numbers there; slopes are the host's to compute, which must wait for this pass.
+  const bool stays = plain && policy.placement().takes_device_path();
+  std::vector<double> in_full, in_children;
+  if (!stays) {
+    in_full = FetchTogether({found.full, found.in_trie});
+    in_children.assign(in_full.begin() + static_cast<int64_t>(rows.size()), in_full.end());
+    in_full.resize(rows.size());
+  }
   const std::vector<double>& grpo_log_probs = grpo_full ? in_full : in_children;
   if (!plain) {
     SLUICE_ASSIGN_OR_RETURN(const std::vector<double> reference,
@@ -316,9 +346,8 @@ absl::StatusOr<RlLoss> RlGroupLoss(Policy& policy, const Trie& trie, absl::Span<
     full_weight.push_back((nll_full ? row.nll_weight : 0) + (grpo_full ? row.grpo_weight : 0));
     trie_weight.push_back((nll_full ? 0 : row.nll_weight) + (grpo_full ? 0 : row.grpo_weight));
   }
-  const at::ScalarType dtype = found.full.scalar_type();
-  result.loss = -(ToTensor(full_weight, dtype) * found.full).sum();
-  if (any_trie) result.loss = result.loss - (ToTensor(trie_weight, dtype) * found.in_trie).sum();
+  result.loss = -(ToTensor(full_weight, found.full) * found.full).sum();
+  if (any_trie) result.loss = result.loss - (ToTensor(trie_weight, found.full) * found.in_trie).sum();
 
   std::vector<ValuedBranch> valued;
   for (size_t b = 0; b < planned.size(); ++b) {
@@ -334,6 +363,21 @@ absl::StatusOr<RlLoss> RlGroupLoss(Policy& policy, const Trie& trie, absl::Span<
   }
 
   // The terms apart, and the comparison with the actors, from the same numbers without gradient.
+  if (stays) {
+    ReportedRows reported;
+    for (const WeightedRow& row : rows) {
+      const bool compared = row.recorded && row.grpo_weight != 0;
+      reported.nll.push_back(row.nll_weight != 0);
+      reported.grpo.push_back(row.grpo_weight);
+      reported.compared.push_back(compared);
+      reported.recorded.push_back(row.recorded_log_prob);
+      result.nll_tokens += row.nll_weight != 0;
+      result.compared += compared;
+    }
+    result.on_device =
+        ReportedSums(reported, nll_full ? found.full : found.in_trie, grpo_full ? found.full : found.in_trie);
+    return result;
+  }
   for (size_t r = 0; r < rows.size(); ++r) {
     const double grpo_log_prob = grpo_log_probs[r];
     if (plain) result.grpo_sum -= rows[r].grpo_weight * grpo_log_prob;
@@ -391,6 +435,9 @@ absl::StatusOr<RlStepResult> RlStep(StepLanes& lanes, const Trie& trie, AdamW& o
 
   Policy& policy = lanes.policy(0);
   SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(policy.gradients()));
+  const at::Tensor norm = optimizer.by_tensors() ? optimizer.Update(settings.learning_rate) : at::Tensor();
+  const std::vector<double> fetched = FetchTogether({total.on_device, norm});  // all that the step reads
+  if (total.on_device.defined()) AddFetched(fetched, &total);
   std::vector<double> sums = {total.nll_sum, total.nll_tokens, total.grpo_sum,  total.mismatch_sum, total.compared,
                               total.rows,    total.kl_sum,     total.kl_tokens, total.value_sum,    total.values};
   // Each rank's maximum in a place of its own: a sum with zeros is a copy.
@@ -410,6 +457,11 @@ absl::StatusOr<RlStepResult> RlStep(StepLanes& lanes, const Trie& trie, AdamW& o
   result.kl_tokens = s[7];
   result.value_loss = s[9] > 0 ? s[8] / s[9] : 0;
   result.values = s[9];
+  if (norm.defined()) {
+    result.gradient_norm = fetched.back();
+    SLUICE_RETURN_IF_ERROR(optimizer.Settle(result.gradient_norm));
+    return result;
+  }
   const ParallelFor on_lanes = [&](int64_t size, int64_t grain, const std::function<void(int64_t, int64_t)>& work) {
     lanes.ForRange(size, grain, work);
   };

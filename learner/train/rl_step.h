@@ -95,13 +95,20 @@ struct RlLoss {
   double mismatch_max = 0;
   double compared = 0;
   double rows = 0;
+  // What is to be added to nll_sum, grpo_sum, mismatch_sum and (as a maximum) mismatch_max, in this order, where it was
+  // computed on a device and is not read yet. [4] double; undefined otherwise.
+  at::Tensor on_device;
 };
+// Reads what is still on the device into the sums.
+void FetchSums(RlLoss* loss);
 absl::StatusOr<RlLoss> RlGroupLoss(Policy& policy, const Trie& trie, absl::Span<const RlGroup> groups,
                                    const RlStepSettings& settings);
 
 // Forward and backward in parts, one all-reduce of the gradient arena, clip, AdamW. Collective: every rank calls it
 // with the same settings, also one without groups. The lanes share the groups; their reference policies take the place
-// of settings.reference, and optimizer is of lane 0's arenas.
+// of settings.reference, and optimizer is of lane 0's arenas. Where the policy takes the path of devices and the
+// optimizer updates by tensors, the host reads once, at the end; objectives with ratios, step rewards or a KL once a
+// part more, and with a KL twice, as the slopes are computed on the host.
 absl::StatusOr<RlStepResult> RlStep(StepLanes& lanes, const Trie& trie, AdamW& optimizer, Collective& collective,
                                     absl::Span<const RlGroup> groups, const RlStepSettings& settings);
 // The same in one lane.

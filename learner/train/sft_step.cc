@@ -11,6 +11,7 @@
 #include "common/model/token_log_probs.h"
 #include "common/random/random.h"
 #include "common/status/status.h"
+#include "learner/train/device_numbers.h"
 
 namespace sluice::learner {
 namespace {
@@ -71,7 +72,9 @@ absl::StatusOr<at::Tensor> SftLossSum(Policy& policy, const SftBatch& batch, dou
   }
   *tokens = static_cast<int64_t>(targets.size());
   // Nearly every row predicts something: to pick those out would cost more than the logits of the others.
-  return -ChosenLogProbs(policy.Logits(output.hidden), choice).full.sum();
+  const at::Tensor logits = policy.Logits(output.hidden);
+  if (policy.placement().takes_device_path()) return -TokenLogProbsByTensors(logits, *choice).full.sum();
+  return -ChosenLogProbs(logits, choice).full.sum();
 }
 
 absl::StatusOr<SftStepResult> SftStep(StepLanes& lanes, const Trie& trie, AdamW& optimizer, Collective& collective,
@@ -83,6 +86,7 @@ absl::StatusOr<SftStepResult> SftStep(StepLanes& lanes, const Trie& trie, AdamW&
   for (const SftWindow* window : windows) costs.push_back(RowsOf(lanes.policy(0).config(), trie.levels(), *window));
   const std::vector<LaneRange> ranges = SplitByCost(costs, lanes.count());
   std::vector<double> loss_sums(ranges.size(), 0);
+  std::vector<at::Tensor> on_device(ranges.size());  // the same where nothing is read before the step's end
   SLUICE_RETURN_IF_ERROR(lanes.Run([&](int lane) -> absl::Status {
     Policy& policy = lanes.policy(lane);
     policy.gradients().zero_();
@@ -104,17 +108,32 @@ absl::StatusOr<SftStepResult> SftStep(StepLanes& lanes, const Trie& trie, AdamW&
       if (first > 0) seed = DeriveSeed(seed, {static_cast<uint64_t>(first)});
       SLUICE_ASSIGN_OR_RETURN(const at::Tensor loss, SftLossSum(policy, batch, dropout, seed, &mine));
       (loss / tokens).backward();
-      loss_sums[static_cast<size_t>(lane)] += loss.item<double>();
+      if (optimizer.by_tensors()) {
+        at::Tensor& sum = on_device[static_cast<size_t>(lane)];
+        sum = sum.defined() ? sum + loss.detach().to(at::kDouble) : loss.detach().to(at::kDouble);
+      } else {
+        loss_sums[static_cast<size_t>(lane)] += loss.item<double>();
+      }
       first += part.size();
     }
     return absl::OkStatus();
   }));
   lanes.SumGradients();
   SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(lanes.policy(0).gradients()));
+  SftStepResult result;
+  if (optimizer.by_tensors()) {
+    on_device.push_back(optimizer.Update(learning_rate));
+    loss_sums = FetchTogether(on_device);  // all that the step reads
+    result.gradient_norm = loss_sums.back();
+    loss_sums.pop_back();
+  }
   std::vector<double> total = {std::accumulate(loss_sums.begin(), loss_sums.end(), 0.0)};
   SLUICE_RETURN_IF_ERROR(SumOverRanks(collective, &total));
-  SftStepResult result;
   result.loss = total[0] / tokens;
+  if (optimizer.by_tensors()) {
+    SLUICE_RETURN_IF_ERROR(optimizer.Settle(result.gradient_norm));
+    return result;
+  }
   const ParallelFor on_lanes = [&](int64_t size, int64_t grain, const std::function<void(int64_t, int64_t)>& work) {
     lanes.ForRange(size, grain, work);
   };

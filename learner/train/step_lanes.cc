@@ -158,6 +158,10 @@ void StepLanes::ForRange(int64_t size, int64_t grain, const std::function<void(i
 void StepLanes::SumGradients() {
   if (policies_.size() == 1) return;
   at::Tensor sum = policies_[0]->gradients();
+  if (!sum.device().is_cpu()) {
+    for (size_t lane = 1; lane < policies_.size(); ++lane) sum.add_(policies_[lane]->gradients());
+    return;
+  }
   AT_DISPATCH_FLOATING_TYPES(sum.scalar_type(), "sum_lane_gradients", [&] {
     scalar_t* const total = sum.mutable_data_ptr<scalar_t>();
     ForRange(sum.numel(), 1 << 16, [&](int64_t begin, int64_t end) {

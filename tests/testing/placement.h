@@ -1,6 +1,6 @@
 // Where a test's policies compute: the environment variable SLUICE_TEST_PLACEMENT decides, so that one test binary
 // proves the same equalities for the processor's kernels (unset), for the device-generic path on the processor
-// ("generic") and on a GPU ("cuda:0").
+// ("generic"), on the fake device ("fake") and on a GPU ("cuda:0").
 #ifndef SLUICE_TESTS_TESTING_PLACEMENT_H_
 #define SLUICE_TESTS_TESTING_PLACEMENT_H_
 
@@ -10,6 +10,7 @@
 #include "common/model/policy.h"
 #include "common/status/status.h"
 #include "common/tensor/device.h"
+#include "tests/testing/fake_device/fake_device.h"
 
 namespace sluice {
 
@@ -21,12 +22,19 @@ inline Placement TestPlacement() {
     placement.generic = true;
     return placement;
   }
+  if (std::string(name) == "fake") {
+    placement.device = FakeDevice();
+    return placement;
+  }
   // A misspelt name must not pass as the processor's path.
   placement = ParsePlacement(name, "fp32").value();
   static const absl::Status opened = OpenDevice(placement.device);
   SLUICE_CHECK(opened.ok(), opened.ToString());
   return placement;
 }
+
+// Why a test on the fake device cannot run beside a GPU, in one process.
+inline constexpr char kNotBesideAGpu[] = "LibTorch knows one accelerator a process, and this one has a GPU";
 
 inline void PlaceForTest(Policy* policy) {
   const Placement placement = TestPlacement();

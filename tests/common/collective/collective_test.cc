@@ -13,6 +13,7 @@
 #include "common/sync/thread.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/testing/fake_device/fake_device.h"
 
 namespace sluice {
 namespace {
@@ -47,6 +48,23 @@ TEST(SingleCollectiveTest, LeavesTensorsAlone) {
 }
 
 class GlooCollectiveTest : public ::testing::TestWithParam<int> {};
+
+// Gloo knows the host alone: one copy there and one back, a blocking one each.
+TEST_P(GlooCollectiveTest, TensorsOfADeviceAreReducedThroughTheHost) {
+  const int world_size = GetParam();
+  auto store = std::make_shared<MemoryKvStore>();
+  const FakeDeviceWaits waits;
+  RunRanks(world_size, [&](int rank) {
+    const auto group = Join(store, rank, world_size);
+    ASSERT_NE(group, nullptr);
+    at::Tensor tensor = (torch::arange(1000) + rank).to(at::kFloat).to(FakeDevice(), /*non_blocking=*/true);
+    ASSERT_TRUE(group->AllReduceSum(tensor).ok());
+    ASSERT_TRUE(group->Broadcast(tensor, 0).ok());
+    const at::Tensor want = (torch::arange(1000) * world_size + world_size * (world_size - 1) / 2).to(at::kFloat);
+    EXPECT_TRUE(tensor.to(at::kCPU).equal(want));
+  });
+  EXPECT_EQ(waits.count(), world_size * (2 + 2 + 1));
+}
 
 TEST_P(GlooCollectiveTest, AllReduceSumsOverRanksInEachDtype) {
   const int world_size = GetParam();

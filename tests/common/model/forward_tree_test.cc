@@ -26,7 +26,9 @@ using ::testing::HasSubstr;
 constexpr int kCodes = 5;
 constexpr double kExact = 1e-10;  // float64: only the order of sums differs
 
-double MaxDifference(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs().max().item<double>(); }
+double MaxDifference(const at::Tensor& a, const at::Tensor& b) {
+  return (a.to(at::kCPU) - b.to(at::kCPU)).abs().max().item<double>();
+}
 
 std::vector<int32_t> RandomTokens(Random* random, int count) {
   std::vector<int32_t> tokens;
@@ -71,7 +73,7 @@ at::Tensor Loss(const std::vector<at::Tensor>& log_probs) {
 
 at::Tensor TokenLogProbs(const at::Tensor& logits, const std::vector<int32_t>& tokens) {
   const at::Tensor ids = at::tensor(at::ArrayRef<int32_t>(tokens), at::kLong);
-  return logits.log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1);
+  return logits.to(at::kCPU).log_softmax(-1).gather(-1, ids.unsqueeze(-1)).squeeze(-1);
 }
 
 Pass TreePass(Policy& policy, const TreeBatch& batch, TreeRows rows = TreeRows::kAll) {
@@ -80,7 +82,7 @@ Pass TreePass(Policy& policy, const TreeBatch& batch, TreeRows rows = TreeRows::
   for (size_t i = 0; i < batch.branches.size(); ++i) {
     const auto first = output.prediction_rows.begin() + output.prediction_first[i];
     const std::vector<int64_t> rows(first, first + static_cast<int64_t>(batch.branches[i].tokens.size()));
-    const at::Tensor hidden = output.hidden.index_select(0, at::tensor(at::ArrayRef<int64_t>(rows), at::kLong));
+    const at::Tensor hidden = output.hidden.index_select(0, Upload(rows, output.hidden.device()));
     pass.log_probs.push_back(TokenLogProbs(policy.Logits(hidden), batch.branches[i].tokens));
   }
   pass.loss = Loss(pass.log_probs);

@@ -74,7 +74,8 @@ Parameters Named(const Policy& policy, const at::Tensor& arena) {
   const ParameterMap map = MapParameters(policy.config());
   Parameters named;
   for (const FileTensor& file : map.files) {
-    named[file.name] = map.layout.View(arena, file.entry).narrow(0, file.first_row, file.rows).detach().clone();
+    named[file.name] =
+        map.layout.View(arena, file.entry).narrow(0, file.first_row, file.rows).detach().to(at::kCPU).clone();
   }
   return named;
 }

@@ -67,13 +67,16 @@ OptimizerOptions Options() {
 struct Case {
   at::ScalarType dtype;
   double tolerance;
+  bool by_tensors;
 };
 class AdamWTest : public ::testing::TestWithParam<Case> {};
-INSTANTIATE_TEST_SUITE_P(Dtypes, AdamWTest, ::testing::Values(Case{at::kDouble, 1e-13}, Case{at::kFloat, 2e-6}));
+INSTANTIATE_TEST_SUITE_P(Dtypes, AdamWTest,
+                         ::testing::Values(Case{at::kDouble, 1e-13, false}, Case{at::kFloat, 2e-6, false},
+                                           Case{at::kDouble, 1e-13, true}, Case{at::kFloat, 2e-6, true}));
 
 TEST_P(AdamWTest, FollowsTheAlgorithmStepByStep) {
   Arenas arenas = MakeArenas(GetParam().dtype);
-  AdamW optimizer(arenas.parameters, arenas.gradients, arenas.mask, Options());
+  AdamW optimizer(arenas.parameters, arenas.gradients, arenas.mask, Options(), GetParam().by_tensors);
   SlowAdamW slow({1.0, -2.0, 0.5, 3.0, 0.0}, {1, 0, 1, 0, 1}, Options());
   Random random(1);
   int clipped = 0;
@@ -107,15 +110,19 @@ TEST(AdamWStepTest, ReturnsTheNormBeforeClippingAndZeroNeverClips) {
 TEST(AdamWStepTest, TheNormOfMillionsOfSinglesIsThatOfDoubles) {
   const int64_t size = 6'000'011;  // neither whole vectors nor whole blocks
   const at::Tensor gradients = torch::full({size}, 1e-3f);
-  AdamW optimizer(torch::zeros({size}), gradients, torch::zeros({size}), {});
-  const double single = 1e-3f;
-  EXPECT_NEAR(optimizer.Step(0).value() / (single * std::sqrt(static_cast<double>(size))), 1, 1e-12);
+  for (const bool by_tensors : {false, true}) {
+    AdamW optimizer(torch::zeros({size}), gradients, torch::zeros({size}), {}, by_tensors);
+    const double single = 1e-3f;
+    EXPECT_NEAR(optimizer.Step(0).value() / (single * std::sqrt(static_cast<double>(size))), 1, 1e-12);
+  }
 }
 
 TEST(AdamWStepTest, ABadGradientReachesNeitherWeightsNorMoments) {
-  for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+  const double infinite = std::numeric_limits<double>::infinity(), none = std::numeric_limits<double>::quiet_NaN();
+  for (const auto& [bad, by_tensors] :
+       {std::pair(none, false), std::pair(infinite, false), std::pair(none, true), std::pair(infinite, true)}) {
     Arenas arenas = MakeArenas(at::kDouble);
-    AdamW optimizer(arenas.parameters, arenas.gradients, arenas.mask, Options());
+    AdamW optimizer(arenas.parameters, arenas.gradients, arenas.mask, Options(), by_tensors);
     arenas.gradients[2] = bad;
     EXPECT_EQ(optimizer.Step(0.1).status().code(), absl::StatusCode::kInternal);
     EXPECT_TRUE(arenas.parameters.equal(MakeArenas(at::kDouble).parameters));

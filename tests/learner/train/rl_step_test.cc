@@ -14,6 +14,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/learner/train/train_testing.h"
+#include "tests/testing/fake_device/fake_device.h"
+#include "tests/testing/placement.h"
 
 namespace sluice::learner {
 namespace {
@@ -217,7 +219,8 @@ TEST_F(RlStepTest, AGroupOfOneCompletionHasNoAdvantageAndLeavesTheNll) {
   options_.group_size = 1;
   JudgeAll();
   RlStepSettings settings = Settings();
-  const RlLoss loss = RlGroupLoss(*policy, *trie_, groups_, settings).value();
+  RlLoss loss = RlGroupLoss(*policy, *trie_, groups_, settings).value();
+  FetchSums(&loss);
   EXPECT_EQ(loss.grpo_sum, 0);
   EXPECT_NEAR(loss.loss.item<double>(), loss.nll_sum / trie_->levels() / settings.nll_groups, kExact);
 }
@@ -525,11 +528,13 @@ TEST_F(RlStepTest, ComparesItsLogProbabilitiesWithTheActorsOfTheSameVersion) {
   }
   JudgeAll();
   RlLoss loss = RlGroupLoss(*policy, *trie_, groups_, Settings()).value();
+  FetchSums(&loss);
   EXPECT_GT(loss.compared, 0);
   EXPECT_LT(loss.mismatch_max, 1e-5);  // recorded in float32
 
   scored_[0].completions[0].log_probs_trie[1] += 0.5f;
   loss = RlGroupLoss(*policy, *trie_, groups_, Settings()).value();
+  FetchSums(&loss);
   EXPECT_NEAR(loss.mismatch_max, 0.5, 1e-5);
   EXPECT_NEAR(loss.mismatch_sum, 0.5, 1e-3);
 
@@ -693,6 +698,62 @@ TEST_F(RlStepTest, APositiveAdvantageMakesItsCompletionMoreProbable) {
     ASSERT_TRUE(RlStep(*policy, *trie_, optimizer, *single, groups_, Settings()).ok());
   }
   EXPECT_GT(log_prob(), before + 0.1);
+}
+
+// Three updates on the fake device and on the processor: the same weights and numbers, and the host waits for the
+// numbers alone.
+TEST_F(RlStepTest, OnADeviceAnUpdateIsTheSameAndReadsOnce) {
+  if (TestPlacement().device.is_cuda()) GTEST_SKIP() << kNotBesideAGpu;
+  MakeGroups(*MakePolicy(), 6);
+  const auto single = MakeSingleCollective();
+  struct Case {
+    const char* name;
+    PolicyLossKind kind;
+    bool kl;
+    int waits;  // of an update in two parts
+  };
+  for (const Case& one :
+       {Case{"plain", PolicyLossKind::kReinforce, false, 1}, Case{"ppo", PolicyLossKind::kPpo, false, 3},
+        Case{"kl", PolicyLossKind::kReinforce, true, 5}}) {
+    SCOPED_TRACE(one.name);
+    for (RlGroup& group : groups_) {
+      for (CompletionPlan& completion : group.plan.completions) completion.kl_weight = one.kl ? 0.1 : 0;
+    }
+    std::vector<at::Tensor> parameters;
+    std::vector<RlStepResult> results;
+    for (const at::Device& device : {at::Device(at::kCPU), FakeDevice()}) {
+      const std::unique_ptr<Policy> policy = MakePolicy(), reference = MakePolicy();
+      Placement placement;
+      placement.device = device;
+      ASSERT_TRUE(policy->Place(placement).ok() && reference->Place(placement).ok());
+      AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
+      RlStepSettings settings = Settings();
+      settings.policy_loss.kind = one.kind;
+      settings.reference = one.kl ? reference.get() : nullptr;
+      settings.max_rows = 64;
+      for (int step = 0; step < 3; ++step) {
+        const FakeDeviceWaits waits;
+        const auto result = RlStep(*policy, *trie_, optimizer, *single, groups_, settings);
+        ASSERT_TRUE(result.ok()) << result.status();
+        EXPECT_EQ(waits.count(), device.is_cpu() ? 0 : one.waits);
+        results.push_back(*result);
+      }
+      parameters.push_back(policy->parameters().detach().to(at::kCPU));
+    }
+    EXPECT_LE((parameters[0] - parameters[1]).abs().max().item<double>(), 1e-9);
+    for (size_t step = 0; step < 3; ++step) {
+      const RlStepResult &want = results[step], &got = results[step + 3];
+      EXPECT_NEAR(got.nll, want.nll, 1e-9);
+      EXPECT_NEAR(got.grpo_loss, want.grpo_loss, 1e-9);
+      EXPECT_NEAR(got.kl, want.kl, 1e-9);
+      EXPECT_NEAR(got.gradient_norm, want.gradient_norm, 1e-9);
+      EXPECT_NEAR(got.mismatch_mean, want.mismatch_mean, 1e-9);
+      EXPECT_NEAR(got.mismatch_max, want.mismatch_max, 1e-9);
+      EXPECT_EQ(got.compared, want.compared);
+      EXPECT_EQ(got.rows, want.rows);
+    }
+    EXPECT_GT(results[0].compared, 0);
+  }
 }
 
 TEST_F(RlStepTest, ACompletionOutsideTheCatalogIsRefused) {

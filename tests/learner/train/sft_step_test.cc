@@ -12,6 +12,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/learner/train/train_testing.h"
+#include "tests/testing/fake_device/fake_device.h"
+#include "tests/testing/placement.h"
 
 namespace sluice::learner {
 namespace {
@@ -184,6 +186,32 @@ TEST_P(SftStepTest, LearnsASmallSequenceByHeart) {
     loss = SftStep(*policy, *trie_, optimizer, *single, plan, 2e-2, 0, 0).value().loss;
   }
   EXPECT_LT(loss, 0.05);
+}
+
+TEST_P(SftStepTest, OnADeviceAnUpdateIsTheSameAndReadsOnce) {
+  if (TestPlacement().device.is_cuda()) GTEST_SKIP() << kNotBesideAGpu;
+  const SftStepPlan plan = MakePlan();
+  const auto single = MakeSingleCollective();
+  std::vector<at::Tensor> parameters;
+  std::vector<SftStepResult> results;
+  for (const at::Device& device : {at::Device(at::kCPU), FakeDevice()}) {
+    const std::unique_ptr<Policy> policy = MakePolicy();
+    Placement placement;
+    placement.device = device;
+    ASSERT_TRUE(policy->Place(placement).ok());
+    AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
+    for (int step = 0; step < 3; ++step) {
+      const FakeDeviceWaits waits;
+      results.push_back(SftStep(*policy, *trie_, optimizer, *single, plan, 1e-2, 0, 0, /*max_rows=*/30).value());
+      EXPECT_EQ(waits.count(), device.is_cpu() ? 0 : 1);
+    }
+    parameters.push_back(policy->parameters().detach().to(at::kCPU));
+  }
+  EXPECT_LE((parameters[0] - parameters[1]).abs().max().item<double>(), 1e-9);
+  for (size_t step = 0; step < 3; ++step) {
+    EXPECT_NEAR(results[step].loss, results[step + 3].loss, 1e-9);
+    EXPECT_NEAR(results[step].gradient_norm, results[step + 3].gradient_norm, 1e-9);
+  }
 }
 
 TEST_P(SftStepTest, DropoutIsAFunctionOfItsSeed) {
