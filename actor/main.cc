@@ -23,6 +23,7 @@
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
 #include "common/sync/thread.h"
+#include "common/tensor/device.h"
 
 namespace sluice::actor {
 namespace {
@@ -38,6 +39,8 @@ struct Flags {
   std::string metrics_address;
   std::string log_format = "text";
   int threads = 1;
+  std::string device = "cpu";
+  std::string precision = "fp32";
   double drain_timeout_s = 25;
 };
 
@@ -76,6 +79,7 @@ class DecoderLoader : public PolicyLoader {
 // Until SIGTERM or SIGINT, which the caller has blocked, or a final error.
 absl::Status Work(const Flags& flags, const sigset_t& stop_signals) {
   SLUICE_RETURN_IF_ERROR(Validate(flags));
+  SLUICE_ASSIGN_OR_RETURN(const Placement placement, OpenPlacement(flags.device, flags.precision));
   Metrics metrics;
   if (!flags.metrics_address.empty()) {
     SLUICE_ASSIGN_OR_RETURN(const int port, metrics.Serve(flags.metrics_address));
@@ -85,7 +89,7 @@ absl::Status Work(const Flags& flags, const sigset_t& stop_signals) {
   server->SetServing(false);
 
   const NowFunction now = MonotonicClock();
-  PolicyDecoder decoder;
+  PolicyDecoder decoder(placement);
   DecoderLoader loader(&decoder);
   std::unique_ptr<GrpcRewardClient> rewards;
   if (!flags.reward.empty()) rewards = std::make_unique<GrpcRewardClient>(flags.reward, now);
@@ -109,7 +113,11 @@ absl::Status Work(const Flags& flags, const sigset_t& stop_signals) {
   ActorClient client(options, &loader,
                      [&worker](const JobContext& job, const LeaseBlock& block) { return worker.Execute(job, block); });
   waiter = &client;
-  LogInfo("starting", {{"actor", options.actor_id}, {"address", server->address()}, {"threads", flags.threads}});
+  LogInfo("starting", {{"actor", options.actor_id},
+                       {"address", server->address()},
+                       {"threads", flags.threads},
+                       {"device", flags.device},
+                       {"precision", flags.precision}});
 
   absl::Status result;
   Notification done;
@@ -142,6 +150,8 @@ int main(int argc, char** argv) {
   app.add_option("--threads", flags.threads, "Threads that compute; in synchronous jobs all actors need the same")
       ->capture_default_str()
       ->check(CLI::Range(1, 1024));
+  app.add_option("--device", flags.device, sluice::kDeviceHelp)->capture_default_str();
+  app.add_option("--precision", flags.precision, sluice::kPrecisionHelp)->capture_default_str();
   app.add_option("--address", flags.address, "host:port of health checks and reflection; port 0 picks one")
       ->capture_default_str();
   app.add_option("--metrics-address", flags.metrics_address, "host:port of /metrics; default: none");

@@ -9,6 +9,7 @@
 
 #include "common/log/log.h"
 #include "common/status/exit_code.h"
+#include "common/tensor/device.h"
 #include "learner/compare_command.h"
 #include "learner/coordinator_command.h"
 #include "learner/rank_command.h"
@@ -52,6 +53,8 @@ int main(int argc, char** argv) {
   run_command->add_option("--threads", run.threads, "Compute threads")
       ->capture_default_str()
       ->check(CLI::Range(1, 256));
+  run_command->add_option("--device", run.device, sluice::kDeviceHelp)->capture_default_str();
+  run_command->add_option("--precision", run.precision, sluice::kPrecisionHelp)->capture_default_str();
 
   sluice::learner::RankFlags rank;
   bool with_coordinator = false;
@@ -65,6 +68,8 @@ int main(int argc, char** argv) {
   rank_command->add_option("--threads", rank.threads, "Compute threads")
       ->capture_default_str()
       ->check(CLI::Range(1, 256));
+  rank_command->add_option("--device", rank.device, sluice::kDeviceHelp)->capture_default_str();
+  rank_command->add_option("--precision", rank.precision, sluice::kPrecisionHelp)->capture_default_str();
   rank_command->add_flag("--with-coordinator", with_coordinator,
                          "Also be the coordinator, at --coordinator's address, with its flags at their defaults");
 

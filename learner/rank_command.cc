@@ -23,6 +23,7 @@
 #include "common/status/status.h"
 #include "common/sync/notification.h"
 #include "common/sync/thread.h"
+#include "common/tensor/device.h"
 #include "common/tensor/keep_memory.h"
 #include "common/time/clock.h"
 #include "learner/rank_server.h"
@@ -137,9 +138,9 @@ class EpochStore : public KvStore {
 
 class RankLoop {
  public:
-  RankLoop(const RankFlags& flags, const std::atomic<int>& stop, MemberClient* client, RankServer* server,
-           JobSeries* series)
-      : flags_(flags), stop_(stop), client_(client), server_(server), series_(series) {}
+  RankLoop(const RankFlags& flags, const Placement& placement, const std::atomic<int>& stop, MemberClient* client,
+           RankServer* server, JobSeries* series)
+      : flags_(flags), placement_(placement), stop_(stop), client_(client), server_(server), series_(series) {}
 
   void Run();
 
@@ -156,6 +157,7 @@ class RankLoop {
   absl::StatusOr<std::unique_ptr<Collective>> FormGroup(const RankView& view, const JobOptions& options);
 
   const RankFlags& flags_;
+  const Placement placement_;
   const std::atomic<int>& stop_;
   MemberClient* const client_;
   RankServer* const server_;
@@ -226,6 +228,7 @@ absl::Status RankLoop::RunInEpoch(const RankView& view, MemberMonitor* monitor, 
   context.reservations = &reservations;
   context.rollouts = server_;
   context.now = MonotonicClock();
+  context.placement = placement_;
   SLUICE_RETURN_IF_ERROR(MakeDirectories(context.run_folder));
   if (view.rank == 0) {
     SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(context.run_folder, "spec.yaml"), context.spec_yaml));
@@ -284,6 +287,7 @@ void RankLoop::RunAssigned(const RankView& view) {
 
 absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
   SLUICE_RETURN_IF_ERROR(CheckAddress("--coordinator", flags.coordinator));
+  SLUICE_ASSIGN_OR_RETURN(const Placement placement, OpenPlacement(flags.device, flags.precision));
   at::set_num_threads(flags.threads);
   KeepFreedMemory();
   Metrics metrics;
@@ -302,10 +306,13 @@ absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
   });
   client.SetReleaseActor([&server] { server->hub().ReleaseActor(); });
   client.Start();
-  LogInfo("rank started",
-          {{"address", server->address()}, {"coordinator", flags.coordinator}, {"member", client.member_id()}});
+  LogInfo("rank started", {{"address", server->address()},
+                           {"coordinator", flags.coordinator},
+                           {"member", client.member_id()},
+                           {"device", flags.device},
+                           {"precision", flags.precision}});
   JobSeries series(&metrics, WallClock());
-  RankLoop(flags, stop, &client, server.get(), &series).Run();
+  RankLoop(flags, placement, stop, &client, server.get(), &series).Run();
   LogInfo("rank stops");
   client.Leave("the process stops");
   client.Stop();

@@ -15,6 +15,8 @@ struct RankFlags {
   std::string collective_host = "127.0.0.1";  // address of this host that the other ranks reach
   std::string metrics_address;                // empty: none
   int threads = 1;                            // torch's
+  std::string device = "cpu";                 // as ParsePlacement (common/tensor/device.h)
+  std::string precision = "fp32";
 };
 
 // Runs until `stop` holds a StopRequest: then the job in hand ends after a checkpoint and the rank leaves the group.

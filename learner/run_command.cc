@@ -13,6 +13,7 @@
 #include "common/metrics/metrics.h"
 #include "common/spec/spec.h"
 #include "common/status/status.h"
+#include "common/tensor/device.h"
 #include "common/tensor/keep_memory.h"
 #include "common/time/clock.h"
 #include "learner/rank_server.h"
@@ -49,6 +50,7 @@ const char* UnitOf(JobKind kind) { return kind == JobKind::kEvaluate ? "users" :
 }  // namespace
 
 absl::Status RunCommand(const RunFlags& flags, const std::atomic<int>& stop) {
+  SLUICE_ASSIGN_OR_RETURN(const Placement placement, OpenPlacement(flags.device, flags.precision));
   SLUICE_ASSIGN_OR_RETURN(const std::string yaml, ReadFile(flags.spec_path, kMaxSpecBytes));
   SLUICE_ASSIGN_OR_RETURN(const ResolvedSpec spec, ResolveSpec(yaml, flags.spec_path, flags.overrides));
   RunContext context;
@@ -76,6 +78,7 @@ absl::Status RunCommand(const RunFlags& flags, const std::atomic<int>& stop) {
   context.collective = collective.get();
   context.reservations = &reservations;
   context.now = MonotonicClock();
+  context.placement = placement;
   monitor.ReportResult("run folder", context.run_folder);
   Metrics metrics;
   JobSeries series(&metrics, WallClock());

@@ -21,6 +21,8 @@ struct RunFlags {
   std::string address;
   std::string metrics_address;  // empty: none
   int threads = 1;              // torch's
+  std::string device = "cpu";   // as ParsePlacement (common/tensor/device.h)
+  std::string precision = "fp32";
 };
 
 // Runs the job to its end; a run folder with a checkpoint of the same spec resumes. `stop` holds a StopRequest that a

@@ -11,15 +11,21 @@
 
 namespace sluice::actor {
 
-PolicyDecoder::PolicyDecoder() = default;
+PolicyDecoder::PolicyDecoder(const Placement& placement) : placement_(placement) {}
 PolicyDecoder::~PolicyDecoder() = default;
+
+absl::StatusOr<std::shared_ptr<PolicySnapshot>> PolicyDecoder::MakeSnapshot(
+    const std::shared_ptr<const Trie>& trie) const {
+  SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Policy> policy, Policy::CreateForDecoding(config_, trie));
+  SLUICE_RETURN_IF_ERROR(policy->Place(placement_));
+  return std::make_shared<PolicySnapshot>(std::move(policy), trie);
+}
 
 absl::Status PolicyDecoder::SetJob(const std::string& model_config_json, std::shared_ptr<const Trie> trie) {
   EndJob();
   SLUICE_ASSIGN_OR_RETURN(config_, PolicyConfig::FromJson(model_config_json));
   // Made now, so that a configuration which cannot work is refused before any weights travel.
-  SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Policy> policy, Policy::CreateForDecoding(config_, trie));
-  spare_ = std::make_shared<PolicySnapshot>(std::move(policy), trie);
+  SLUICE_ASSIGN_OR_RETURN(spare_, MakeSnapshot(trie));
   trie_ = std::move(trie);
   return absl::OkStatus();
 }
@@ -29,8 +35,7 @@ absl::StatusOr<absl::Span<char>> PolicyDecoder::Stage(uint64_t bytes) {
   // Current() hands out only the current snapshot, so the spare's count can only fall; at 1 it is ours alone, and the
   // fence orders our writes after the last reader's release.
   if (spare_ == nullptr || spare_.use_count() > 1) {
-    SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Policy> policy, Policy::CreateForDecoding(config_, trie_));
-    spare_ = std::make_shared<PolicySnapshot>(std::move(policy), trie_);
+    SLUICE_ASSIGN_OR_RETURN(spare_, MakeSnapshot(trie_));
   }
   std::atomic_thread_fence(std::memory_order_acquire);
   SLUICE_ASSIGN_OR_RETURN(const absl::Span<char> arena, spare_->Arena(bytes));
@@ -49,7 +54,7 @@ absl::Status PolicyDecoder::Commit(uint64_t version) {
     return absl::FailedPreconditionError(
         absl::StrCat("want a policy version above ", before->version(), ", got ", version));
   }
-  spare_->SetVersion(version);
+  SLUICE_RETURN_IF_ERROR(spare_->Seal(version));
   staged_ = false;
   {
     MutexLock lock(&mutex_);

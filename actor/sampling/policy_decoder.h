@@ -16,6 +16,7 @@
 #include "common/catalog/trie.h"
 #include "common/model/policy_config.h"
 #include "common/sync/mutex.h"
+#include "common/tensor/device.h"
 
 namespace sluice::actor {
 
@@ -25,7 +26,8 @@ class PolicySnapshot;
 // thread at a time.
 class PolicyDecoder : public Decoder {
  public:
-  PolicyDecoder();
+  // Policies compute where `placement` says; OpenDevice must have been called.
+  explicit PolicyDecoder(const Placement& placement = {});
   ~PolicyDecoder() override;
 
   // Prepares for a job: no snapshot until its first weights. InvalidArgument: a configuration that is not one, or
@@ -34,7 +36,7 @@ class PolicyDecoder : public Decoder {
 
   // The shadow arena that the next weights are written to (float32, little-endian), until Commit makes them the current
   // ones. Blocks that are being worked on keep the snapshot they began with. Memory: two copies of the weights, a third
-  // one while a snapshot before the last is still in use.
+  // one while a snapshot before the last is still in use; on a device, and from here to Commit one on the host.
   // FailedPrecondition: no job; InvalidArgument: another size than the configuration's.
   absl::StatusOr<absl::Span<char>> Stage(uint64_t bytes);
   // Makes what was staged the current weights; the caller has verified them. FailedPrecondition: nothing is staged, or
@@ -49,6 +51,9 @@ class PolicyDecoder : public Decoder {
   std::shared_ptr<Snapshot> Current() const override;
 
  private:
+  absl::StatusOr<std::shared_ptr<PolicySnapshot>> MakeSnapshot(const std::shared_ptr<const Trie>& trie) const;
+
+  const Placement placement_;
   PolicyConfig config_;
   std::shared_ptr<const Trie> trie_;       // null: no job
   std::shared_ptr<PolicySnapshot> spare_;  // the arena that the next version is written to

@@ -9,6 +9,7 @@
 #include "common/catalog/exclusion.h"
 #include "common/decode/value_guided.h"
 #include "common/status/status.h"
+#include "common/tensor/catch_torch.h"
 
 namespace sluice::actor {
 namespace {
@@ -34,7 +35,27 @@ absl::StatusOr<absl::Span<char>> PolicySnapshot::Arena(uint64_t bytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("want ", want, " bytes of weights, got ", bytes, ": the learner's model differs from the job's"));
   }
-  return absl::MakeSpan(reinterpret_cast<char*>(arena.data_ptr<float>()), want);
+  if (arena.device().is_cpu()) return absl::MakeSpan(reinterpret_cast<char*>(arena.data_ptr<float>()), want);
+  const absl::Status allocated = CatchTorch("staging weights", [&] {
+    c10::InferenceMode no_inference(false);
+    const auto options = arena.options().device(at::kCPU).pinned_memory(arena.device().is_cuda());
+    staged_ = at::empty(arena.sizes(), options);
+  });
+  if (!allocated.ok()) return allocated;
+  return absl::MakeSpan(reinterpret_cast<char*>(staged_.data_ptr<float>()), want);
+}
+
+absl::Status PolicySnapshot::Seal(uint64_t version) {
+  if (staged_.defined()) {
+    SLUICE_RETURN_IF_ERROR(CatchTorch("copying weights to the device", [&] {
+      c10::InferenceMode no_inference(false);
+      at::NoGradGuard no_grad;
+      policy_->parameters().copy_(staged_);
+    }));
+    staged_.reset();
+  }
+  version_ = version;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<PromptInput> PolicySnapshot::Encode(const LeasedPrompt& leased) const {

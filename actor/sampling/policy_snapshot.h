@@ -23,10 +23,11 @@ class PolicySnapshot : public Decoder::Snapshot {
       : policy_(std::move(policy)), trie_(std::move(trie)) {}
 
   // The weights, to write over: float32, little-endian as x86 and ARM are. Only for a snapshot that nobody else holds.
+  // Where they lie on a device this is host memory, which Seal copies there.
   // InvalidArgument: the arena is not of `bytes`.
   absl::StatusOr<absl::Span<char>> Arena(uint64_t bytes);
-  // What was written is this version.
-  void SetVersion(uint64_t version) { version_ = version; }
+  // What was written is this version. The device's error, if it does not take the weights.
+  absl::Status Seal(uint64_t version);
 
   uint64_t version() const override { return version_; }
   const Trie& trie() const override { return *trie_; }
@@ -45,6 +46,7 @@ class PolicySnapshot : public Decoder::Snapshot {
 
   std::unique_ptr<Policy> policy_;
   std::shared_ptr<const Trie> trie_;
+  at::Tensor staged_;  // on the host, from Arena to Seal; undefined where the weights are written in place
   uint64_t version_ = 0;
 };
 

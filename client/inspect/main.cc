@@ -14,6 +14,7 @@
 #include "common/model/policy.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
+#include "common/tensor/device.h"
 
 namespace sluice {
 namespace {
@@ -25,6 +26,8 @@ struct ScoreFlags {
   std::string format = "jsonl";
   std::string space = "full";
   int beams = 10;
+  std::string device = "cpu";
+  std::string precision = "fp32";
 };
 
 absl::Status Print(const absl::StatusOr<nlohmann::ordered_json>& document, const std::string& format) {
@@ -35,9 +38,11 @@ absl::Status Print(const absl::StatusOr<nlohmann::ordered_json>& document, const
 }
 
 absl::Status Score(const ScoreFlags& flags) {
+  SLUICE_ASSIGN_OR_RETURN(const Placement placement, OpenPlacement(flags.device, flags.precision));
   SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<const Trie> trie, LoadCatalog(flags.items));
   SLUICE_ASSIGN_OR_RETURN(const std::string folder, ResolveModelFolder(flags.model));
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Policy> policy, Policy::Load(folder, trie));
+  SLUICE_RETURN_IF_ERROR(policy->Place(placement));
   ScoreOptions options;
   options.beams = flags.beams;
   options.space = flags.space == "trie" ? LogProbSpace::kTrie : LogProbSpace::kFull;
@@ -85,6 +90,8 @@ int Run(int argc, char** argv) {
   score->add_option("--beams", flags.beams, "width of the beam search; 0: no beams")->check(CLI::Range(0, 4096));
   score->add_option("--space", flags.space, "log-probabilities that beams are ordered by: full or trie")
       ->check(CLI::IsMember({"full", "trie"}));
+  score->add_option("--device", flags.device, kDeviceHelp)->capture_default_str();
+  score->add_option("--precision", flags.precision, kPrecisionHelp)->capture_default_str();
   score->callback([&] { status = Score(flags); });
 
   try {

@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "common/status/status.h"
 
 namespace sluice {
 namespace {
@@ -57,8 +58,9 @@ absl::Status OpenDevice(const at::Device& device) {
       LoadLibrary("libcuda.so.1", "the NVIDIA driver",
                   "use a machine with a GPU and its driver (nvidia-smi must work), or the device cpu");
   if (status.ok()) {
-    status = LoadLibrary("libtorch_cuda.so", "LibTorch's CUDA half",
-                         "install NVIDIA's wheels too (.venv/bin/pip install torch==2.14.1), or use the device cpu");
+    status = LoadLibrary(
+        "libtorch_cuda.so", "LibTorch's CUDA half",
+        "install NVIDIA's wheels too (.venv/bin/pip install --no-deps -r requirements-gpu.txt), or use the device cpu");
   }
   if (!status.ok()) return absl::FailedPreconditionError(absl::StrCat(want, status.message()));
   const c10::impl::DeviceGuardImplInterface* const guard =
@@ -73,6 +75,12 @@ absl::Status OpenDevice(const at::Device& device) {
                                                       "; the highest is cuda:", count - 1));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<Placement> OpenPlacement(absl::string_view device, absl::string_view precision) {
+  SLUICE_ASSIGN_OR_RETURN(const Placement placement, ParsePlacement(device, precision));
+  SLUICE_RETURN_IF_ERROR(OpenDevice(placement.device));
+  return placement;
 }
 
 at::Tensor Upload(absl::Span<const int64_t> values, const at::Device& device) {

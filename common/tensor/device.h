@@ -41,6 +41,15 @@ absl::StatusOr<Placement> ParsePlacement(absl::string_view device, absl::string_
 // FailedPrecondition, with the remedy: no driver, wheels missing, no such device.
 absl::Status OpenDevice(const at::Device& device);
 
+// ParsePlacement, then OpenDevice: what a process does with its --device and --precision.
+absl::StatusOr<Placement> OpenPlacement(absl::string_view device, absl::string_view precision);
+
+// What --help says of the two.
+inline constexpr char kDeviceHelp[] =
+    "Where the policy computes: cpu, or cuda:N on a machine with a GPU, its driver and all of NVIDIA's wheels of torch";
+inline constexpr char kPrecisionHelp[] =
+    "Of products, activations and the KV cache: fp32, or bf16 (weights, gradients and moments stay fp32)";
+
 // The values as a tensor [n] on `device`. From page-locked memory where the device is a GPU, so that the copy waits
 // for nothing and nothing waits for it.
 at::Tensor Upload(absl::Span<const int64_t> values, const at::Device& device);

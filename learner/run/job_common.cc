@@ -60,7 +60,9 @@ absl::StatusOr<PolicyConfig> NewPolicyConfig(const ModelOptions& options, const 
   return config;
 }
 
-absl::StatusOr<std::unique_ptr<Policy>> MakePolicy(const RunContext& context, const Dataset& dataset) {
+namespace {
+
+absl::StatusOr<std::unique_ptr<Policy>> LoadOrCreatePolicy(const RunContext& context, const Dataset& dataset) {
   const ModelOptions& model = context.options.model;
   if (model.path.empty()) {
     SLUICE_ASSIGN_OR_RETURN(const PolicyConfig config, NewPolicyConfig(model, dataset));
@@ -88,6 +90,14 @@ absl::StatusOr<std::unique_ptr<Policy>> MakePolicy(const RunContext& context, co
     return (*policy)->WithValueHead(ValueWidth(model, (*policy)->config().hidden_size),
                                     DeriveSeed(context.options.seed, {kInitSeed}));
   }
+  return policy;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Policy>> MakePolicy(const RunContext& context, const Dataset& dataset) {
+  SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Policy> policy, LoadOrCreatePolicy(context, dataset));
+  SLUICE_RETURN_IF_ERROR(policy->Place(context.placement));
   return policy;
 }
 
@@ -133,7 +143,7 @@ absl::StatusOr<uint64_t> PublishPolicy(const RunContext& context, const Policy& 
   }
   SLUICE_RETURN_IF_ERROR(context.collective->Broadcast(version, 0));
   const uint64_t published = static_cast<uint64_t>(version.item<int64_t>());
-  const at::Tensor arena = policy.parameters().detach().to(torch::kFloat).contiguous();
+  const at::Tensor arena = policy.parameters().detach().to(at::kCPU, at::kFloat).contiguous();
   source->Publish(
       encoder->Encode(published, absl::MakeSpan(arena.const_data_ptr<float>(), static_cast<size_t>(arena.numel()))));
   return published;

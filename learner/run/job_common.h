@@ -36,6 +36,7 @@ enum SeedLabel : uint64_t {
 absl::StatusOr<PolicyConfig> NewPolicyConfig(const ModelOptions& options, const Dataset& dataset);
 
 // Loads options.model.path, or makes a new policy with weights drawn from the job's seed: the same on every rank.
+// Placed where the context says.
 absl::StatusOr<std::unique_ptr<Policy>> MakePolicy(const RunContext& context, const Dataset& dataset);
 
 // Writes the policy to export/<which> of the run folder: aside, then renamed over an earlier one.

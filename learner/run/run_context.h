@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "common/catalog/dataset.h"
 #include "common/collective/collective.h"
+#include "common/tensor/device.h"
 #include "common/time/clock.h"
 #include "learner/ledger/eval_source.h"
 #include "learner/ledger/group_source.h"
@@ -86,6 +87,7 @@ struct RunContext {
   Reservations* reservations = nullptr;  // rl; evaluate, if it has rollouts
   RolloutService* rollouts = nullptr;    // rl; evaluate: null if it decodes alone
   NowFunction now;                       // monotonic
+  Placement placement;                   // of the job's policies; its device is open
 
   bool is_first() const { return collective->rank() == 0; }
 };

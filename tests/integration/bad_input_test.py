@@ -6,7 +6,7 @@ import shutil
 import socket
 
 import harness
-from harness import DONE, INTEGRITY, TRANSIENT, USAGE
+from harness import DONE, INTEGRITY, PERMISSION, TRANSIENT, USAGE
 
 
 class BadInputTest(harness.SluiceTest):
@@ -51,6 +51,26 @@ class BadInputTest(harness.SluiceTest):
         lonely = self.call("actor", "sluice-actor")
         self.assertEqual(lonely.code(), USAGE)
         self.assertIn("--coordinator", lonely.said())
+
+    def test_a_device_that_is_not_there_is_refused_by_every_binary_that_computes(self):
+        with open(self.path("spec.yaml"), "w", encoding="utf-8") as file:
+            file.write("kind: sft\nname: x\ndata: nowhere\n")
+        for binary, *arguments in (
+                ("sluice-learner", "run", self.path("spec.yaml"), "--run-folder", self.path("x")),
+                ("sluice-learner", "rank", "--coordinator", "127.0.0.1:1", "--address", "127.0.0.1:0"),
+                ("sluice-actor", "--learner", "127.0.0.1:1"),
+                ("sluice-inspect", "score", "--model", "x", "--items", "x", "--input", "-")):
+            named = self.call("named", binary, *arguments, "--device", "gpu")
+            self.assertEqual(named.code(), USAGE, named.said())
+            self.assertIn("there is no device 'gpu'; want cpu, or cuda:N", named.said())
+            rounded = self.call("rounded", binary, *arguments, "--precision", "fp16")
+            self.assertEqual(rounded.code(), USAGE, rounded.said())
+            self.assertIn("want fp32 or bf16", rounded.said())
+            # Beyond any machine's: without a driver, without wheels or with fewer GPUs.
+            absent = self.call("absent", binary, *arguments, "--device", "cuda:99")
+            self.assertEqual(absent.code(), PERMISSION, absent.said())
+            self.assertIn("device cuda:99: ", absent.said())
+        self.assertFalse(os.path.exists(self.path("x")))
 
     def test_events_that_are_missing_or_malformed_are_refused_and_leave_no_data_set(self):
         output = self.path("data")

@@ -37,6 +37,10 @@ class OneShotTest(harness.SluiceTest):
         evaluate["model"]["path"] = sft
         _, folder = self.run_job(evaluate, name="evaluate-trained")
         trained = read_json(folder, "results.json")["numbers"]
+        # In bf16 the same policy ranks nearly the same.
+        _, folder = self.run_job(evaluate, "--precision", "bf16", name="evaluate-bf16")
+        rounded = read_json(folder, "results.json")["numbers"]
+        self.assertAlmostEqual(rounded["metrics"]["hr@1"], trained["metrics"]["hr@1"], delta=0.1)
         evaluate["model"]["path"] = still_random
         _, folder = self.run_job(evaluate, name="evaluate-random")
         untrained = read_json(folder, "results.json")["numbers"]

@@ -10,6 +10,7 @@
 #include "common/decode/decode.h"
 #include "common/decode/value_guided.h"
 #include "common/model/policy.h"
+#include "tests/testing/placement.h"
 
 namespace sluice::actor {
 namespace {
@@ -91,7 +92,7 @@ class PolicyDecoderTest : public testing::Test {
   PolicyConfig config_;
   std::vector<LeasedPrompt> prompts_;
   DecodeSettings settings_;
-  PolicyDecoder decoder_;
+  PolicyDecoder decoder_{TestPlacement()};
 };
 
 TEST_F(PolicyDecoderTest, HasNoSnapshotBeforeTheFirstWeights) {

@@ -77,6 +77,21 @@ TEST_F(InspectBinaryTest, ScoresLinesOfAFileOrOfStandardInput) {
   EXPECT_EQ(piped.output, ended.output);
 }
 
+TEST_F(InspectBinaryTest, ScoresInBf16NearlyAsInFp32) {
+  const auto first = [&](const std::string& more) {
+    const Ended ended = Score(folder_ + "/lines.jsonl", "--beams 2 " + more);
+    EXPECT_EQ(ended.code, 0) << ended.output;
+    return json::parse(ended.output.substr(0, ended.output.find('\n')));
+  };
+  const json exact = first(""), rounded = first("--device cpu --precision bf16");
+  for (const size_t token : {0, 1}) {
+    const double want = exact["log_probs_full"][0][token], got = rounded["log_probs_full"][0][token];
+    EXPECT_NEAR(got, want, 0.05);
+    EXPECT_NE(got, want);
+  }
+  EXPECT_EQ(rounded["beams"].size(), 2);
+}
+
 TEST_F(InspectBinaryTest, DescribesAModelAndACatalog) {
   const Ended model = Inspect("model " + folder_ + "/model");
   EXPECT_EQ(model.code, 0);
