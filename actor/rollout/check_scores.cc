@@ -64,6 +64,17 @@ Verdict CheckHead(const GroupToScore& asked, const CandidateScores& head) {
   if (asked.target >= 0 && !std::isfinite(head.target)) {
     return Invalid(absl::StrCat("head '", head.head, "': the score of the target is ", head.target));
   }
+  // A server of an earlier release knows nothing of items to leave out, and scores the rest as ever.
+  if (!head.left_out.empty() && head.left_out.size() != asked.leave_out.size()) {
+    return Invalid(absl::StrCat("head '", head.head, "': want scores of ", asked.leave_out.size(),
+                                " items left out of the history, got ", head.left_out.size()));
+  }
+  for (size_t i = 0; i < head.left_out.size(); ++i) {
+    if (!std::isfinite(head.left_out[i])) {
+      return Invalid(
+          absl::StrCat("head '", head.head, "': the score of history item ", i, " left out is ", head.left_out[i]));
+    }
+  }
   return {};
 }
 
@@ -85,6 +96,11 @@ Verdict CheckGroup(const GroupToScore& asked, const GroupScores& answered) {
       return Invalid(absl::StrCat("head name '", head.head, "' is empty or doubled"));
     }
     if (Verdict verdict = CheckHead(asked, head); verdict.status != ScoreStatus::kOk) return verdict;
+    if (head.left_out.size() != answered.heads[0].left_out.size()) {
+      return Invalid(absl::StrCat("head '", head.head, "' has scores of ", head.left_out.size(),
+                                  " items left out of the history, head '", answered.heads[0].head, "' of ",
+                                  answered.heads[0].left_out.size()));
+    }
   }
   return {};
 }
@@ -95,6 +111,7 @@ ScoreHead SplitHead(const GroupToScore& asked, const CandidateScores& head, size
   split.completion_scores.assign(head.scores.begin(), head.scores.begin() + completions);
   split.negative_scores.assign(head.scores.begin() + completions, head.scores.end());
   split.target_score = asked.target >= 0 ? head.target : 0;
+  split.history_scores = head.left_out;
   return split;
 }
 
@@ -117,6 +134,7 @@ void ApplyScores(const RewardRequest& request, const absl::StatusOr<RewardRespon
     group.score_error = verdict.error;
     if (verdict.status != ScoreStatus::kOk) continue;
     group.ranker_version = response->ranker_version;
+    if (!response->groups[i].heads[0].left_out.empty()) group.history_items = request.groups[i].leave_out;
     for (const CandidateScores& head : response->groups[i].heads) {
       group.heads.push_back(SplitHead(request.groups[i], head, group.completions.size()));
     }

@@ -20,7 +20,8 @@ namespace sluice::actor {
 // whose versions, length, ids or numbers are not what was asked: kInvalid, for
 // every group if the whole answer is in doubt. A group that the server could
 // not score: kRejected (bad input), kInvalid (not finite), kUnavailable (the
-// ranker failed). Only kOk carries heads, and all their numbers are finite.
+// ranker failed). Only kOk carries heads, and all their numbers are finite;
+// history_items are those asked for, or none if the server knows no such scores.
 void ApplyScores(const RewardRequest& request, const absl::StatusOr<RewardResponse>& response,
                  absl::Span<ScoredGroup* const> groups);
 

@@ -31,6 +31,7 @@ struct RewardSettings {
   int negatives = 4;                           // M
   bool mean_of_items = false;                  // a leaf with several items scores as their mean, not the best
   absl::Duration deadline = absl::Seconds(5);  // of one scoring call, retries included
+  int history_items = 0;                       // newest distinct items of the history to score leave-one-out
 };
 
 // What stays the same over a job's leases.

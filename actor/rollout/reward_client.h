@@ -21,6 +21,7 @@ struct GroupToScore {
   std::vector<int32_t> history;                  // item ids, oldest first
   int32_t target = -1;                           // item id; -1: none
   std::vector<std::vector<int32_t>> candidates;  // items of each leaf: completions, then negatives
+  std::vector<int32_t> leave_out = {};  // distinct items of the history, each to be scored given the rest of it
 };
 
 struct RewardRequest {
@@ -40,8 +41,9 @@ enum class GroupScoreStatus {
 
 struct CandidateScores {
   std::string head;
-  std::vector<float> scores;  // one a candidate
-  float target = 0;           // meaningful if a target was asked
+  std::vector<float> scores;         // one a candidate
+  float target = 0;                  // meaningful if a target was asked
+  std::vector<float> left_out = {};  // one an item to leave out; none from a server that cannot
 };
 
 struct GroupScores {

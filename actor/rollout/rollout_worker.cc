@@ -41,6 +41,16 @@ std::vector<int32_t> ItemsOf(const Trie& trie, int32_t leaf) {
   return {items.begin(), items.end()};
 }
 
+// The newest distinct items of the history, at most `count`; none of one that would leave nothing behind.
+std::vector<int32_t> ItemsToLeaveOut(const std::vector<int32_t>& history, int count) {
+  std::vector<int32_t> items;
+  if (std::all_of(history.begin(), history.end(), [&](int32_t item) { return item == history.front(); })) return items;
+  for (size_t i = history.size(); i > 0 && items.size() < static_cast<size_t>(count); --i) {
+    if (std::find(items.begin(), items.end(), history[i - 1]) == items.end()) items.push_back(history[i - 1]);
+  }
+  return items;
+}
+
 absl::Status CheckPolicy(const JobContext& job, const LeaseBlock& block, const Decoder::Snapshot* policy,
                          const RewardClient* rewards) {
   if (block.prompts.empty()) return absl::InvalidArgumentError("the lease has no prompts");
@@ -144,6 +154,7 @@ absl::StatusOr<std::vector<PromptOutcome>> RolloutWorker::Rollout(const JobConte
         to_score.candidates.push_back(ItemsOf(policy->trie(), completion.leaf));
       }
       for (const int32_t leaf : group.negative_leaves) to_score.candidates.push_back(ItemsOf(policy->trie(), leaf));
+      to_score.leave_out = ItemsToLeaveOut(prompt.history, job.reward.history_items);
       request.groups.push_back(std::move(to_score));
     }
     outcomes[b] = OutcomeOf(block, b, std::move(group));

@@ -26,6 +26,7 @@ v1::ScoreRequest ToProto(const RewardRequest& request) {
     for (const std::vector<int32_t>& items : group.candidates) {
       to->add_candidates()->mutable_items()->Assign(items.begin(), items.end());
     }
+    to->mutable_leave_out()->Assign(group.leave_out.begin(), group.leave_out.end());
   }
   return proto;
 }
@@ -55,8 +56,9 @@ RewardResponse FromProto(const v1::ScoreResponse& proto) {
     group.status = FromProto(from.status());
     group.error = from.error();
     for (const v1::CandidateScores& head : from.heads()) {
-      group.heads.push_back(
-          CandidateScores{head.head(), std::vector<float>(head.scores().begin(), head.scores().end()), head.target()});
+      group.heads.push_back(CandidateScores{head.head(), std::vector<float>(head.scores().begin(), head.scores().end()),
+                                            head.target(),
+                                            std::vector<float>(head.left_out().begin(), head.left_out().end())});
     }
     response.groups.push_back(std::move(group));
   }

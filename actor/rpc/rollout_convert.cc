@@ -81,6 +81,8 @@ absl::StatusOr<JobContext> FromProto(const v1::Welcome& proto) {
   job.reward.mean_of_items = proto.reward().mean_of_items();
   if (job.reward.enabled) SLUICE_RETURN_IF_ERROR(CheckPositive("reward.deadline_s", proto.reward().deadline_s()));
   job.reward.deadline = absl::Seconds(proto.reward().deadline_s());
+  SLUICE_RETURN_IF_ERROR(CheckWidth("history_items", proto.reward().history_items(), 0));
+  job.reward.history_items = static_cast<int>(proto.reward().history_items());
   return job;
 }
 

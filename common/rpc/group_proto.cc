@@ -85,12 +85,14 @@ void ToProto(const ScoredGroup& group, v1::ScoredGroup* proto) {
     Copy(head.completion_scores, to->mutable_completion_scores());
     to->set_target_score(head.target_score);
     Copy(head.negative_scores, to->mutable_negative_scores());
+    Copy(head.history_scores, to->mutable_history_scores());
   }
   Copy(group.negative_leaves, proto->mutable_negative_leaves());
   Copy(group.target_log_probs_full, proto->mutable_target_log_probs_full());
   Copy(group.target_log_probs_trie, proto->mutable_target_log_probs_trie());
   proto->set_sample_seconds(group.sample_seconds);
   proto->set_score_seconds(group.score_seconds);
+  Copy(group.history_items, proto->mutable_history_items());
 }
 
 absl::StatusOr<ScoredGroup> FromProto(const v1::ScoredGroup& proto) {
@@ -110,6 +112,7 @@ absl::StatusOr<ScoredGroup> FromProto(const v1::ScoredGroup& proto) {
     head.completion_scores = Vector(from.completion_scores());
     head.target_score = from.target_score();
     head.negative_scores = Vector(from.negative_scores());
+    head.history_scores = Vector(from.history_scores());
     group.heads.push_back(std::move(head));
   }
   group.negative_leaves = Vector(proto.negative_leaves());
@@ -117,6 +120,7 @@ absl::StatusOr<ScoredGroup> FromProto(const v1::ScoredGroup& proto) {
   group.target_log_probs_trie = Vector(proto.target_log_probs_trie());
   group.sample_seconds = proto.sample_seconds();
   group.score_seconds = proto.score_seconds();
+  group.history_items = Vector(proto.history_items());
   return group;
 }
 

@@ -57,7 +57,8 @@ struct ScoreHead {
   std::string name;
   std::vector<float> completion_scores;  // [G]
   float target_score = 0;
-  std::vector<float> negative_scores;  // [M]
+  std::vector<float> negative_scores;      // [M]
+  std::vector<float> history_scores = {};  // as many as ScoredGroup::history_items, each leave-one-out
 };
 
 // A sampled and, if the status says so, scored group.
@@ -77,6 +78,7 @@ struct ScoredGroup {
   std::vector<float> target_log_probs_trie;  // [L]
   double sample_seconds = 0;
   double score_seconds = 0;
+  std::vector<int32_t> history_items;  // distinct items of the prompt's history that have scores
 };
 
 // Beams of one prompt, for evaluation; each list descending by sequence log-probability.

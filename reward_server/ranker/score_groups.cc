@@ -1,7 +1,11 @@
 #include "reward_server/ranker/score_groups.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <exception>
+#include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -27,6 +31,13 @@ absl::Status CheckGroup(const Ranker& ranker, const GroupToScore& group) {
   if (group.num_candidates() == 0) return absl::InvalidArgumentError("there is nothing to score");
   for (const int32_t item : group.history) SLUICE_RETURN_IF_ERROR(CheckItem(ranker, "the history", item));
   if (group.target >= 0) SLUICE_RETURN_IF_ERROR(CheckItem(ranker, "the target", group.target));
+  for (const int32_t item : group.leave_out) {
+    const auto held = std::count(group.history.begin(), group.history.end(), item);
+    if (held == 0 || held == static_cast<std::ptrdiff_t>(group.history.size())) {
+      return absl::InvalidArgumentError(absl::StrCat("item ", item, " cannot be left out of the history, which holds ",
+                                                     held == 0 ? "it nowhere" : "nothing else"));
+    }
+  }
   for (size_t i = 0; i < group.candidates.size(); ++i) {
     if (group.candidates[i].empty()) return absl::InvalidArgumentError(absl::StrCat("candidate ", i, " has no item"));
     for (const int32_t item : group.candidates[i]) {
@@ -40,6 +51,12 @@ void Fail(GroupStatus status, absl::string_view error, GroupResult* result) {
   result->status = status;
   result->error = std::string(error);
   result->heads.clear();
+}
+
+// One query's answer that is an error.
+void FailAnswer(const absl::Status& status, GroupResult* result) {
+  const bool invalid = status.code() == absl::StatusCode::kInvalidArgument;
+  Fail(invalid ? GroupStatus::kInvalidInput : GroupStatus::kFailed, status.message(), result);
 }
 
 // Turns the scores of all items, candidate by candidate and the target last, into those of the candidates.
@@ -80,6 +97,62 @@ void TakeScores(const Ranker& ranker, const GroupToScore& group, size_t num_item
   result->status = GroupStatus::kOk;
 }
 
+// Adds the scores of the items that were left out, one answer an item, to a result that is OK so far.
+void TakeLeftOut(const Ranker& ranker, absl::Span<const absl::StatusOr<ItemScores>> answers, GroupResult* result) {
+  for (const absl::StatusOr<ItemScores>& answer : answers) {
+    if (!answer.ok()) return FailAnswer(answer.status(), result);
+    if (answer->size() != ranker.heads().size()) {
+      return Fail(GroupStatus::kFailed,
+                  absl::StrCat("ranker ", ranker.name(), ": want ", ranker.heads().size(),
+                               " heads of an item left out, ", "got ", answer->size()),
+                  result);
+    }
+    for (size_t head = 0; head < answer->size(); ++head) {
+      if ((*answer)[head].size() != 1) {
+        return Fail(
+            GroupStatus::kFailed,
+            absl::StrCat("ranker ", ranker.name(), ": want 1 score of an item left out, got ", (*answer)[head].size()),
+            result);
+      }
+      const float score = (*answer)[head][0];
+      if (!std::isfinite(score)) {
+        return Fail(GroupStatus::kNotFinite,
+                    absl::StrCat("ranker ", ranker.name(), ", head ", ranker.heads()[head],
+                                 ", gave an item left out a score that is not finite"),
+                    result);
+      }
+      result->heads[head].left_out.push_back(score);
+    }
+  }
+}
+
+// What the ranker answers, and why it did not if it did not.
+std::vector<absl::StatusOr<ItemScores>> Ask(const Ranker& ranker, absl::Span<const ItemQuery> queries,
+                                            std::string* failure) {
+  std::vector<absl::StatusOr<ItemScores>> answers;
+  if (queries.empty()) return answers;
+  try {
+    answers = ranker.Score(queries);
+    if (answers.size() != queries.size()) {
+      *failure = absl::StrCat("want ", queries.size(), " answers, got ", answers.size());
+    }
+  } catch (const std::exception& exception) {
+    *failure = exception.what();
+  }
+  return answers;
+}
+
+// The history without any occurrence of one of its items, and that item to score.
+ItemQuery LeaveOut(const GroupToScore& group, int32_t item) {
+  ItemQuery query;
+  query.user = group.user;
+  for (const int32_t other : group.history) {
+    if (other != item) query.history.push_back(other);
+  }
+  query.items = {item};
+  return query;
+}
+
 }  // namespace
 
 std::vector<GroupResult> ScoreGroups(const Ranker& ranker, absl::Span<const GroupToScore* const> groups) {
@@ -103,28 +176,36 @@ std::vector<GroupResult> ScoreGroups(const Ranker& ranker, absl::Span<const Grou
     if (group.target >= 0) query.items.push_back(group.target);
     asked.push_back(i);
   }
-  if (queries.empty()) return results;
-
-  std::vector<absl::StatusOr<ItemScores>> answers;
   std::string failure;
-  try {
-    answers = ranker.Score(queries);
-    if (answers.size() != queries.size()) {
-      failure = absl::StrCat("want ", queries.size(), " answers, got ", answers.size());
-    }
-  } catch (const std::exception& exception) {
-    failure = exception.what();
-  }
+  const std::vector<absl::StatusOr<ItemScores>> answers = Ask(ranker, queries, &failure);
   for (size_t q = 0; q < queries.size(); ++q) {
     GroupResult& result = results[asked[q]];
     if (!failure.empty()) {
       Fail(GroupStatus::kFailed, absl::StrCat("ranker ", ranker.name(), " failed: ", failure), &result);
     } else if (!answers[q].ok()) {
-      const bool invalid = answers[q].status().code() == absl::StatusCode::kInvalidArgument;
-      Fail(invalid ? GroupStatus::kInvalidInput : GroupStatus::kFailed, answers[q].status().message(), &result);
+      FailAnswer(answers[q].status(), &result);
     } else {
       TakeScores(ranker, *groups[asked[q]], queries[q].items.size(), *answers[q], &result);
     }
+  }
+
+  // In a call of their own: the scores above are the same whether or not items are left out too.
+  std::vector<ItemQuery> left_out;
+  for (const size_t i : asked) {
+    if (results[i].status != GroupStatus::kOk) continue;
+    for (const int32_t item : groups[i]->leave_out) left_out.push_back(LeaveOut(*groups[i], item));
+  }
+  const std::vector<absl::StatusOr<ItemScores>> found = Ask(ranker, left_out, &failure);
+  size_t next = 0;
+  for (const size_t i : asked) {
+    const size_t count = groups[i]->leave_out.size();
+    if (results[i].status != GroupStatus::kOk || count == 0) continue;
+    if (!failure.empty()) {
+      Fail(GroupStatus::kFailed, absl::StrCat("ranker ", ranker.name(), " failed: ", failure), &results[i]);
+    } else {
+      TakeLeftOut(ranker, absl::MakeConstSpan(found).subspan(next, count), &results[i]);
+    }
+    next += count;
   }
   return results;
 }

@@ -21,8 +21,12 @@ struct GroupToScore {
   int32_t target = -1;                           // scored as this one item; -1: none
   std::vector<std::vector<int32_t>> candidates;  // the items of each; at least one item each
   ItemAggregation aggregation = ItemAggregation::kBest;
+  // Distinct items of the history, each scored given the history without it; something must be left of it.
+  std::vector<int32_t> leave_out = {};
 
-  int64_t num_candidates() const { return static_cast<int64_t>(candidates.size()) + (target >= 0 ? 1 : 0); }
+  int64_t num_candidates() const {
+    return static_cast<int64_t>(candidates.size() + leave_out.size()) + (target >= 0 ? 1 : 0);
+  }
 };
 
 enum class GroupStatus {
@@ -34,8 +38,9 @@ enum class GroupStatus {
 
 struct HeadScores {
   std::string head;
-  std::vector<float> scores;  // one a candidate, finite
-  float target = 0;           // finite; meaningful if a target was asked
+  std::vector<float> scores;         // one a candidate, finite
+  float target = 0;                  // finite; meaningful if a target was asked
+  std::vector<float> left_out = {};  // one an item to leave out, finite
 };
 
 struct GroupResult {

@@ -32,6 +32,9 @@ absl::StatusOr<std::vector<GroupToScore>> GroupsFromProto(const v1::ScoreRequest
     };
     if (from.candidates_size() > kMaxCandidates) return too_large("candidates", kMaxCandidates, from.candidates_size());
     if (from.history_size() > kMaxHistory) return too_large("items of history", kMaxHistory, from.history_size());
+    if (from.leave_out_size() > kMaxLeftOut) {
+      return too_large("items to leave out", kMaxLeftOut, from.leave_out_size());
+    }
     GroupToScore group;
     group.ordinal = from.ordinal();
     group.attempt = from.attempt();
@@ -39,6 +42,7 @@ absl::StatusOr<std::vector<GroupToScore>> GroupsFromProto(const v1::ScoreRequest
     group.history.assign(from.history().begin(), from.history().end());
     group.target = from.target();
     group.aggregation = request.mean_of_items() ? ItemAggregation::kMean : ItemAggregation::kBest;
+    group.leave_out.assign(from.leave_out().begin(), from.leave_out().end());
     group.candidates.reserve(static_cast<size_t>(from.candidates_size()));
     int items = 0;
     for (const v1::Candidate& candidate : from.candidates()) {
@@ -64,6 +68,7 @@ void ResultsToProto(absl::Span<const GroupResult> results, v1::ScoreResponse* re
       scores->set_head(head.head);
       scores->mutable_scores()->Add(head.scores.begin(), head.scores.end());
       scores->set_target(head.target);
+      scores->mutable_left_out()->Add(head.left_out.begin(), head.left_out.end());
     }
   }
 }

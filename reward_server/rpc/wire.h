@@ -15,6 +15,7 @@ namespace sluice::reward {
 inline constexpr int kMaxCandidates = 8192;
 inline constexpr int kMaxHistory = 16384;
 inline constexpr int kMaxGroupItems = 65536;
+inline constexpr int kMaxLeftOut = 256;
 
 // InvalidArgument: no groups, or one that is larger than the limits, by its place and ordinal.
 absl::StatusOr<std::vector<GroupToScore>> GroupsFromProto(const v1::ScoreRequest& request);

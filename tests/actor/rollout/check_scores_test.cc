@@ -65,6 +65,40 @@ class CheckScoresTest : public testing::Test {
   std::vector<ScoredGroup> groups_;
 };
 
+TEST_F(CheckScoresTest, ScoresOfItemsLeftOutAreAllThereOrAbsent) {
+  for (GroupToScore& group : request_.groups) group.leave_out = {1, 6};
+  for (GroupScores& group : response_.groups) {
+    for (CandidateScores& head : group.heads) head.left_out = {0.5f, 0.75f};
+  }
+  Apply(response_);
+  EXPECT_THAT(groups_[0].history_items, ElementsAre(1, 6));
+  EXPECT_THAT(groups_[0].heads[1].history_scores, ElementsAre(0.5f, 0.75f));
+  for (ScoredGroup& group : groups_) {
+    group.history_items.clear();
+    group.heads.clear();
+  }
+  ExpectSecondIs(
+      ScoreStatus::kInvalid, [](GroupScores* group) { group->heads[0].left_out.pop_back(); },
+      "want scores of 2 items left out of the history, got 1");
+  ExpectSecondIs(
+      ScoreStatus::kInvalid,
+      [](GroupScores* group) { group->heads[1].left_out[1] = std::numeric_limits<float>::infinity(); },
+      "the score of history item 1 left out is inf");
+  ExpectSecondIs(
+      ScoreStatus::kInvalid, [](GroupScores* group) { group->heads[1].left_out.clear(); },
+      "head 'order' has scores of 0 items left out of the history, head 'click' of 2");
+  EXPECT_THAT(groups_[1].history_items, IsEmpty());
+}
+
+// A server of a release without leave-one-out scores: the group is scored, its history is not.
+TEST_F(CheckScoresTest, AServerThatCannotLeaveOutStillScores) {
+  for (GroupToScore& group : request_.groups) group.leave_out = {1, 6};
+  Apply(response_);
+  EXPECT_EQ(groups_[0].score_status, ScoreStatus::kOk);
+  EXPECT_THAT(groups_[0].history_items, IsEmpty());
+  EXPECT_THAT(groups_[0].heads[0].history_scores, IsEmpty());
+}
+
 TEST_F(CheckScoresTest, ARightAnswerIsSplitIntoCompletionsTargetAndNegatives) {
   Apply(response_);
   for (const ScoredGroup& group : groups_) {

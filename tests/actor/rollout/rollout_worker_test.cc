@@ -90,6 +90,7 @@ class FakeRewards : public RewardClient {
     for (const GroupToScore& group : request.groups) {
       CandidateScores head{"score", {}, static_cast<float>(group.target)};
       for (const std::vector<int32_t>& items : group.candidates) head.scores.push_back(static_cast<float>(items[0]));
+      for (const int32_t item : group.leave_out) head.left_out.push_back(static_cast<float>(-item));
       response.groups.push_back({group.ordinal, group.attempt, GroupScoreStatus::kOk, "", {head}});
     }
     return response;
@@ -182,6 +183,22 @@ TEST_F(RolloutWorkerTest, ACandidateIsAllItemsOfItsLeaf) {
   ASSERT_THAT(request.groups[2].candidates, SizeIs(4));
   EXPECT_THAT(request.groups[2].candidates[0], ElementsAre(7, 8));
   EXPECT_THAT(request.groups[2].candidates[1], ElementsAre(5));
+}
+
+TEST_F(RolloutWorkerTest, TheNewestDistinctItemsOfTheHistoryAreLeftOutInTurn) {
+  block_.prompts[0].prompt.history = {1, 2, 3, 2};
+  block_.prompts[1].prompt.history = {4, 4};  // without its one item nothing would be left
+  block_.prompts[2].prompt.history = {5};
+  EXPECT_THAT(ExecuteGroups()[0].history_items, IsEmpty());  // not asked for
+  EXPECT_THAT(rewards_.requests[0].groups[0].leave_out, IsEmpty());
+  job_.reward.history_items = 2;
+  std::vector<ScoredGroup> groups = ExecuteGroups();
+  EXPECT_THAT(groups[0].history_items, ElementsAre(2, 3));
+  EXPECT_THAT(groups[0].heads[0].history_scores, ElementsAre(-2, -3));
+  EXPECT_THAT(groups[1].history_items, IsEmpty());
+  EXPECT_THAT(groups[2].history_items, IsEmpty());
+  job_.reward.history_items = 10;
+  EXPECT_THAT(ExecuteGroups()[0].history_items, ElementsAre(2, 3, 1));
 }
 
 // The learner puts a missed target into the group: it must see the group as the policy sampled it.

@@ -40,7 +40,7 @@ class GrpcRewardClientTest : public testing::Test {
     request.ranker = "blend";
     request.catalog_version = "c1";
     request.mean_of_items = true;
-    request.groups = {GroupToScore{7, 2, 5, {1, 2}, 3, {{4}, {5, 6}}}};
+    request.groups = {GroupToScore{7, 2, 5, {1, 2}, 3, {{4}, {5, 6}}, {2, 1}}};
     return request;
   }
   static absl::Time Soon() { return WallClock()() + absl::Seconds(60); }
@@ -63,6 +63,8 @@ TEST_F(GrpcRewardClientTest, AsksForWholeGroupsAndPassesTheAnswerOn) {
     head->add_scores(0.5f);
     head->add_scores(-1.f);
     head->set_target(2.f);
+    head->add_left_out(0.25f);
+    head->add_left_out(0.75f);
     response->add_groups()->set_status(v1::GROUP_SCORE_STATUS_NOT_FINITE);
     response->add_groups()->set_status(static_cast<v1::GroupScoreStatus>(77));
     return grpc::Status::OK;
@@ -74,6 +76,9 @@ TEST_F(GrpcRewardClientTest, AsksForWholeGroupsAndPassesTheAnswerOn) {
   EXPECT_EQ(response->groups[0].status, GroupScoreStatus::kOk);
   EXPECT_EQ(response->groups[0].heads.at(0).scores, (std::vector<float>{0.5f, -1.f}));
   EXPECT_EQ(response->groups[0].heads[0].target, 2.f);
+  EXPECT_EQ(response->groups[0].heads[0].left_out, (std::vector<float>{0.25f, 0.75f}));
+  EXPECT_EQ(service_.request_.groups(0).leave_out_size(), 2);
+  EXPECT_EQ(service_.request_.groups(0).leave_out(0), 2);
   EXPECT_EQ(response->groups[1].status, GroupScoreStatus::kNotFinite);
   EXPECT_EQ(response->groups[2].status, GroupScoreStatus::kFailed);  // of a later version
 

@@ -28,6 +28,7 @@ v1::Welcome MakeWelcome() {
   welcome.mutable_reward()->set_ranker("blend");
   welcome.mutable_reward()->set_negatives(4);
   welcome.mutable_reward()->set_deadline_s(2.5);
+  welcome.mutable_reward()->set_history_items(6);
   return welcome;
 }
 
@@ -59,6 +60,7 @@ TEST(WelcomeTest, CarriesTheJob) {
   EXPECT_EQ(job->epoch, 4u);
   EXPECT_EQ(job->decode.sampler, SamplerKind::kSample);
   EXPECT_EQ(job->decode.group_size, 8);
+  EXPECT_EQ(job->reward.history_items, 6);
   EXPECT_EQ(job->decode.temperature, 0.5);
   EXPECT_TRUE(job->decode.exclude_history);
   EXPECT_EQ(job->decode.beam_space, LogProbSpace::kTrie);

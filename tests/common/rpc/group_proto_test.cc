@@ -28,6 +28,8 @@ TEST(GroupProtoTest, AScoredGroupSurvivesTheWire) {
   group.ranker_version = "r";
   group.heads = {ScoreHead{"score", {1.f, 2.f}, 3.f, {4.f}}, ScoreHead{"order", {5.f, 6.f}, 7.f, {8.f}}};
   group.negative_leaves = {9};
+  group.history_items = {11, 12};
+  for (ScoreHead& head : group.heads) head.history_scores = {0.25f, -0.5f};
   group.target_log_probs_full = {-1.f};
   group.target_log_probs_trie = {-2.f};
   group.sample_seconds = 0.5;
@@ -58,6 +60,8 @@ TEST(GroupProtoTest, AScoredGroupSurvivesTheWire) {
     EXPECT_EQ(back->heads[1].target_score, 7.f);
     EXPECT_EQ(back->heads[1].negative_scores, group.heads[1].negative_scores);
     EXPECT_EQ(back->negative_leaves, group.negative_leaves);
+    EXPECT_EQ(back->history_items, group.history_items);
+    EXPECT_EQ(back->heads[1].history_scores, group.heads[1].history_scores);
     EXPECT_EQ(back->target_log_probs_full, group.target_log_probs_full);
     EXPECT_EQ(back->target_log_probs_trie, group.target_log_probs_trie);
     EXPECT_EQ(back->sample_seconds, 0.5);

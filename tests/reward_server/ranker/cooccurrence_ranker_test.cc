@@ -6,6 +6,7 @@
 
 #include "common/catalog/dataset.h"
 #include "gtest/gtest.h"
+#include "reward_server/ranker/score_groups.h"
 
 namespace sluice::reward {
 namespace {
@@ -53,6 +54,34 @@ TEST(CooccurrenceRankerTest, OwnEventsOfTheUserAreNotRemembered) {
   const std::vector<float> other = ScoreOf(ranker, 1, {0}, {2, 3});
   EXPECT_GT(other[0], std::log(0.1));
   EXPECT_NEAR(other[1], std::log(0.003), 1e-5);
+}
+
+// An item of the history scores by what other users did around the rest of the history: as if the user had no events at
+// all, which a data set without them shows.
+TEST(CooccurrenceRankerTest, AnItemLeftOutOfTheHistoryIsScoredWithoutTheUsersOwnEvents) {
+  Dataset::Contents with = MakeContents();
+  const SplitLabel train = SplitLabel::kTrain;
+  with.first_event = {0, 5, 9, 13};
+  for (const int32_t item : {2, 0, 1, 4}) with.event_item.push_back(item);
+  for (int i = 0; i < 4; ++i) with.event_split.push_back(train);
+  with.user_names.push_back("c");
+  Dataset::Contents without = MakeContents();
+  const CooccurrenceRanker ranker(Dataset::FromContents(with).value());
+  const CooccurrenceRanker strangers(Dataset::FromContents(without).value());
+  GroupToScore group;
+  group.user = 2;
+  group.history = {2, 0, 1, 0};
+  group.candidates = {{3}};
+  group.leave_out = {0, 1, 2};
+  const GroupToScore* const asked = &group;
+  const std::vector<GroupResult> results = ScoreGroups(ranker, {&asked, 1});
+  ASSERT_EQ(results[0].status, GroupStatus::kOk) << results[0].error;
+  const std::vector<float>& left_out = results[0].heads[0].left_out;
+  ASSERT_EQ(left_out.size(), 3u);
+  EXPECT_NEAR(left_out[0], ScoreOf(strangers, -1, {2, 1}, {0})[0], 1e-5);
+  EXPECT_NEAR(left_out[1], ScoreOf(strangers, -1, {2, 0, 0}, {1})[0], 1e-5);
+  EXPECT_NEAR(left_out[2], ScoreOf(strangers, -1, {0, 1, 0}, {2})[0], 1e-5);
+  EXPECT_GT(left_out[0], std::log(0.1));  // user 0's pairs are there
 }
 
 TEST(CooccurrenceRankerTest, VersionFollowsTrainingEventsOnly) {

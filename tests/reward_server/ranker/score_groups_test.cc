@@ -49,6 +49,55 @@ TEST(ScoreGroupsTest, ScoresCandidatesAndTargetUnderEveryHead) {
   EXPECT_THAT(results[0].heads[1].scores, ElementsAre(-17, -27));
 }
 
+TEST(ScoreGroupsTest, AnItemLeftOutIsScoredGivenTheRestOfTheHistory) {
+  const FakeRanker ranker;  // 10 * item + newest item
+  std::vector<GroupToScore> groups = {MakeGroup(1), MakeGroup(2), MakeGroup(3)};
+  groups[0].history = {4, 7, 4, 7};
+  groups[0].leave_out = {7, 4};
+  groups[2].leave_out = {7};
+  const std::vector<GroupResult> results = Score(ranker, groups);
+  EXPECT_THAT(results[0].heads[0].left_out, ElementsAre(74, 47));  // every 7 is gone, then every 4
+  EXPECT_THAT(results[0].heads[1].left_out, ElementsAre(-74, -47));
+  EXPECT_THAT(results[0].heads[0].scores, ElementsAre(17, 37));
+  EXPECT_THAT(results[1].heads[0].left_out, IsEmpty());
+  EXPECT_THAT(results[2].heads[0].left_out, ElementsAre(74));
+}
+
+TEST(ScoreGroupsTest, WhatCannotBeLeftOutIsRefused) {
+  const FakeRanker ranker;
+  std::vector<GroupToScore> groups = {MakeGroup(1), MakeGroup(2)};
+  groups[0].leave_out = {5};
+  groups[1].history = {7, 7};
+  groups[1].leave_out = {7};
+  const std::vector<GroupResult> results = Score(ranker, groups);
+  EXPECT_EQ(results[0].status, GroupStatus::kInvalidInput);
+  EXPECT_THAT(results[0].error, HasSubstr("item 5 cannot be left out of the history, which holds it nowhere"));
+  EXPECT_EQ(results[1].status, GroupStatus::kInvalidInput);
+  EXPECT_THAT(results[1].error, HasSubstr("holds nothing else"));
+}
+
+TEST(ScoreGroupsTest, AMissingScoreOfAnItemLeftOutFailsItsGroupAlone) {
+  FakeRanker ranker;
+  std::vector<GroupToScore> groups = {MakeGroup(1), MakeGroup(2), MakeGroup(3)};
+  for (GroupToScore& group : groups) group.leave_out = {7};
+  groups[2].leave_out.clear();
+  ranker.set_hook([](absl::Span<const ItemQuery> queries, std::vector<absl::StatusOr<ItemScores>>* answers) {
+    if (queries[0].items.size() == 1) (*answers)[1]->at(0)[0] = std::numeric_limits<float>::quiet_NaN();
+  });
+  std::vector<GroupResult> results = Score(ranker, groups);
+  EXPECT_EQ(results[0].status, GroupStatus::kOk);
+  EXPECT_EQ(results[1].status, GroupStatus::kNotFinite);
+  EXPECT_THAT(results[1].heads, IsEmpty());
+  EXPECT_EQ(results[2].status, GroupStatus::kOk);
+  ranker.set_hook([](absl::Span<const ItemQuery> queries, std::vector<absl::StatusOr<ItemScores>>*) {
+    if (queries[0].items.size() == 1) throw std::bad_alloc();
+  });
+  results = Score(ranker, groups);
+  EXPECT_EQ(results[0].status, GroupStatus::kFailed);
+  EXPECT_EQ(results[1].status, GroupStatus::kFailed);
+  EXPECT_EQ(results[2].status, GroupStatus::kOk);  // it asked for none
+}
+
 TEST(ScoreGroupsTest, MeanOfItemsIsByGroup) {
   const FakeRanker ranker;
   std::vector<GroupToScore> groups = {MakeGroup(1), MakeGroup(2)};

@@ -102,6 +102,22 @@ TEST_F(RewardServiceTest, ScoresComeBackInOrderWithVersionsEchoed) {
   EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_reward_requests_total{code=\"OK\"} 1"));
 }
 
+TEST_F(RewardServiceTest, ItemsLeftOutOfTheHistoryAreScoredBesideTheGroup) {
+  StartWorker();
+  v1::ScoreRequest request = Request();
+  request.mutable_groups(0)->add_history(4);
+  request.mutable_groups(0)->add_leave_out(4);
+  request.mutable_groups(0)->add_leave_out(7);
+  v1::ScoreResponse response;
+  ASSERT_TRUE(Score(request, &response).ok());
+  EXPECT_THAT(response.groups(0).heads(0).left_out(), ElementsAre(47, 74));
+  EXPECT_THAT(response.groups(0).heads(0).scores(), ElementsAre(14, 34));
+  for (int i = 0; i < 257; ++i) request.mutable_groups(0)->add_leave_out(4);
+  const grpc::Status status = Score(request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("want at most 256 items to leave out, got 259"));
+}
+
 TEST_F(RewardServiceTest, MeanOfItemsIsPassedOn) {
   StartWorker();
   v1::ScoreRequest request = Request();
