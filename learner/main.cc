@@ -13,6 +13,7 @@
 #include "learner/compare_command.h"
 #include "learner/coordinator_command.h"
 #include "learner/rank_command.h"
+#include "learner/replay_command.h"
 #include "learner/report_command.h"
 #include "learner/run/run_context.h"
 #include "learner/run_command.h"
@@ -126,6 +127,27 @@ int main(int argc, char** argv) {
       "rl job with held-out prompts (rl.prompt_split): compare in each cell of the stratified analysis");
   compare_command->add_option("--json", compare.json, "Write the comparison to this file too");
 
+  sluice::learner::ReplayFlags replay;
+  CLI::App* replay_command =
+      app.add_subcommand("replay", "Ask other gates about the recorded groups of a run, without sampling again.");
+  replay_command->add_option("run", replay.run_folder, "Folder of a run with rl.record true")->required();
+  replay_command->add_option("--set", replay.overrides, "Another setting of the gate: --set rl.gate.threshold=.8");
+  replay_command->add_option("--kind", replay.kinds, "Kinds of gates, separated by commas")->delimiter(',');
+  replay_command->add_option("--tau", replay.taus, "Head fractions, separated by commas")->delimiter(',');
+  replay_command->add_option("--rho", replay.rhos, "Bottom fractions, separated by commas")->delimiter(',');
+  replay_command->add_option("--negatives", replay.negatives, "Numbers of negatives, separated by commas")
+      ->delimiter(',');
+  std::string replay_format = "text";
+  sluice::learner::AdviseFlags advise;
+  CLI::App* advise_command =
+      app.add_subcommand("advise", "What the recorded groups of a run say of the ranker, and which gate to use.");
+  advise_command->add_option("run", advise.run_folder, "Folder of a run with rl.record true")->required();
+  advise_command->add_option("--gains", advise.gains,
+                             "CSV of measured gains: error,share,gate,lambda,gain,low,high; default: none");
+  for (CLI::App* command : {replay_command, advise_command}) {
+    command->add_option("-o,--output", replay_format, "text or json")->check(CLI::IsMember({"text", "json"}));
+  }
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -141,6 +163,9 @@ int main(int argc, char** argv) {
   if (*coordinator_command) return Report(sluice::learner::CoordinatorCommand(coordinator, stop_request));
   if (*compare_command) return Report(sluice::learner::CompareCommand(compare));
   if (*report_command) return Report(sluice::learner::ReportCommand(report));
+  replay.json = advise.json = replay_format == "json";
+  if (*replay_command) return Report(sluice::learner::ReplayCommand(replay));
+  if (*advise_command) return Report(sluice::learner::AdviseCommand(advise));
   if (*rank_command) {
     std::unique_ptr<sluice::learner::CoordinatorServer> server;
     if (with_coordinator) {

@@ -339,13 +339,13 @@ int Commands::Explain(const std::string& path, bool markdown) {
   return 0;
 }
 
-int ExecInspect(const std::vector<std::string>& arguments) {
+int ExecBeside(const std::string& name, const std::vector<std::string>& arguments) {
   char self[PATH_MAX];
   const ssize_t length = readlink("/proc/self/exe", self, sizeof(self));
-  std::string program = "sluice-inspect";
+  std::string program = name;
   if (length > 0) {
     const std::string path(self, static_cast<size_t>(length));
-    program = absl::StrCat(path.substr(0, path.rfind('/')), "/sluice-inspect");
+    program = absl::StrCat(path.substr(0, path.rfind('/')), "/", name);
   }
   std::vector<char*> argv = {program.data()};
   std::vector<std::string> copies = arguments;

@@ -67,9 +67,9 @@ class Commands {
   const std::atomic<bool>& stop_;
 };
 
-// Replaces this process by `sluice-inspect` in the folder of this program, with `arguments`. Returns an exit code
-// only if that fails.
-int ExecInspect(const std::vector<std::string>& arguments);
+// Replaces this process by the program `name` in the folder of this one, with `arguments`. Returns an exit code only if
+// that fails.
+int ExecBeside(const std::string& name, const std::vector<std::string>& arguments);
 
 }  // namespace sluice::client
 

@@ -125,15 +125,24 @@ void AddCommands(CLI::App* app, Flags* flags) {
   explain->add_flag("--markdown", flags->markdown, "As a reference page");
   app->add_subcommand("inspect", "What is inside a model, data set or checkpoint (runs sluice-inspect).")
       ->prefix_command();
+  app->add_subcommand("replay",
+                      "What other gates would have admitted of a run's recorded groups (runs sluice-learner).")
+      ->prefix_command();
+  app->add_subcommand("advise", "What a run's recorded groups say of the ranker and the gate (runs sluice-learner).")
+      ->prefix_command();
   app->add_subcommand("version", "Print the version.");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  // Everything after "inspect" belongs to that program, its options and --help too.
-  if (argc > 1 && std::string(argv[1]) == "inspect") {
-    return sluice::client::ExecInspect(std::vector<std::string>(argv + 2, argv + argc));
+  // Everything after these words belongs to another program, its options and --help too.
+  const std::string word = argc > 1 ? argv[1] : "";
+  if (word == "inspect") {
+    return sluice::client::ExecBeside("sluice-inspect", std::vector<std::string>(argv + 2, argv + argc));
+  }
+  if (word == "replay" || word == "advise") {
+    return sluice::client::ExecBeside("sluice-learner", std::vector<std::string>(argv + 1, argv + argc));
   }
   CLI::App app("Submits Sluice's jobs and follows them.");
   app.name("sluicectl");

@@ -85,6 +85,17 @@ void CheckPrepare(const v1::PrepareSpec& prepare, const ReportRule& report) {
   }
 }
 
+// AdaGRPO's tests of the ranker by the target decide, or are pooled.
+bool TestsTarget(v1::GateKind kind) {
+  return kind == v1::GATE_KIND_UNSPECIFIED || kind == v1::GATE_KIND_ADAGRPO || kind == v1::GATE_KIND_POOLED ||
+         kind == v1::GATE_KIND_COMBINED;
+}
+
+// A test of pairs with cross-sample negatives decides.
+bool ComparesNegatives(v1::GateKind kind) {
+  return kind == v1::GATE_KIND_HISTORY || kind == v1::GATE_KIND_OWN_CROSS || kind == v1::GATE_KIND_COMBINED;
+}
+
 void CheckDrawable(const v1::RlSpec& rl, const ReportRule& report) {
   const int64_t group = rl.group_size();
   const int64_t negatives = rl.gate().negatives();
@@ -102,17 +113,33 @@ void CheckGate(const v1::RlSpec& rl, const ReportRule& report) {
   const v1::GateSpec& gate = rl.gate();
   const int64_t group = rl.group_size();
   const int64_t negatives = gate.negatives();
-  if ((gate.use_difficulty() || gate.use_head()) && CeilOf(gate.tau(), group) < 1) {
+  const bool tests_target = TestsTarget(gate.kind());
+  if ((gate.use_difficulty() || (tests_target && gate.use_head())) && CeilOf(gate.tau(), group) < 1) {
     report({"rl.gate.tau", "rl.group_size"},
            "the head has ceil(tau * group_size) = 0 places, so the gate could "
            "never open; raise tau");
   }
-  if (!gate.use_suppression()) return;
+  if (gate.has_threshold() && gate.threshold() >= 1) {
+    report({"rl.gate.threshold"}, "no share is above 1, so the gate could never open; want a threshold below 1");
+  }
+  if (gate.control() == v1::GATE_CONTROL_THIN && gate.control_rate() == 0) {
+    report({"rl.gate.control", "rl.gate.control_rate"},
+           "thin lets a part of the open groups through and needs its rate; want a control_rate above 0");
+  }
+  if (ComparesNegatives(gate.kind())) {
+    if (negatives < 1) {
+      report({"rl.gate.negatives", "rl.gate.kind"},
+             "this kind of gate compares with other samples' rollouts and needs at least 1 negative, got 0");
+    } else {
+      CheckDrawable(rl, report);
+    }
+  }
+  if (!tests_target || !gate.use_suppression()) return;
   if (negatives < 1) {
     report({"rl.gate.negatives", "rl.gate.use_suppression"},
            "the suppression test needs at least 1 negative, got 0; ask for some, or set use_suppression to false");
   }
-  CheckDrawable(rl, report);
+  if (!ComparesNegatives(gate.kind())) CheckDrawable(rl, report);
   // Every negative must lie in the zone, so the zone must hold them all. The
   // pool is the group, the target, the negatives.
   if (gate.zone() == v1::GATE_ZONE_QUANTILE || gate.zone() == v1::GATE_ZONE_OUTSIDE) return;
@@ -129,7 +156,8 @@ void CheckGate(const v1::RlSpec& rl, const ReportRule& report) {
 // Options of the objective that contradict one another.
 void CheckObjective(const v1::RlSpec& rl, const ReportRule& report) {
   const v1::GateSpec& gate = rl.gate();
-  const bool controlled = gate.control() == v1::GATE_CONTROL_RANDOM || gate.control() == v1::GATE_CONTROL_EQUAL_DOSE;
+  const bool controlled = gate.control() == v1::GATE_CONTROL_RANDOM || gate.control() == v1::GATE_CONTROL_EQUAL_DOSE ||
+                          gate.control() == v1::GATE_CONTROL_THIN;
   if (controlled && rl.objective() != v1::OBJECTIVE_GATED) {
     report(
         {"rl.gate.control", "rl.objective"},
@@ -139,6 +167,32 @@ void CheckObjective(const v1::RlSpec& rl, const ReportRule& report) {
   if (gate.control() == v1::GATE_CONTROL_EQUAL_DOSE && gate.normalization() == v1::GATE_NORMALIZATION_ADMITTED) {
     report({"rl.gate.control", "rl.gate.normalization"},
            "the mean over the admitted divides the equal dose out again; want rl.gate.normalization all");
+  }
+  if (gate.kind() != v1::GATE_KIND_ADAGRPO && rl.objective() != v1::OBJECTIVE_GATED) {
+    report({"rl.gate.kind", "rl.objective"},
+           "only the objective gated asks a gate; want rl.objective gated, or no rl.gate.kind");
+  }
+  if (gate.target_dose() > 0) {
+    if (rl.objective() != v1::OBJECTIVE_GATED) {
+      report({"rl.gate.target_dose", "rl.objective"},
+             "the dose is lambda times the rate of the gate, and only the objective gated has one; want rl.objective "
+             "gated, or rl.gate.target_dose 0");
+    }
+    if (rl.lambda() == 0) {
+      report({"rl.gate.target_dose", "rl.lambda"}, "no factor makes a dose of lambda 0; want a lambda above 0");
+    }
+    if (rl.mixing() == v1::MIXING_CONVEX) {
+      report({"rl.gate.target_dose", "rl.mixing"},
+             "the lambda of a convex mixture is a share and cannot follow a dose; want rl.mixing additive");
+    }
+    if (gate.control() == v1::GATE_CONTROL_EQUAL_DOSE) {
+      report({"rl.gate.target_dose", "rl.gate.control"},
+             "equal_dose sets a dose of its own; want rl.gate.target_dose 0, or another control");
+    }
+    if (gate.normalization() == v1::GATE_NORMALIZATION_ADMITTED) {
+      report({"rl.gate.target_dose", "rl.gate.normalization"},
+             "the mean over the admitted divides the rate out of the dose; want rl.gate.normalization all");
+    }
   }
   if (rl.mixing() == v1::MIXING_CONVEX) {
     if (rl.objective() == v1::OBJECTIVE_GRPO_ONLY || rl.objective() == v1::OBJECTIVE_NLL_ONLY) {
@@ -328,8 +382,42 @@ std::string WhyUnused(const v1::JobSpec& given, const std::string& path) {
     return "changes the ranker's scores, which are not the reward; remove it, or rl.reward.kind";
   }
   if (path == "rl.gate.control_rate" && given.rl().gate().control() != v1::GATE_CONTROL_RANDOM &&
-      given.rl().gate().control() != v1::GATE_CONTROL_EQUAL_DOSE) {
-    return "is the rate of a control; give rl.gate.control random or equal_dose, or remove it";
+      given.rl().gate().control() != v1::GATE_CONTROL_EQUAL_DOSE &&
+      given.rl().gate().control() != v1::GATE_CONTROL_THIN) {
+    return "is the rate of a control; give rl.gate.control random, equal_dose or thin, or remove it";
+  }
+  if (absl::StartsWith(path, "rl.gate.")) {
+    const absl::string_view key = absl::StripPrefix(path, "rl.gate.");
+    const v1::GateSpec& gate = given.rl().gate();
+    if (IsOneOf(key, {"rho", "zone", "head_pool", "use_head", "use_suppression"}) && !TestsTarget(gate.kind())) {
+      return "belongs to AdaGRPO's tests of the ranker, which this kind of gate does not ask; give rl.gate.kind "
+             "adagrpo, pooled or combined, or remove it";
+    }
+    if (key == "threshold" && (gate.kind() == v1::GATE_KIND_UNSPECIFIED || gate.kind() == v1::GATE_KIND_ADAGRPO ||
+                               gate.kind() == v1::GATE_KIND_ORACLE)) {
+      return "is compared with an estimate of reliability, which this kind of gate has none of; give rl.gate.kind "
+             "history, own_cross, pooled or combined, or remove it";
+    }
+    if (IsOneOf(key, {"single_test", "pool_weight"}) && gate.kind() != v1::GATE_KIND_COMBINED) {
+      return "belongs to rl.gate.kind combined; give that kind, or remove it";
+    }
+    if (IsOneOf(key, {"pool_groups", "pool_decay"}) && gate.kind() != v1::GATE_KIND_POOLED &&
+        gate.kind() != v1::GATE_KIND_COMBINED) {
+      return "belongs to the regions' means; give rl.gate.kind pooled or combined, or remove it";
+    }
+    const bool tests_history =
+        gate.kind() == v1::GATE_KIND_HISTORY ||
+        (gate.kind() == v1::GATE_KIND_COMBINED && gate.single_test() != v1::GATE_SINGLE_TEST_OWN_CROSS);
+    if (key == "history_items" && !tests_history && !given.rl().record()) {
+      return "counts items of the history to score, which nothing asks for; give rl.gate.kind history, rl.record true, "
+             "or remove it";
+    }
+    if (key == "dose_range" && !(gate.target_dose() > 0)) {
+      return "bounds dose control; give rl.gate.target_dose, or remove it";
+    }
+  }
+  if (path == "rl.record_mib" && !given.rl().record()) {
+    return "bounds the record; give rl.record true, or remove it";
   }
   if (absl::StartsWith(path, "rl.advantage.window_") && path != "rl.advantage.window_rank" &&
       !(given.rl().advantage().window_rank() > 0)) {

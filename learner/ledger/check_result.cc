@@ -1,6 +1,8 @@
 #include "learner/ledger/check_result.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -52,7 +54,28 @@ absl::Status CheckCompletion(absl::string_view what, const Completion& completio
   return absl::OkStatus();
 }
 
-absl::Status CheckScores(const ScoredGroup& group, const HubJob& job) {
+// Items with leave-one-out scores: asked for, distinct, and the prompt's own.
+absl::Status CheckHistoryItems(const std::vector<int32_t>& items, bool scored, const Prompt& prompt,
+                               const HubJob& job) {
+  const size_t wanted =
+      scored && NeedsHistoryScores(job.options) ? static_cast<size_t>(job.options.gate.history_items) : 0;
+  if (items.size() > wanted) {
+    return absl::InvalidArgumentError(absl::StrCat("history_items: want at most ", wanted, ", got ", items.size()));
+  }
+  for (size_t i = 0; i < items.size(); ++i) {
+    if (std::find(prompt.history.begin(), prompt.history.end(), items[i]) == prompt.history.end()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("history_items[", i, "]: item ", items[i], " is not in the prompt's history"));
+    }
+    if (std::find(items.begin(), items.begin() + static_cast<std::ptrdiff_t>(i), items[i]) !=
+        items.begin() + static_cast<std::ptrdiff_t>(i)) {
+      return absl::InvalidArgumentError(absl::StrCat("history_items[", i, "]: item ", items[i], " is there twice"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckScores(const ScoredGroup& group, const Prompt& prompt, const HubJob& job) {
   const bool scored = group.score_status == ScoreStatus::kOk;
   if (scored != !group.heads.empty()) {
     return absl::InvalidArgumentError(
@@ -70,6 +93,7 @@ absl::Status CheckScores(const ScoredGroup& group, const HubJob& job) {
     return absl::InvalidArgumentError(
         absl::StrCat("negative_leaves: want at most ", negatives, ", got ", group.negative_leaves.size()));
   }
+  SLUICE_RETURN_IF_ERROR(CheckHistoryItems(group.history_items, scored, prompt, job));
   for (const ScoreHead& head : group.heads) {
     const std::string where = absl::StrCat("head ", head.name);
     SLUICE_RETURN_IF_ERROR(
@@ -79,6 +103,9 @@ absl::Status CheckScores(const ScoredGroup& group, const HubJob& job) {
         CheckSize(absl::StrCat(where, ".negative_scores"), head.negative_scores.size(), group.negative_leaves.size()));
     SLUICE_RETURN_IF_ERROR(CheckFinite(absl::StrCat(where, ".negative_scores"), head.negative_scores));
     SLUICE_RETURN_IF_ERROR(CheckFinite(absl::StrCat(where, ".target_score"), {&head.target_score, 1}));
+    SLUICE_RETURN_IF_ERROR(
+        CheckSize(absl::StrCat(where, ".history_scores"), head.history_scores.size(), group.history_items.size()));
+    SLUICE_RETURN_IF_ERROR(CheckFinite(absl::StrCat(where, ".history_scores"), head.history_scores));
   }
   return absl::OkStatus();
 }
@@ -122,7 +149,7 @@ absl::Status CheckGroup(const ScoredGroup& group, const Prompt& prompt, const Hu
     SLUICE_RETURN_IF_ERROR(CheckSize("target_log_probs_full", group.target_log_probs_full.size(), 0));
     SLUICE_RETURN_IF_ERROR(CheckSize("target_log_probs_trie", group.target_log_probs_trie.size(), 0));
   }
-  return CheckScores(group, job);
+  return CheckScores(group, prompt, job);
 }
 
 absl::Status CheckDecoded(const DecodedPrompt& decoded, int constrained_beams, int unconstrained_beams,

@@ -32,6 +32,9 @@ std::vector<double> ControlledAdmission(absl::Span<const GateSay> says, GateCont
     return admission;
   }
   Random random(seed);
+  if (control == GateControl::kThin) {
+    std::erase_if(asked, [&](size_t i) { return says[i] != GateSay::kOpen; });
+  }
   if (rate > 0) open = static_cast<size_t>(std::floor(rate * total + random.Uniform()));
   // The first `open` places of a Fisher-Yates shuffle: every choice of that size is as likely as any other.
   for (size_t place = 0; place < open && place < asked.size(); ++place) {

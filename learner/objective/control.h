@@ -26,6 +26,8 @@ GateSay SayOf(const GroupPlan& plan);
 //   kRandom     the step's own values in a random order over the groups that were asked: the same rate, another
 //               choice. With a rate: round(rate n) of the n asked ones, rounded up or down by chance so that the mean
 //               is exact
+//   kThin       of the groups that the gate opened a random choice of rate n, rounded as above, all if there are fewer:
+//               one gate's choice at another gate's rate
 //   kEqualDose  the same weight for all that were asked: the share that the gate opened, or the given rate
 //   says: [groups of the step], in ordinal order over all ranks, so that the outcome does not depend on their number.
 //   rate: 0: the step's own.  seed: of this step; the only source of chance.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <unordered_set>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/status/status.h"
@@ -44,52 +45,38 @@ double RankOf(const Standing& standing, GateTies ties, bool behind_equals) {
   return 1 + standing.above + (behind_equals ? standing.equal : 0);
 }
 
-}  // namespace
-
-absl::string_view GateReasonName(GateReason reason) {
-  switch (reason) {
-    case GateReason::kOpen:
-      return "open";
-    case GateReason::kFixedOpen:
-      return "fixed_open";
-    case GateReason::kObjective:
-      return "objective";
-    case GateReason::kDifficulty:
-      return "difficulty";
-    case GateReason::kDiscriminability:
-      return "discriminability";
-    case GateReason::kNegatives:
-      return "negatives";
-    case GateReason::kStale:
-      return "stale";
-    case GateReason::kRewardUnavailable:
-      return "reward_unavailable";
-    case GateReason::kUnsampled:
-      return "unsampled";
-    case GateReason::kCatalogChanged:
-      return "catalog_changed";
-    case GateReason::kControlOpen:
-      return "control_open";
-    case GateReason::kControlClosed:
-      return "control_closed";
+// The shares of pairs. Own completions count with their own scores, the target's copy too: that test knows no label.
+void Compare(const GateInput& input, GateTies ties, GateDiagnostics* found) {
+  std::unordered_set<int32_t> seen;
+  std::vector<double> own, others;  // distinct completions; those that are not the target
+  for (size_t i = 0; i < input.completion_leaves.size(); ++i) {
+    if (!seen.insert(input.completion_leaves[i]).second) continue;
+    own.push_back(input.completion_scores[i]);
+    if (input.completion_leaves[i] != input.target_leaf) others.push_back(input.completion_scores[i]);
   }
-  return "unknown";
+  seen.insert(input.target_leaf);
+  const std::unordered_set<int32_t> in_history(input.history_leaves.begin(), input.history_leaves.end());
+  std::vector<double> cross, strange;  // usable negatives; those that the history does not hold
+  for (size_t i = 0; i < input.negative_leaves.size(); ++i) {
+    if (!seen.insert(input.negative_leaves[i]).second) continue;
+    cross.push_back(input.negative_scores[i]);
+    if (!in_history.contains(input.negative_leaves[i])) strange.push_back(input.negative_scores[i]);
+  }
+  found->history = OrderedShare(input.history_scores, strange, ties);
+  found->own_cross = OrderedShare(own, cross, ties);
+  found->target_place = OrderedShare({&input.target_score, 1}, others, ties);
 }
 
-bool IsOperational(GateReason reason) {
-  return reason == GateReason::kStale || reason == GateReason::kRewardUnavailable || reason == GateReason::kUnsampled ||
-         reason == GateReason::kCatalogChanged;
-}
-
-GateVerdict Decide(const GateInput& input, const GateOptions& options) {
+// Every number that a gate of any kind may look at, but those of the state.
+GateDiagnostics Diagnose(const GateInput& input, const GateOptions& options) {
   const size_t group_size = input.completion_leaves.size();
   SLUICE_CHECK(input.completion_scores.size() == group_size, "one score a completion");
   SLUICE_CHECK(input.negative_scores.size() == input.negative_leaves.size(), "one score a negative");
+  SLUICE_CHECK(input.history_scores.size() == input.history_leaves.size(), "one score an item of the history");
   const bool teacher_forced = options.difficulty == DifficultyMode::kTeacherForced;
   SLUICE_CHECK(!teacher_forced || input.completion_log_probs.size() == group_size, "one log-probability a completion");
 
-  GateVerdict verdict;
-  GateDiagnostics& found = verdict.diagnostics;
+  GateDiagnostics found;
   found.group_size = static_cast<int>(group_size);
   found.head_size = CeilOfShare(options.tau, found.group_size);
 
@@ -140,17 +127,155 @@ GateVerdict Decide(const GateInput& input, const GateOptions& options) {
     if (in_zone == (options.zone == GateZone::kOutside)) found.suppressed = false;
   }
 
+  found.discriminable = (found.in_head || !options.use_head) && (found.suppressed || !options.use_suppression);
+  if (input.has_scores) Compare(input, options.ties, &found);
+  return found;
+}
+
+bool LacksNegatives(const GateDiagnostics& found, const GateOptions& options) {
+  return options.use_suppression && (found.negatives == 0 || found.negatives < options.negatives);
+}
+
+// The verdict of AdaGRPO's tests on the diagnostics.
+GateVerdict DecideAdaGrpo(const GateOptions& options, GateVerdict verdict) {
+  const GateDiagnostics& found = verdict.diagnostics;
   if (options.use_difficulty && !found.difficult) {
     verdict.reason = GateReason::kDifficulty;
-  } else if (options.use_suppression && (found.negatives == 0 || found.negatives < options.negatives)) {
+  } else if (LacksNegatives(found, options)) {
     verdict.reason = GateReason::kNegatives;
-  } else if ((options.use_head && !found.in_head) || (options.use_suppression && !found.suppressed)) {
+  } else if (!found.discriminable) {
     verdict.reason = GateReason::kDiscriminability;
   } else {
     verdict.open = true;
     verdict.reason = GateReason::kOpen;
   }
   return verdict;
+}
+
+}  // namespace
+
+absl::string_view GateReasonName(GateReason reason) {
+  switch (reason) {
+    case GateReason::kOpen:
+      return "open";
+    case GateReason::kFixedOpen:
+      return "fixed_open";
+    case GateReason::kObjective:
+      return "objective";
+    case GateReason::kDifficulty:
+      return "difficulty";
+    case GateReason::kDiscriminability:
+      return "discriminability";
+    case GateReason::kNegatives:
+      return "negatives";
+    case GateReason::kStale:
+      return "stale";
+    case GateReason::kRewardUnavailable:
+      return "reward_unavailable";
+    case GateReason::kUnsampled:
+      return "unsampled";
+    case GateReason::kCatalogChanged:
+      return "catalog_changed";
+    case GateReason::kControlOpen:
+      return "control_open";
+    case GateReason::kControlClosed:
+      return "control_closed";
+    case GateReason::kReliability:
+      return "reliability";
+    case GateReason::kHistory:
+      return "history";
+    case GateReason::kTruth:
+      return "truth";
+  }
+  return "unknown";
+}
+
+bool IsOperational(GateReason reason) {
+  return reason == GateReason::kStale || reason == GateReason::kRewardUnavailable || reason == GateReason::kUnsampled ||
+         reason == GateReason::kCatalogChanged;
+}
+
+std::optional<double> GateThreshold(const GateOptions& options) {
+  if (options.threshold) return options.threshold;
+  switch (options.kind) {
+    case GateKind::kHistory:
+    case GateKind::kOwnCross:
+      return 0.9;
+    case GateKind::kCombined:
+      return 0.7;
+    case GateKind::kOracle:
+      return 0.5;  // between 0 and 1
+    case GateKind::kAdaGrpo:
+    case GateKind::kPooled:
+      break;
+  }
+  return std::nullopt;
+}
+
+std::optional<double> OrderedShare(absl::Span<const double> above, absl::Span<const double> below, GateTies ties) {
+  if (above.empty() || below.empty()) return std::nullopt;
+  double right = 0;  // whole and half numbers: the sum is exact in any order
+  for (const double a : above) {
+    for (const double b : below) right += a > b ? 1 : a == b && ties == GateTies::kAverage ? 0.5 : 0;
+  }
+  return right / (static_cast<double>(above.size()) * static_cast<double>(below.size()));
+}
+
+GateVerdict Decide(const GateInput& input, const GateOptions& options, const GateState& state) {
+  GateVerdict verdict;
+  verdict.diagnostics = Diagnose(input, options);
+  GateDiagnostics& found = verdict.diagnostics;
+  if (GatePools(options)) found.pooled = state.Estimate(input.region, options.pool_groups);
+  std::optional<double> threshold = GateThreshold(options);
+  // Without something to compare with.
+  GateReason lacking = GateReason::kNegatives;
+  switch (options.kind) {
+    case GateKind::kAdaGrpo:
+      return DecideAdaGrpo(options, std::move(verdict));
+    case GateKind::kHistory:
+      verdict.reliability = found.history;
+      if (input.history_scores.empty()) lacking = GateReason::kHistory;
+      break;
+    case GateKind::kOwnCross:
+      verdict.reliability = found.own_cross;
+      break;
+    case GateKind::kPooled: {
+      const std::optional<GateState::Range> range = state.Estimates(options.pool_groups);
+      if (!threshold && range) threshold = (range->low + range->high) / 2;
+      if (!found.pooled || !threshold) return DecideAdaGrpo(options, std::move(verdict));
+      verdict.reliability = found.pooled;
+      break;
+    }
+    case GateKind::kCombined: {
+      const bool by_history = options.single_test == GateSingleTest::kHistory;
+      const std::optional<double> single = by_history ? found.history : found.own_cross;
+      if (by_history && input.history_scores.empty()) lacking = GateReason::kHistory;
+      const double standing = state.Standing(input.region, options.pool_groups).value_or(0.5);
+      if (single) verdict.reliability = (1 - options.pool_weight) * *single + options.pool_weight * standing;
+      break;
+    }
+    case GateKind::kOracle:
+      lacking = GateReason::kTruth;
+      if (input.reliable) verdict.reliability = *input.reliable ? 1 : 0;
+      break;
+  }
+  verdict.open = false;
+  if (options.use_difficulty && !found.difficult) {
+    verdict.reason = GateReason::kDifficulty;
+  } else if (!verdict.reliability) {
+    verdict.reason = lacking;
+  } else if (!(*verdict.reliability > *threshold)) {
+    verdict.reason = GateReason::kReliability;
+  } else {
+    verdict.open = true;
+    verdict.reason = GateReason::kOpen;
+  }
+  return verdict;
+}
+
+GateObservation ObservationOf(const GateInput& input, const GateDiagnostics& found, const GateOptions& options) {
+  if (!found.target_place || LacksNegatives(found, options)) return {};
+  return {input.region, found.discriminable ? 1.0 : 0.0, *found.target_place};
 }
 
 absl::Status ValidateGate(const GateOptions& options, int group_size) {
@@ -160,11 +285,24 @@ absl::Status ValidateGate(const GateOptions& options, int group_size) {
   if (!(options.rho >= 0 && options.rho <= 1)) {
     return absl::InvalidArgumentError(absl::StrCat("rl.gate.rho: want a fraction in [0, 1], got ", options.rho));
   }
-  if ((options.use_difficulty || options.use_head) && CeilOfShare(options.tau, group_size) < 1) {
+  const bool asks_head = options.use_head && (options.kind == GateKind::kAdaGrpo || GatePools(options));
+  if ((options.use_difficulty || asks_head) && CeilOfShare(options.tau, group_size) < 1) {
     return absl::InvalidArgumentError(absl::StrCat("rl.gate.tau: the head has ceil(", options.tau, " * ", group_size,
                                                    ") = 0 places, so no target could be in it. Raise tau."));
   }
-  if (!options.use_suppression) return absl::OkStatus();
+  if (options.threshold && !(*options.threshold >= 0 && *options.threshold < 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rl.gate.threshold: no share is above ", *options.threshold, "; want a number in [0, 1)"));
+  }
+  const bool compares =
+      options.kind == GateKind::kHistory || options.kind == GateKind::kOwnCross || options.kind == GateKind::kCombined;
+  if (compares && options.negatives < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "rl.gate.negatives: this kind of gate compares with other samples' rollouts and needs at least 1, got ",
+        options.negatives));
+  }
+  const bool tests_target = options.kind == GateKind::kAdaGrpo || GatePools(options);
+  if (!tests_target || !options.use_suppression) return absl::OkStatus();
   if (options.negatives < 1) {
     return absl::InvalidArgumentError(absl::StrCat("rl.gate.negatives: the suppression test needs at least 1, got ",
                                                    options.negatives, ". Or set rl.gate.use_suppression to false."));

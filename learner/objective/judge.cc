@@ -67,6 +67,10 @@ GateInput MakeGateInput(const JudgeInput& input, const GroupRewards& scores, Sam
   gate.target_score = scores.target;
   gate.negative_leaves = group.negative_leaves;
   gate.negative_scores = scores.negatives;
+  gate.history_leaves.assign(input.history_leaves.begin(), input.history_leaves.end());
+  gate.history_scores = scores.history;
+  gate.region = input.region;
+  gate.reliable = input.reliable;
   return gate;
 }
 
@@ -254,7 +258,7 @@ absl::StatusOr<GroupPlan> Judge(const JudgeInput& input, const RlOptions& option
   }
   const auto close = [&plan](GateReason reason) {
     plan.verdict.open = false;
-    plan.verdict.reason = reason;
+    plan.verdict.reason = plan.gate_reason = reason;
     return plan;
   };
 
@@ -296,24 +300,35 @@ absl::StatusOr<GroupPlan> Judge(const JudgeInput& input, const RlOptions& option
     }
     scores = *std::move(found);
     plan.has_scores = true;
+    if (scores.history.size() != input.history_leaves.size()) {
+      return absl::InvalidArgumentError(absl::StrCat("group ", input.ordinal, ": want leaves of the ",
+                                                     scores.history.size(), " items of the history with scores, got ",
+                                                     input.history_leaves.size()));
+    }
   }
   PlanCompletions(input, scores, options, context, &plan);
   if (options.objective == ObjectiveKind::kGated) {
     if (!plan.has_scores) {
-      // Only difficulty is asked, which looks at no score.
+      // Only difficulty and truth are asked, which look at no score.
       scores.completions.assign(input.group->completions.size(), 0);
       scores.negatives.assign(input.group->negative_leaves.size(), 0);
+      scores.history.assign(input.history_leaves.size(), 0);
     }
-    plan.verdict = Decide(MakeGateInput(input, scores, options.sampler), options.gate);
+    GateInput gate = MakeGateInput(input, scores, options.sampler);
+    gate.has_scores = plan.has_scores;
+    plan.verdict =
+        context.gate_state != nullptr ? Decide(gate, options.gate, *context.gate_state) : Decide(gate, options.gate);
+    plan.observation = ObservationOf(gate, plan.verdict.diagnostics, options.gate);
     if (plan.has_scores) {
-      plan.random = RandomRankerDiagnostics(MakeGateInput(input, scores, options.sampler), options.gate,
-                                            DeriveSeed(context.random_ranker_seed, {input.ordinal}));
+      plan.random =
+          RandomRankerDiagnostics(gate, options.gate, DeriveSeed(context.random_ranker_seed, {input.ordinal}));
     }
   } else {
     plan.verdict.open = true;
     plan.verdict.reason = GateReason::kFixedOpen;
   }
   plan.gate_open = plan.verdict.open;
+  plan.gate_reason = plan.verdict.reason;
   SetAdmission(plan.verdict.open ? 1 : 0, options, &plan);
   return plan;
 }

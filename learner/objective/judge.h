@@ -16,6 +16,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,10 @@ struct JudgeInput {
   int32_t target_leaf = -1;            // trie leaf of the logged item
   // [L] its tokens; only read by rewards and advantages that compare prefixes, which need them.
   absl::Span<const int32_t> target_tokens = {};
+  // Of group->history_items, in that order. What the gate may ask besides.
+  absl::Span<const int32_t> history_leaves = {};
+  int32_t region = kNoRegion;
+  std::optional<bool> reliable = {};  // truth of a generated data set; absent: unknown
 };
 struct JudgeContext {
   uint64_t learner_version = 0;          // of the weights that this step starts from
@@ -43,6 +48,8 @@ struct JudgeContext {
   int levels = 0;                        // L, tokens of a semantic ID
   uint64_t random_ranker_seed = 0;       // of the job; for the control of the stratified analysis
   const LeafVectors* vectors = nullptr;  // of all leaves; read by the semantic reward, which needs them
+  // As the step before left it; null: nothing was seen yet. Outlives the call.
+  const GateState* gate_state = nullptr;
 };
 
 // One member of the group in the GRPO term.
@@ -72,7 +79,9 @@ struct GroupPlan {
   double nll_token_weight = 0;  // n_g: nll_unit, less what convex mixing gives to the scores
   double admission = 0;         // alpha_g: 1 open, 0 closed, between under a control of equal dose
   bool gate_open = false;       // what the gate itself said, if a control decides
-  bool has_scores = false;      // from the ranker
+  GateReason gate_reason = GateReason::kObjective;  // and why; the verdict's own without a control
+  GateObservation observation;                      // what the group adds to the state of the gate
+  bool has_scores = false;                          // from the ranker
   bool has_rewards = false;
   double reward_mean = 0;  // over the completions as sampled
   double target_reward = 0;

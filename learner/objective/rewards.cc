@@ -64,6 +64,8 @@ absl::StatusOr<GroupRewards> RewardsOf(const ScoredGroup& group, const RewardOpt
                           FiniteScores(head->completion_scores, group.completions.size(), "completion", head->name));
   SLUICE_ASSIGN_OR_RETURN(rewards.negatives,
                           FiniteScores(head->negative_scores, group.negative_leaves.size(), "negative", head->name));
+  SLUICE_ASSIGN_OR_RETURN(rewards.history,
+                          FiniteScores(head->history_scores, group.history_items.size(), "history", head->name));
   SLUICE_ASSIGN_OR_RETURN(const std::vector<double> target,
                           FiniteScores({head->target_score}, 1, "target", head->name));
   rewards.target = target[0];

@@ -20,6 +20,7 @@ struct GroupRewards {
   std::vector<double> completions;  // [G], in generation order
   double target = 0;
   std::vector<double> negatives;  // [M]
+  std::vector<double> history;    // of the group's history_items, each leave-one-out
 };
 
 // Picks the head named in `options` out of a scored group.

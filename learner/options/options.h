@@ -73,7 +73,9 @@ enum class DifficultyMode { kList, kTeacherForced };
 enum class GateTies { kPessimistic, kAverage };
 enum class GateZone { kGroup, kPool, kQuantile, kOutside };
 enum class GateHeadPool { kPool, kGroup };
-enum class GateControl { kNone, kRandom, kEqualDose };
+enum class GateControl { kNone, kRandom, kEqualDose, kThin };
+enum class GateKind { kAdaGrpo, kHistory, kOwnCross, kPooled, kCombined, kOracle };
+enum class GateSingleTest { kHistory, kOwnCross };
 enum class Mixing { kAdditive, kConvex };
 enum class RewardKind { kRanker, kRule, kRanking, kRankingOnly, kPrefix, kSemantic };
 // The denominator of the ranking reward.
@@ -110,6 +112,15 @@ struct GateOptions {
   GateNormalization normalization = GateNormalization::kAll;
   GateControl control = GateControl::kNone;
   double control_rate = 0;  // 0: the step's own
+  GateKind kind = GateKind::kAdaGrpo;
+  std::optional<double> threshold;  // absent: the kind's own (gate.h)
+  int history_items = 10;
+  GateSingleTest single_test = GateSingleTest::kHistory;
+  double pool_weight = 0.5;
+  int pool_groups = 30;
+  double pool_decay = 0.99;
+  double target_dose = 0;  // 0: lambda is fixed
+  double dose_range = 4;
   bool operator==(const GateOptions&) const = default;
 };
 
@@ -218,14 +229,39 @@ struct RlOptions {
   double operational_share = 0.2;
   int operational_steps = 50;
   PromptSplit prompt_split = PromptSplit::kTrain;
+  bool record = false;
+  int record_mib = 256;
   bool operator==(const RlOptions&) const = default;
 };
 
-// True if an rl job has groups scored: only the ranker's reward and the gate's two tests of the ranker need that.
+// True if the gate looks at scores: every kind but the oracle, and AdaGRPO's unless both of its tests are off.
+inline bool GateNeedsScores(const GateOptions& gate) {
+  if (gate.kind == GateKind::kAdaGrpo) return gate.use_head || gate.use_suppression;
+  return gate.kind != GateKind::kOracle;
+}
+
+// True if the gate keeps means over regions from step to step.
+inline bool GatePools(const GateOptions& gate) {
+  return gate.kind == GateKind::kPooled || gate.kind == GateKind::kCombined;
+}
+
+// True if the gate tests the ranker on the prompt's own history.
+inline bool GateNeedsHistory(const GateOptions& gate) {
+  return gate.kind == GateKind::kHistory ||
+         (gate.kind == GateKind::kCombined && gate.single_test == GateSingleTest::kHistory);
+}
+
+// True if an rl job has groups scored: only the ranker's reward and the gate's tests of the ranker need that.
 inline bool NeedsScores(const RlOptions& options) {
   if (options.objective == ObjectiveKind::kNllOnly) return false;
   return options.reward.kind == RewardKind::kRanker ||
-         (options.objective == ObjectiveKind::kGated && (options.gate.use_head || options.gate.use_suppression));
+         (options.objective == ObjectiveKind::kGated && GateNeedsScores(options.gate));
+}
+
+// True if items of the history are scored beside the group: for the gate, or for the record of one that is scored.
+inline bool NeedsHistoryScores(const RlOptions& options) {
+  if (!NeedsScores(options)) return false;
+  return options.record || (options.objective == ObjectiveKind::kGated && GateNeedsHistory(options.gate));
 }
 
 // The search of sampler value_guided for semantic IDs of `levels`: by default half as wide a beam to start with as the

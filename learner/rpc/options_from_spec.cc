@@ -145,9 +145,32 @@ GateControl Convert(v1::GateControl control) {
       return GateControl::kRandom;
     case v1::GATE_CONTROL_EQUAL_DOSE:
       return GateControl::kEqualDose;
+    case v1::GATE_CONTROL_THIN:
+      return GateControl::kThin;
     default:
       return GateControl::kNone;
   }
+}
+
+GateKind Convert(v1::GateKind kind) {
+  switch (kind) {
+    case v1::GATE_KIND_HISTORY:
+      return GateKind::kHistory;
+    case v1::GATE_KIND_OWN_CROSS:
+      return GateKind::kOwnCross;
+    case v1::GATE_KIND_POOLED:
+      return GateKind::kPooled;
+    case v1::GATE_KIND_COMBINED:
+      return GateKind::kCombined;
+    case v1::GATE_KIND_ORACLE:
+      return GateKind::kOracle;
+    default:
+      return GateKind::kAdaGrpo;
+  }
+}
+
+GateSingleTest Convert(v1::GateSingleTest test) {
+  return test == v1::GATE_SINGLE_TEST_OWN_CROSS ? GateSingleTest::kOwnCross : GateSingleTest::kHistory;
 }
 
 Mixing Convert(v1::Mixing mixing) { return mixing == v1::MIXING_CONVEX ? Mixing::kConvex : Mixing::kAdditive; }
@@ -343,6 +366,15 @@ void Copy(const v1::GateSpec& spec, GateOptions* options) {
   if (spec.has_head_pool()) options->head_pool = Convert(spec.head_pool());
   if (spec.has_control()) options->control = Convert(spec.control());
   if (spec.has_control_rate()) options->control_rate = spec.control_rate();
+  if (spec.has_kind()) options->kind = Convert(spec.kind());
+  if (spec.has_threshold()) options->threshold = spec.threshold();
+  if (spec.has_history_items()) options->history_items = spec.history_items();
+  if (spec.has_single_test()) options->single_test = Convert(spec.single_test());
+  if (spec.has_pool_weight()) options->pool_weight = spec.pool_weight();
+  if (spec.has_pool_groups()) options->pool_groups = spec.pool_groups();
+  if (spec.has_pool_decay()) options->pool_decay = spec.pool_decay();
+  if (spec.has_target_dose()) options->target_dose = spec.target_dose();
+  if (spec.has_dose_range()) options->dose_range = spec.dose_range();
 }
 
 void Copy(const v1::RewardSpec& spec, RewardOptions* options) {
@@ -446,6 +478,8 @@ void Copy(const v1::RlSpec& spec, RlOptions* options) {
   if (spec.has_operational_share()) options->operational_share = spec.operational_share();
   if (spec.has_operational_steps()) options->operational_steps = spec.operational_steps();
   if (spec.has_prompt_split()) options->prompt_split = Convert(spec.prompt_split());
+  if (spec.has_record()) options->record = spec.record();
+  if (spec.has_record_mib()) options->record_mib = spec.record_mib();
 }
 
 void Copy(const v1::EvaluateSpec& spec, EvaluateOptions* options) {

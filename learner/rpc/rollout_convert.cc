@@ -37,6 +37,7 @@ void Fill(const WelcomeMessage& message, v1::RankMessage* proto) {
   reward->set_negatives(static_cast<uint32_t>(job.options.gate.negatives));
   reward->set_mean_of_items(job.options.reward.mean_of_items);
   reward->set_deadline_s(job.options.reward.deadline_s);
+  if (NeedsHistoryScores(job.options)) reward->set_history_items(static_cast<uint32_t>(job.options.gate.history_items));
 }
 
 void Fill(const OfferMessage& message, v1::RankMessage* proto) {

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +22,7 @@
 #include "learner/objective/judge.h"
 #include "learner/objective/step_rewards.h"
 #include "learner/publish/policy_store.h"
+#include "learner/record/record_file.h"
 #include "learner/run/item_vectors.h"
 #include "learner/run/job_checkpoint.h"
 #include "learner/run/job_common.h"
@@ -42,6 +46,8 @@ constexpr absl::Duration kRolloutPatience = absl::Minutes(10);
 constexpr absl::Duration kLookInterval = absl::Milliseconds(500);
 // Prefix of the gate's statistics among a checkpoint's numbers.
 constexpr char kGateNumbers[] = "gate/";
+// And of its state.
+constexpr char kGateStateNumbers[] = "gate_state/";
 
 SplitLabel LabelOf(PromptSplit split) {
   switch (split) {
@@ -78,6 +84,21 @@ class RlJob {
   absl::StatusOr<std::vector<RlGroup>> JudgeStep(const std::vector<TakenGroup>& taken, JudgeStatistics* statistics);
   // Lets a control decide in place of the gate, over the groups of all ranks. Collective.
   absl::Status ControlGroups(std::vector<RlGroup>* groups);
+  std::vector<int32_t> LeavesOf(const std::vector<int32_t>& items) const;
+  // The level-1 token of most of the prompt's items.
+  int32_t RegionOfPrompt(const Prompt& prompt) const;
+  // InvalidArgument: the gate asks for a truth that the data set lacks.
+  absl::Status LoadTruth();
+  // Whether the ranker is right about this user, if the data set knows.
+  std::optional<bool> Reliable(const Prompt& prompt) const;
+  // Adds what the step said of the ranker's regions, over the groups of all ranks, to the gate's state. Collective.
+  absl::Status ObserveRegions(const std::vector<RlGroup>& groups);
+  // Opens this rank's file of recorded groups, after what an abandoned timeline left in it is gone. Collective.
+  absl::Status OpenRecord(const std::optional<CheckpointState>& state);
+  // Writes the judged groups of the present step.
+  absl::Status RecordGroups(const std::vector<TakenGroup>& taken, const std::vector<RlGroup>& groups);
+  // The settings of the present step: dose control moves lambda.
+  RlOptions StepOptions() const;
   // The policy that the KL is measured to, as the job starts or as `state` left it.
   absl::Status MakeReference(const std::optional<CheckpointState>& state);
   // Moves a mixed reference after the step that was committed.
@@ -121,8 +142,11 @@ class RlJob {
   std::optional<absl::Time> waiting_since_;       // for them
   absl::Duration idle_;                           // without any of them coming
   OperationalBudget budget_;
-  JudgeStatistics judged_;  // of all steps and ranks
-  std::string outage_;      // why scores failed last, on this rank
+  JudgeStatistics judged_;                         // of all steps and ranks
+  GateState gate_state_;                           // as the committed steps left it; the same on every rank
+  std::function<bool(int32_t user)> is_reliable_;  // truth of a generated data set; null: there is none
+  std::unique_ptr<RecordWriter> record_;           // null: groups are not recorded
+  std::string outage_;                             // why scores failed last, on this rank
   std::string ending_;
 };
 
@@ -133,6 +157,7 @@ absl::Status RlJob::Prepare() {
     SLUICE_RETURN_IF_ERROR(ValidateGate(options_.gate, options_.group_size));
   }
   SLUICE_ASSIGN_OR_RETURN(dataset_, Dataset::Load(context_.options.data));
+  SLUICE_RETURN_IF_ERROR(LoadTruth());
   SLUICE_ASSIGN_OR_RETURN(policy_, MakePolicy(context_, *dataset_));
   SLUICE_RETURN_IF_ERROR(PrepareValues());
   SLUICE_ASSIGN_OR_RETURN(folder_, RunFolder::Open(context_.run_folder));
@@ -157,12 +182,14 @@ absl::Status RlJob::Prepare() {
       auto latest, RewindMetrics(context_, folder_.get(), state ? std::optional<uint64_t>(state->step) : std::nullopt));
   validation_->SetLatest(std::move(latest));
   SLUICE_RETURN_IF_ERROR(OpenContexts(state ? state->step : 0));
+  SLUICE_RETURN_IF_ERROR(OpenRecord(state));
   if (!state) return absl::OkStatus();
   resumed_ = true;
   step_ = issued_steps_ = state->step;
   budget_.Restore(state->numbers);
   validation_->Restore(state->numbers);
   judged_.Restore(kGateNumbers, state->numbers);
+  gate_state_.Restore(kGateStateNumbers, state->numbers);
   if (context_.is_first()) {
     context_.monitor->ReportLog(absl::StrCat("resumed from the checkpoint of step ", step_));
   }
@@ -312,6 +339,8 @@ absl::StatusOr<std::vector<RlGroup>> RlJob::JudgeStep(const std::vector<TakenGro
   judge.levels = dataset_->trie().levels();
   judge.random_ranker_seed = DeriveSeed(context_.options.seed, {kRandomRankerSeed});
   if (vectors_.width > 0) judge.vectors = &vectors_;
+  judge.gate_state = &gate_state_;
+  const RlOptions options = StepOptions();
   std::vector<RlGroup> groups;
   for (const TakenGroup& one : taken) {
     if (one.bad_data) continue;
@@ -319,11 +348,16 @@ absl::StatusOr<std::vector<RlGroup>> RlJob::JudgeStep(const std::vector<TakenGro
     group.target_leaf = dataset_->trie().LeafOfItem(one.prompt.target);
     group.group = one.group ? &*one.group : nullptr;
     SLUICE_ASSIGN_OR_RETURN(group.input, policy_->EncodePrompt(one.prompt.history));
+    const std::vector<int32_t> history_leaves =
+        group.group != nullptr ? LeavesOf(group.group->history_items) : std::vector<int32_t>();
     SLUICE_ASSIGN_OR_RETURN(group.plan, Judge({.ordinal = one.prompt.ordinal,
                                                .group = group.group,
                                                .target_leaf = group.target_leaf,
-                                               .target_tokens = dataset_->trie().TokensOfLeaf(group.target_leaf)},
-                                              options_, judge));
+                                               .target_tokens = dataset_->trie().TokensOfLeaf(group.target_leaf),
+                                               .history_leaves = history_leaves,
+                                               .region = RegionOfPrompt(one.prompt),
+                                               .reliable = Reliable(one.prompt)},
+                                              options, judge));
     if (!step_weights_.empty() && !group.plan.completions.empty()) group.step_rewards = StepRewardsOf(group);
     groups.push_back(std::move(group));
   }
@@ -346,11 +380,117 @@ absl::Status RlJob::ControlGroups(std::vector<RlGroup>* groups) {
   SLUICE_RETURN_IF_ERROR(sluice::SumOverRanks(*context_.collective, &numbers));
   std::vector<GateSay> says;
   for (const double number : numbers) says.push_back(static_cast<GateSay>(static_cast<int>(number)));
+  const RlOptions options = StepOptions();
   const std::vector<double> admission = ControlledAdmission(says, options_.gate.control, options_.gate.control_rate,
                                                             DeriveSeed(context_.options.seed, {kControlSeed, step_}));
   for (RlGroup& group : *groups) {
     if (SayOf(group.plan) == GateSay::kNotAsked) continue;
-    ApplyControl(admission[static_cast<size_t>(group.plan.ordinal - first)], options_, &group.plan);
+    ApplyControl(admission[static_cast<size_t>(group.plan.ordinal - first)], options, &group.plan);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RlJob::ObserveRegions(const std::vector<RlGroup>& groups) {
+  if (options_.objective != ObjectiveKind::kGated || !GatePools(options_.gate)) return absl::OkStatus();
+  const uint64_t first = step_ * static_cast<uint64_t>(options_.groups_per_step);
+  std::vector<GateObservation> observations;
+  std::vector<size_t> places;
+  for (const RlGroup& group : groups) {
+    observations.push_back(group.plan.observation);
+    places.push_back(static_cast<size_t>(group.plan.ordinal - first));
+  }
+  std::vector<double> numbers = PackObservations(observations, places, static_cast<size_t>(options_.groups_per_step));
+  SLUICE_RETURN_IF_ERROR(sluice::SumOverRanks(*context_.collective, &numbers));
+  gate_state_.Observe(UnpackObservations(numbers), options_.gate.pool_decay);
+  return absl::OkStatus();
+}
+
+RlOptions RlJob::StepOptions() const {
+  RlOptions options = options_;
+  options.lambda *= gate_state_.lambda_scale();
+  return options;
+}
+
+std::vector<int32_t> RlJob::LeavesOf(const std::vector<int32_t>& items) const {
+  std::vector<int32_t> leaves;
+  for (const int32_t item : items) leaves.push_back(dataset_->trie().LeafOfItem(item));
+  return leaves;
+}
+
+int32_t RlJob::RegionOfPrompt(const Prompt& prompt) const {
+  std::vector<int32_t> codes;
+  for (const int32_t item : prompt.history) {
+    codes.push_back(dataset_->trie().TokensOfLeaf(dataset_->trie().LeafOfItem(item))[0]);
+  }
+  return RegionOf(codes);
+}
+
+absl::Status RlJob::LoadTruth() {
+  if (options_.objective != ObjectiveKind::kGated || options_.gate.kind != GateKind::kOracle) return absl::OkStatus();
+  if (is_reliable_) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("rl.gate.kind oracle asks for which users the ranker is right, which only a generated data set "
+                   "knows; '",
+                   dataset_->folder(), "' has no truth. Use a data set that a market made, or another kind."));
+}
+
+std::optional<bool> RlJob::Reliable(const Prompt& prompt) const {
+  if (!is_reliable_ || prompt.user < 0) return std::nullopt;
+  return is_reliable_(prompt.user);
+}
+
+absl::Status RlJob::OpenRecord(const std::optional<CheckpointState>& state) {
+  if (!options_.record) return absl::OkStatus();
+  const std::string folder = RecordFolder(context_.run_folder);
+  if (context_.is_first()) {
+    SLUICE_RETURN_IF_ERROR(RewindRecord(folder, state ? std::optional<uint64_t>(state->step) : std::nullopt));
+  }
+  // The others open their files after that.
+  std::vector<double> meet = {1};
+  SLUICE_RETURN_IF_ERROR(sluice::SumOverRanks(*context_.collective, &meet));
+  RecordHeader header;
+  header.catalog_version = dataset_->trie().version();
+  header.levels = static_cast<uint32_t>(dataset_->trie().levels());
+  header.groups_per_step = static_cast<uint32_t>(options_.groups_per_step);
+  const int64_t budget = (static_cast<int64_t>(options_.record_mib) << 20) / context_.collective->world_size();
+  SLUICE_ASSIGN_OR_RETURN(record_, RecordWriter::Open(folder, context_.collective->rank(), header, budget));
+  return absl::OkStatus();
+}
+
+absl::Status RlJob::RecordGroups(const std::vector<TakenGroup>& taken, const std::vector<RlGroup>& groups) {
+  if (record_ == nullptr || record_->full()) return absl::OkStatus();
+  std::vector<GroupRecord> records;
+  size_t judged = 0;
+  for (const TakenGroup& one : taken) {
+    GroupRecord& record = records.emplace_back();
+    record.step = step_;
+    record.learner_version = version_;
+    record.ordinal = one.prompt.ordinal;
+    record.user = one.prompt.user;
+    record.target = one.prompt.target;
+    record.bad_data = one.bad_data;
+    if (one.bad_data) continue;
+    const RlGroup& group = groups[judged++];
+    record.target_leaf = group.target_leaf;
+    const absl::Span<const int32_t> tokens = dataset_->trie().TokensOfLeaf(group.target_leaf);
+    record.target_tokens.assign(tokens.begin(), tokens.end());
+    record.region = RegionOfPrompt(one.prompt);
+    record.reliable = Reliable(one.prompt);
+    if (one.group) {
+      record.group = *one.group;
+      std::erase_if(record.group->heads, [&](const ScoreHead& head) { return head.name != options_.reward.head; });
+      record.history_leaves = LeavesOf(one.group->history_items);
+    }
+    record.gate_open = group.plan.gate_open;
+    record.gate_reason = group.plan.gate_reason;
+    record.reason = group.plan.verdict.reason;
+    record.admission = group.plan.admission;
+    record.reliability = group.plan.verdict.reliability;
+  }
+  SLUICE_ASSIGN_OR_RETURN(const bool written, record_->Append(records));
+  if (!written) {
+    context_.monitor->ReportLog(absl::StrCat("the record of groups has reached its ", options_.record_mib,
+                                             " MiB (rl.record_mib); groups from step ", step_, " on are not recorded"));
   }
   return absl::OkStatus();
 }
@@ -448,7 +588,13 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
     stalest = std::max(stalest, static_cast<double>(plan.staleness));
     verdicts.push_back({one.prompt.ordinal, TerminalState::kTrained, std::string(GateReasonName(plan.verdict.reason))});
   }
+  SLUICE_RETURN_IF_ERROR(RecordGroups(taken, groups));
+  SLUICE_RETURN_IF_ERROR(ObserveRegions(groups));
   SLUICE_RETURN_IF_ERROR(source_->Commit(step_, verdicts));
+  const double lambda = StepOptions().lambda;
+  if (options_.gate.target_dose > 0) {
+    gate_state_.ControlDose(statistics.admission_rate(), options_.lambda, options_.gate);
+  }
   ++step_;
   judged_.Add(statistics);
   MixReference();
@@ -464,6 +610,10 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
       {"seconds/train", absl::ToDoubleSeconds(context_.now() - training_since)},
       {"policy_version", static_cast<double>(version_)},
   };
+  if (options_.gate.target_dose > 0) {
+    values["dose/lambda"] = lambda;
+    values["dose/value"] = lambda * statistics.admission_rate();
+  }
   // What no group had is not measured, and has no value.
   if (statistics.with_rewards > 0) {
     values["reward/mean"] = statistics.reward_mean();
@@ -528,6 +678,9 @@ absl::Status RlJob::SaveCheckpoint() {
   budget_.Save(&state.numbers);
   validation_->Save(&state.numbers);
   judged_.Save(kGateNumbers, &state.numbers);
+  gate_state_.Save(kGateStateNumbers, &state.numbers);
+  // A checkpoint's steps are in the record, whatever happens to the machine.
+  if (record_ != nullptr) SLUICE_RETURN_IF_ERROR(record_->Sync());
   if (options_.kl.reference == ReferenceKind::kMixed && reference_ != nullptr) {
     state.reference = reference_->parameters();
   }

@@ -37,7 +37,8 @@ std::vector<BadSpec> Corpus() {
       {"KeyOfAnotherSection", Rl("  tau: 0.2\n"), "s.yaml:4:3: rl.tau: unknown key here; there is rl.gate.tau"},
       {"KeyOfNowhere", "kind: rl\ndata: d\nrl: {gate: {colour: red}}\n",
        "s.yaml:3:13: rl.gate.colour: unknown key; rl.gate has tau, rho, negatives, difficulty, ties, zone, "
-       "use_difficulty, use_head, use_suppression, normalization, head_pool, control, control_rate"},
+       "use_difficulty, use_head, use_suppression, normalization, head_pool, control, control_rate, kind, threshold, "
+       "history_items, single_test, pool_weight, pool_groups, pool_decay, target_dose, dose_range"},
       {"TextForAWholeNumber", Rl("  steps: many\n"), "s.yaml:4:10: rl.steps: want a whole number, got \"many\""},
       {"FractionForAWholeNumber", Rl("  steps: 1.5\n"), "s.yaml:4:10: rl.steps: want a whole number, got \"1.5\""},
       {"QuotedNumber", Rl("  steps: \"20\"\n"),
@@ -202,8 +203,44 @@ std::vector<BadSpec> Corpus() {
        "s.yaml:4:10: rl.gate.control: the mean over the admitted divides the equal dose out again; want "
        "rl.gate.normalization all"},
       {"RateOfNoControl", Rl("  gate: {control_rate: 0.1}\n"),
-       "s.yaml:4:10: rl.gate.control_rate: is the rate of a control; give rl.gate.control random or equal_dose, or "
+       "s.yaml:4:10: rl.gate.control_rate: is the rate of a control; give rl.gate.control random, equal_dose or thin, "
+       "or remove it"},
+      {"ZoneOfAHistoryGate", Rl("  gate: {kind: history, rho: 0.4}\n"),
+       "s.yaml:4:25: rl.gate.rho: belongs to AdaGRPO's tests of the ranker, which this kind of gate does not ask; give "
+       "rl.gate.kind adagrpo, pooled or combined, or remove it"},
+      {"ThresholdOfAdaGrpo", Rl("  gate: {threshold: 0.8}\n"),
+       "s.yaml:4:10: rl.gate.threshold: is compared with an estimate of reliability, which this kind of gate has none "
+       "of; give rl.gate.kind history, own_cross, pooled or combined, or remove it"},
+      {"ThresholdThatNothingPasses", Rl("  gate: {kind: history, threshold: 1}\n"),
+       "s.yaml:4:25: rl.gate.threshold: no share is above 1, so the gate could never open; want a threshold below 1"},
+      {"WeightOfNoCombination", Rl("  gate: {kind: history, pool_weight: 0.4}\n"),
+       "s.yaml:4:25: rl.gate.pool_weight: belongs to rl.gate.kind combined; give that kind, or remove it"},
+      {"RegionsOfASingleTest", Rl("  gate: {kind: own_cross, pool_groups: 4}\n"),
+       "s.yaml:4:27: rl.gate.pool_groups: belongs to the regions' means; give rl.gate.kind pooled or combined, or "
        "remove it"},
+      {"HistoryThatNobodyAsksFor", Rl("  gate: {history_items: 4}\n"),
+       "s.yaml:4:10: rl.gate.history_items: counts items of the history to score, which nothing asks for; give "
+       "rl.gate.kind history, rl.record true, or remove it"},
+      {"NothingToCompareWith", Rl("  gate: {kind: own_cross, negatives: 0}\n"),
+       "s.yaml:4:27: rl.gate.negatives: this kind of gate compares with other samples' rollouts and needs at least 1 "
+       "negative, got 0"},
+      {"ThinByHowMuch", Rl("  gate: {control: thin}\n"),
+       "s.yaml:4:10: rl.gate.control: thin lets a part of the open groups through and needs its rate; want a "
+       "control_rate above 0"},
+      {"KindOfNoGate", Rl("  objective: mixture\n  gate: {kind: history}\n"),
+       "s.yaml:5:10: rl.gate.kind: only the objective gated asks a gate; want rl.objective gated, or no rl.gate.kind"},
+      {"RangeOfNoDose", Rl("  gate: {dose_range: 2}\n"),
+       "s.yaml:4:10: rl.gate.dose_range: bounds dose control; give rl.gate.target_dose, or remove it"},
+      {"TwoDoses", Rl("  gate: {target_dose: 0.3, control: equal_dose}\n"),
+       "s.yaml:4:10: rl.gate.target_dose: equal_dose sets a dose of its own; want rl.gate.target_dose 0, or another "
+       "control"},
+      {"DoseOfAConvexMixture", Rl("  lambda: 0.5\n  mixing: convex\n  gate: {target_dose: 0.3}\n"),
+       "s.yaml:6:10: rl.gate.target_dose: the lambda of a convex mixture is a share and cannot follow a dose; want "
+       "rl.mixing additive"},
+      {"DoseOfNothing", Rl("  lambda: 0\n  gate: {target_dose: 0.3}\n"),
+       "s.yaml:5:10: rl.gate.target_dose: no factor makes a dose of lambda 0; want a lambda above 0"},
+      {"BoundOfNoRecord", Rl("  record_mib: 4\n"),
+       "s.yaml:4:3: rl.record_mib: bounds the record; give rl.record true, or remove it"},
       {"NoNegativesForSuppression", Rl("  gate: {negatives: 0}\n"),
        "s.yaml:4:10: rl.gate.negatives: the suppression test needs at least 1 negative, got 0; ask for some, or set "
        "use_suppression to false"},

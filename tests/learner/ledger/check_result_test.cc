@@ -50,6 +50,40 @@ ScoredGroup MakeGroup() {
 
 TEST(CheckGroupTest, TakesAWholeGroup) { EXPECT_TRUE(CheckGroup(MakeGroup(), MakePrompt(), Job()).ok()); }
 
+TEST(CheckGroupTest, ItemsOfTheHistoryAreThePromptsOwnAndScored) {
+  HubJob job = Job();
+  job.options.gate.kind = GateKind::kHistory;
+  job.options.gate.history_items = 2;
+  Prompt prompt = MakePrompt();
+  prompt.history = {5, 6, 7, 6};
+  ScoredGroup group = MakeGroup();
+  EXPECT_TRUE(CheckGroup(group, prompt, job).ok());  // the server may be of a release that cannot
+  group.history_items = {6, 7};
+  group.heads[0].history_scores = {1, 2};
+  EXPECT_TRUE(CheckGroup(group, prompt, job).ok()) << CheckGroup(group, prompt, job);
+  const auto refused = [&](const std::string& why) {
+    const absl::Status status = CheckGroup(group, prompt, job);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(status.message(), HasSubstr(why));
+  };
+  group.heads[0].history_scores = {1};
+  refused("history_scores: want 2 values, got 1");
+  group.heads[0].history_scores = {1, std::numeric_limits<float>::quiet_NaN()};
+  refused("history_scores[1] is nan");
+  group.heads[0].history_scores = {1, 2};
+  group.history_items = {6, 6};
+  refused("history_items[1]: item 6 is there twice");
+  group.history_items = {6, 8};
+  refused("history_items[1]: item 8 is not in the prompt's history");
+  group.history_items = {5, 6, 7};
+  refused("history_items: want at most 2, got 3");
+  group.history_items = {6, 7};
+  job.options.gate.kind = GateKind::kAdaGrpo;
+  refused("history_items: want at most 0, got 2");
+  job.options.record = true;  // asks for them too
+  EXPECT_TRUE(CheckGroup(group, prompt, job).ok());
+}
+
 TEST(CheckGroupTest, TakesAnUnscoredGroup) {
   for (ScoreStatus status : {ScoreStatus::kUnavailable, ScoreStatus::kInvalid, ScoreStatus::kRejected}) {
     ScoredGroup group = MakeGroup();

@@ -65,9 +65,29 @@ TEST(ControlTest, AnEqualDoseSpreadsTheRateOverAllThatWereAsked) {
   EXPECT_NEAR(Sum(own), 7, 1e-12);  // the gate's dose
 }
 
+TEST(ControlTest, ThinningLetsARandomPartOfTheOpenGroupsThrough) {
+  const std::vector<GateSay> says = Step();
+  std::vector<double> times(says.size(), 0);
+  double sum = 0;
+  for (uint64_t seed = 0; seed < 4000; ++seed) {
+    const std::vector<double> admission = ControlledAdmission(says, GateControl::kThin, 0.1, seed);
+    const double admitted = Sum(admission);
+    EXPECT_TRUE(admitted == 3 || admitted == 4);  // .1 of 35
+    sum += admitted;
+    for (size_t i = 0; i < says.size(); ++i) times[i] += admission[i];
+  }
+  EXPECT_NEAR(sum / 4000, 3.5, 0.03);
+  for (size_t i = 0; i < says.size(); ++i) {
+    EXPECT_NEAR(times[i] / 4000, says[i] == GateSay::kOpen ? 0.5 : 0, 0.03) << i;
+  }
+  // More than the gate opens is not there.
+  EXPECT_EQ(ControlledAdmission(says, GateControl::kThin, 0.9, 1), ControlledAdmission(says, GateControl::kNone, 0, 1));
+}
+
 TEST(ControlTest, AStepWithoutVerdictsAdmitsNothing) {
   const std::vector<GateSay> says(4, GateSay::kNotAsked);
-  for (const GateControl control : {GateControl::kNone, GateControl::kRandom, GateControl::kEqualDose}) {
+  for (const GateControl control :
+       {GateControl::kNone, GateControl::kRandom, GateControl::kEqualDose, GateControl::kThin}) {
     EXPECT_EQ(Sum(ControlledAdmission(says, control, 0, 1)), 0);
     EXPECT_EQ(Sum(ControlledAdmission(says, control, 1, 1)), 0);
   }

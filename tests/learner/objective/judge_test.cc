@@ -79,6 +79,72 @@ TEST(JudgeTest, AClosedGroupKeepsItsNllAndLosesItsWeights) {
   EXPECT_TRUE(plan.target_sampled);
 }
 
+TEST(JudgeTest, AnotherKindOfGateJudgesByItsOwnTestAndState) {
+  ScoredGroup group = Group();
+  group.history_items = {70, 71};
+  group.heads[0].history_scores = {5, 4};
+  RlOptions options = Options();
+  options.gate.kind = GateKind::kHistory;
+  const std::vector<int32_t> leaves = {40, 41};
+  JudgeInput input{.ordinal = 5, .group = &group, .target_leaf = 9, .history_leaves = leaves, .region = 3};
+  GroupPlan plan = Judge(input, options, kContext).value();
+  EXPECT_EQ(plan.gate_reason, GateReason::kOpen);
+  EXPECT_EQ(plan.verdict.reliability, 1);
+  EXPECT_EQ(plan.observation.region, 3);
+  EXPECT_EQ(plan.observation.target_place, 1);
+  group.heads[0].history_scores = {5, -4};
+  EXPECT_EQ(Judge(input, options, kContext)->gate_reason, GateReason::kReliability);
+
+  GateState state;
+  state.Observe({{3, 0, 0}, {4, 1, 1}}, 1);
+  JudgeContext context = kContext;
+  context.gate_state = &state;
+  options.gate.kind = GateKind::kPooled;
+  options.gate.pool_groups = 1;
+  EXPECT_EQ(Judge(input, options, context)->gate_reason, GateReason::kReliability);
+  EXPECT_EQ(Judge(input, options, kContext)->gate_reason, GateReason::kOpen);  // nothing was seen yet
+
+  input.history_leaves = {};
+  EXPECT_THAT(Judge(input, options, kContext).status().message(), HasSubstr("want leaves of the 2 items"));
+}
+
+TEST(JudgeTest, TheOracleNeedsNoScores) {
+  ScoredGroup group = Group();
+  group.score_status = ScoreStatus::kNotAsked;
+  group.heads.clear();
+  RlOptions options = Options();
+  options.gate.kind = GateKind::kOracle;
+  EXPECT_TRUE(NeedsScores(options));  // for the reward
+  options.reward.kind = RewardKind::kRule;
+  EXPECT_FALSE(NeedsScores(options));
+  JudgeInput input{.ordinal = 5, .group = &group, .target_leaf = 9};
+  EXPECT_EQ(Judge(input, options, kContext)->gate_reason, GateReason::kTruth);
+  input.reliable = true;
+  EXPECT_EQ(Judge(input, options, kContext)->gate_reason, GateReason::kOpen);
+  EXPECT_EQ(Judge(input, options, kContext)->observation.region, kNoRegion);
+  input.reliable = false;
+  EXPECT_EQ(Judge(input, options, kContext)->gate_reason, GateReason::kReliability);
+}
+
+TEST(JudgeTest, HistoriesAreScoredForTheGateThatAsksAndForTheRecord) {
+  RlOptions options = Options();
+  EXPECT_FALSE(NeedsHistoryScores(options));
+  options.record = true;
+  EXPECT_TRUE(NeedsHistoryScores(options));
+  options.objective = ObjectiveKind::kNllOnly;
+  EXPECT_FALSE(NeedsHistoryScores(options));  // nobody is asked for anything
+  options = Options();
+  options.gate.kind = GateKind::kCombined;
+  EXPECT_TRUE(NeedsHistoryScores(options));
+  options.gate.single_test = GateSingleTest::kOwnCross;
+  EXPECT_FALSE(NeedsHistoryScores(options));
+  options.gate.kind = GateKind::kHistory;
+  options.reward.kind = RewardKind::kRule;
+  EXPECT_TRUE(NeedsScores(options));
+  options.objective = ObjectiveKind::kMixture;
+  EXPECT_FALSE(NeedsHistoryScores(options));  // the gate is not asked
+}
+
 TEST(JudgeTest, TheTargetReplacesTheLastCompletionOfAGroupThatLacksIt) {
   const ScoredGroup group = Group();
   RlOptions options = Options();
