@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/catalog/npy.h"
@@ -29,6 +30,7 @@ constexpr char kEventSplit[] = "event_split.npy";
 constexpr char kItemCodes[] = "item_codes.npy";
 constexpr char kItemNames[] = "item_names.json";
 constexpr char kUserNames[] = "user_names.json";
+constexpr char kTruthFolder[] = "truth";
 constexpr int64_t kMaxManifestBytes = int64_t{16} << 20;
 constexpr int64_t kMaxArrayBytes = int64_t{64} << 30;
 constexpr int64_t kMaxCount = (int64_t{1} << 31) - 2;
@@ -67,7 +69,7 @@ absl::Status CheckEvents(const Dataset::Contents& contents) {
       return Contradiction(absl::StrCat("event ", e - first[user], " of user '", contents.user_names[user],
                                         "' has the unknown item ", contents.event_item[e], ", want one of ", items));
     }
-    if (static_cast<uint8_t>(contents.event_split[e]) > static_cast<uint8_t>(SplitLabel::kTest)) {
+    if (static_cast<uint8_t>(contents.event_split[e]) > static_cast<uint8_t>(kLastSplitLabel)) {
       return Contradiction(
           absl::StrCat("event ", e, " has the unknown split ", static_cast<int>(contents.event_split[e])));
     }
@@ -104,6 +106,12 @@ absl::Status CheckContents(const Dataset::Contents& contents) {
                                         contents.codes, ")"));
     }
   }
+  if (contents.truth != nullptr && (contents.truth->num_items() != items ||
+                                    contents.truth->num_users() != static_cast<int64_t>(contents.user_names.size()))) {
+    return Contradiction(absl::StrCat("the truth is of ", contents.truth->num_users(), " users and ",
+                                      contents.truth->num_items(), " items, the events of ", contents.user_names.size(),
+                                      " and ", items));
+  }
   return absl::OkStatus();
 }
 
@@ -129,6 +137,7 @@ struct Manifest {
   int64_t users = 0, items = 0, events = 0;
   int levels = 0, codes = 0, max_history = 0;
   std::string catalog_version;
+  bool has_truth = false;  // the files of truth/ are among `files`
   std::map<std::string, FileEntry> files;
 };
 
@@ -179,6 +188,7 @@ absl::StatusOr<Manifest> ReadManifest(const std::string& folder) {
     manifest.catalog_version = root.at("catalog_version").get<std::string>();
     for (const auto& [name, entry] : root.at("files").items()) {
       if (!IsInnerPath(name)) return absl::DataLossError(absl::StrCat("'", path, "' names the file '", name, "'"));
+      if (absl::StartsWith(name, absl::StrCat(kTruthFolder, "/"))) manifest.has_truth = true;
       manifest.files[name] = {entry.at("sha256").get<std::string>(), entry.at("bytes").get<int64_t>()};
     }
   } catch (const json::exception& error) {
@@ -329,6 +339,9 @@ absl::StatusOr<std::shared_ptr<const Dataset>> Dataset::Load(const std::string& 
                  [](uint8_t label) { return static_cast<SplitLabel>(label); });
   SLUICE_ASSIGN_OR_RETURN(contents.item_codes, reader.Array<int32_t>(kItemCodes, 2));
   SLUICE_RETURN_IF_ERROR(reader.CheckOthers());
+  if (manifest.has_truth) {
+    SLUICE_ASSIGN_OR_RETURN(contents.truth, MarketTruth::Load(JoinPath(folder, kTruthFolder)));
+  }
 
   if (manifest.users != static_cast<int64_t>(contents.user_names.size()) ||
       manifest.items != static_cast<int64_t>(contents.item_names.size()) ||
@@ -415,6 +428,7 @@ absl::Status DatasetWriter::Finish(const Dataset::Contents& contents) {
   SLUICE_RETURN_IF_ERROR(CheckContents(contents));
   SLUICE_ASSIGN_OR_RETURN(const Trie trie, BuildTrie(contents, {contents.levels, contents.codes}));
   SLUICE_RETURN_IF_ERROR(WriteArrays(staging_, contents));
+  if (contents.truth != nullptr) SLUICE_RETURN_IF_ERROR(contents.truth->Write(JoinPath(staging_, kTruthFolder)));
   SLUICE_ASSIGN_OR_RETURN(ordered_json files, DigestFiles(staging_));
   ordered_json manifest = {{"format", kFormat},
                            {"format_version", kFormatVersion},

@@ -2,7 +2,8 @@
 // `prepare` job wrote, every file checked against the manifest's SHA-256.
 //
 // An event of a user is labelled with the split that it is a target of; its history is every earlier event of
-// that user, cut to the latest max_history. Immutable after Load; thread-safe.
+// that user, cut to the latest max_history. Events that sft and rankers never see are targets of rl alone (kReserved),
+// or of nothing (kContext). Immutable after Load; thread-safe.
 #ifndef SLUICE_COMMON_CATALOG_DATASET_H_
 #define SLUICE_COMMON_CATALOG_DATASET_H_
 
@@ -14,6 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "common/catalog/market_truth.h"
 #include "common/catalog/trie.h"
 #include "common/catalog/vocabulary.h"
 
@@ -23,7 +25,14 @@ namespace sluice {
 // file gave the IDs.
 inline constexpr char kItemVectorsFile[] = "item_vectors.npy";
 
-enum class SplitLabel : uint8_t { kTrain = 0, kValidation = 1, kTest = 2 };
+enum class SplitLabel : uint8_t {
+  kTrain = 0,
+  kValidation = 1,
+  kTest = 2,
+  kReserved = 3,  // a prompt for rl, kept out of sft and of rankers
+  kContext = 4,   // history of later events only
+};
+inline constexpr SplitLabel kLastSplitLabel = SplitLabel::kContext;
 
 // One prediction task: predict event `position` of `user` from the events before it.
 struct Example {
@@ -51,6 +60,7 @@ class Dataset {
     int levels = 0;
     int codes = 0;
     int max_history = 20;
+    std::shared_ptr<const MarketTruth> truth;  // null: a data set of real events
   };
   // InvalidArgument: contents that Load would refuse. A DatasetWriter adds further files.
   static absl::Status Write(const std::string& folder, const Contents& contents);
@@ -80,6 +90,10 @@ class Dataset {
   // At most max_history events before the example's, oldest first.
   absl::Span<const int32_t> History(const Example& example) const;
   int32_t Target(const Example& example) const;
+
+  // Of a generated market; null otherwise.
+  const MarketTruth* truth() const { return contents_.truth.get(); }
+  std::shared_ptr<const MarketTruth> shared_truth() const { return contents_.truth; }
 
   // SHA-256 of the manifest; "" for a data set in memory.
   const std::string& digest() const { return digest_; }

@@ -40,12 +40,14 @@ std::vector<int32_t> Renumber(int64_t count, const std::vector<Event>& events, c
   return number;
 }
 
-void SplitLeaveOneOut(Dataset::Contents* contents) {
+void SplitLeaveOneOut(int rl_events, Dataset::Contents* contents) {
   for (size_t user = 0; user + 1 < contents->first_event.size(); ++user) {
     const int64_t end = contents->first_event[user + 1];
     if (end - contents->first_event[user] < 3) continue;
     contents->event_split[end - 1] = SplitLabel::kTest;
     contents->event_split[end - 2] = SplitLabel::kValidation;
+    const int64_t reserved = std::min<int64_t>(rl_events, end - contents->first_event[user] - 3);
+    for (int64_t i = 0; i < reserved; ++i) contents->event_split[end - 3 - i] = SplitLabel::kReserved;
   }
 }
 
@@ -76,6 +78,9 @@ void SplitByTime(const std::vector<Event>& events, const PrepareEventsOptions& o
 absl::Status PrepareEventsOptions::Validate() const {
   if (min_user_events < 1) return absl::InvalidArgumentError("want min_user_events of at least 1");
   if (min_item_events < 1) return absl::InvalidArgumentError("want min_item_events of at least 1");
+  if (rl_events < 0 || (rl_events > 0 && !leave_one_out)) {
+    return absl::InvalidArgumentError("want rl_events of at least 0, and a leave-one-out split to reserve them in");
+  }
   if (max_history < 1) return absl::InvalidArgumentError("want max_history of at least 1");
   if (!(validation_fraction >= 0 && test_fraction >= 0 && validation_fraction + test_fraction < 1)) {
     return absl::InvalidArgumentError(absl::StrCat("want validation_fraction and test_fraction of at least 0 and ",
@@ -142,7 +147,7 @@ absl::StatusOr<PreparedEvents> PrepareEvents(const EventLog& log, const PrepareE
     if (i > 0 && events[i].user == events[i - 1].user && events[i].time == events[i - 1].time) ++result.tied_events;
   }
   if (options.leave_one_out) {
-    SplitLeaveOneOut(&contents);
+    SplitLeaveOneOut(options.rl_events, &contents);
   } else {
     SplitByTime(events, options, &contents);
     if (std::count(contents.event_split.begin(), contents.event_split.end(), SplitLabel::kTrain) == 0) {
@@ -162,7 +167,9 @@ absl::StatusOr<PreparedEvents> PrepareEvents(const EventLog& log, const PrepareE
                     : std::string("the file has no times; events are in the order in which it lists them"));
   contents.notes.push_back(
       options.leave_one_out
-          ? std::string("split leave-one-out: a user's last event is test, the one before it validation")
+          ? absl::StrCat(
+                "split leave-one-out: a user's last event is test, the one before it validation",
+                options.rl_events > 0 ? absl::StrCat(", up to ", options.rl_events, " before it for rl alone") : "")
           : absl::StrCat("split by time over all users: the last ", options.test_fraction, " of the events are test, ",
                          options.validation_fraction, " before them validation; events of one time stay together"));
   return result;

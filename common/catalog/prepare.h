@@ -22,6 +22,9 @@ struct PrepareEventsOptions {
   // true: the last event of a user is test, the one before it validation; users with fewer than three events train
   // only. false: by time over all users, see below.
   bool leave_one_out = true;
+  // Leave-one-out: so many events before a user's validation event are reserved for rl, at least one training event
+  // left. 0: none.
+  int rl_events = 0;
   // Chronological: the latest test_fraction of all events, then the validation_fraction before them. Events of one
   // time are never torn apart: they all go to the later part.
   double validation_fraction = 0.1;

@@ -226,7 +226,7 @@ TEST_F(DatasetTest, ContentsThatContradictEachOtherAreRefused) {
   EXPECT_THAT(message([](C& c) { c.item_names[2] = "b"; }), HasSubstr("item 'b' comes twice"));
   EXPECT_THAT(message([](C& c) { c.event_item[5] = 4; }), HasSubstr("event 1 of user 'v' has the unknown item 4"));
   EXPECT_THAT(message([](C& c) { c.event_item[5] = -1; }), HasSubstr("unknown item -1"));
-  EXPECT_THAT(message([](C& c) { c.event_split[5] = static_cast<SplitLabel>(3); }), HasSubstr("unknown split 3"));
+  EXPECT_THAT(message([](C& c) { c.event_split[5] = static_cast<SplitLabel>(5); }), HasSubstr("unknown split 5"));
   EXPECT_THAT(message([](C& c) { c.event_split.pop_back(); }), HasSubstr("want event_split [8], got [7]"));
   EXPECT_THAT(message([](C& c) { c.first_event.pop_back(); }), HasSubstr("want first_event [4]"));
   EXPECT_THAT(message([](C& c) { c.first_event = {0, 5, 4, 8}; }), HasSubstr("rise from 0"));

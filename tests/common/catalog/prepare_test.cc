@@ -93,6 +93,28 @@ TEST(PrepareTest, TheChronologicalSplitCutsOneTimeLine) {
               ElementsAre(kT, kT, kT, kT, kX, kT, kT, kT, kX, kX));
 }
 
+TEST(PrepareTest, EventsBeforeTheHeldOutOnesAreReservedForRlWhileOneStaysForTraining) {
+  constexpr SplitLabel kR = SplitLabel::kReserved;
+  std::vector<Event> events;
+  const int length[] = {7, 5, 4, 3, 2};
+  for (int user = 0; user < 5; ++user) {
+    for (int i = 0; i < length[user]; ++i) events.push_back({user, i, static_cast<double>(i)});
+  }
+  PrepareEventsOptions options = NoFilter();
+  options.rl_events = 2;
+  const auto prepared = PrepareEvents(Log(events, 5, 7), options, "d");
+  ASSERT_TRUE(prepared.ok()) << prepared.status();
+  EXPECT_THAT(prepared->contents.event_split, ElementsAre(kT, kT, kT, kR, kR, kV, kX,  //
+                                                          kT, kR, kR, kV, kX,          //
+                                                          kT, kR, kV, kX,              //
+                                                          kT, kV, kX, kT, kT));
+  options.leave_one_out = false;
+  EXPECT_THAT(std::string(PrepareEvents(Log(events, 5, 7), options, "d").status().message()), HasSubstr("rl_events"));
+  options.rl_events = -1;
+  options.leave_one_out = true;
+  EXPECT_FALSE(PrepareEvents(Log(events, 5, 7), options, "d").ok());
+}
+
 TEST(PrepareTest, ChronologicalSplitsThatCannotBeAreRefused) {
   PrepareEventsOptions options = NoFilter();
   options.leave_one_out = false;
