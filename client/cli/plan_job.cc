@@ -107,7 +107,8 @@ class Planner {
                                   std::string(data.status().message())));
     }
     data_ = *std::move(data);
-    examples_ = data_->Examples(SplitLabel::kTrain);
+    const bool reserved = spec_.kind() == v1::JOB_KIND_RL && spec_.rl().prompt_split() == v1::PROMPT_SPLIT_RESERVED;
+    examples_ = data_->Examples(reserved ? SplitLabel::kReserved : SplitLabel::kTrain);
     double items = 0;
     for (const Example& example : examples_) items += static_cast<double>(data_->History(example).size());
     mean_history_ = examples_.empty() ? 0 : items / static_cast<double>(examples_.size());

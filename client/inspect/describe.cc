@@ -195,6 +195,13 @@ absl::StatusOr<ordered_json> DescribeModel(const std::string& path) {
                       {"tensors", tensors}};
 }
 
+// Of a generated market; null for real events.
+ordered_json TruthJson(const Dataset& dataset) {
+  const MarketTruth* truth = dataset.truth();
+  if (truth == nullptr) return nullptr;
+  return {{"regions", truth->regions()}, {"cells", truth->cells()}, {"dim", truth->dim()}};
+}
+
 absl::StatusOr<ordered_json> DescribeDataset(const std::string& folder) {
   SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<const Dataset> dataset, Dataset::Load(folder));
   return ordered_json{{"dataset", folder},
@@ -205,7 +212,9 @@ absl::StatusOr<ordered_json> DescribeDataset(const std::string& folder) {
                       {"examples",
                        {{"train", dataset->Examples(SplitLabel::kTrain).size()},
                         {"validation", dataset->Examples(SplitLabel::kValidation).size()},
-                        {"test", dataset->Examples(SplitLabel::kTest).size()}}},
+                        {"test", dataset->Examples(SplitLabel::kTest).size()},
+                        {"reserved", dataset->Examples(SplitLabel::kReserved).size()}}},
+                      {"truth", TruthJson(*dataset)},
                       {"max_history", dataset->max_history()},
                       {"codes_a_level", dataset->vocabulary().codes},
                       {"vocabulary", dataset->vocabulary().size()},

@@ -9,6 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "common/market/market_options.h"
+#include "common/market/truth_ranking.h"
 #include "common/spec/spec_fields.h"
 
 namespace sluice {
@@ -69,6 +71,27 @@ void CheckModel(const v1::ModelSpec& model, const ReportRule& report) {
   }
 }
 
+void CheckMarket(const v1::MarketSpec& market, const ReportRule& report) {
+  if (market.leaf_codes() < market.items_per_cell()) {
+    report({"prepare.market.leaf_codes", "prepare.market.items_per_cell"},
+           absl::StrCat("the ", market.items_per_cell(), " items of a cell need as many codes of level 3, got ",
+                        market.leaf_codes(), "; raise leaf_codes, or lower items_per_cell"));
+  }
+  // In double: the product of three counts may not fit into a whole number.
+  const double items = static_cast<double>(market.regions()) * market.cells() * market.items_per_cell();
+  if (items > kMaxMarketItems) {
+    report({"prepare.market.regions", "prepare.market.cells", "prepare.market.items_per_cell"},
+           absl::StrCat("regions * cells * items_per_cell makes ", NumberText(items), " items, want at most ",
+                        kMaxMarketItems));
+  }
+  const int64_t users = int64_t{market.sft_users()} + market.rl_users() + market.heldout_users();
+  if (users > kMaxMarketUsers) {
+    report(
+        {"prepare.market.sft_users", "prepare.market.rl_users", "prepare.market.heldout_users"},
+        absl::StrCat("sft_users + rl_users + heldout_users makes ", users, " users, want at most ", kMaxMarketUsers));
+  }
+}
+
 void CheckPrepare(const v1::PrepareSpec& prepare, const ReportRule& report) {
   if (prepare.split() == v1::SPLIT_KIND_CHRONOLOGICAL) {
     const double held_out = prepare.validation_fraction() + prepare.test_fraction();
@@ -78,7 +101,12 @@ void CheckPrepare(const v1::PrepareSpec& prepare, const ReportRule& report) {
              "for training");
     }
   }
+  if (prepare.has_market()) CheckMarket(prepare.market(), report);
   const v1::RankerTrainingSpec& ranker = prepare.ranker();
+  if (ranker.has_bias() && ranker.bias().missing() == 0 && ranker.bias().position() == 0) {
+    report({"prepare.ranker.bias"},
+           "a bias of missing 0 and position 0 loses no event; give one of the two, or remove the section");
+  }
   if (LeavesRemainder(ranker.hidden_size(), ranker.heads())) {
     report({"prepare.ranker.heads", "prepare.ranker.hidden_size"},
            absl::StrCat("hidden_size ", ranker.hidden_size(), " does not divide into ", ranker.heads(), " heads"));
@@ -321,6 +349,10 @@ void CheckRl(const v1::RlSpec& rl, const ReportRule& report) {
                         nearest + lease));
   }
   if (rl.objective() == v1::OBJECTIVE_GATED) CheckGate(rl, report);
+  if (IsTruthRankingName(rl.reward().ranker())) {
+    const absl::StatusOr<TruthRankingOptions> ranking = ParseTruthRanking(rl.reward().ranker());
+    if (!ranking.ok()) report({"rl.reward.ranker"}, std::string(ranking.status().message()));
+  }
   CheckObjective(rl, report);
 }
 
@@ -341,6 +373,25 @@ std::string WhyUnused(const v1::JobSpec& given, const std::string& path) {
   } else if (absl::StartsWith(path, "model.") && path != "model.path" && given.model().has_path()) {
     return "describes a new model, but model.path names one that exists; "
            "remove one of the two";
+  }
+  const v1::PrepareSpec& prepare = given.prepare();
+  // Without these sections nothing of them happens, so they get no defaults.
+  if (path == "prepare.market" && !prepare.has_market()) return "is not asked for";
+  if (path == "prepare.ranker.bias" && !prepare.ranker().has_bias()) return "is not asked for";
+  if (prepare.has_market() && path != "prepare" && absl::StartsWith(path, "prepare.") &&
+      !absl::StartsWith(path, "prepare.market") && !absl::StartsWith(path, "prepare.ranker") &&
+      !IsOneOf(path, {"prepare.max_history", "prepare.output"})) {
+    return "is about events that are read, but prepare.market generates them, with their semantic IDs and split; "
+           "remove one of the two";
+  }
+  if (path == "prepare.rl_events" && prepare.split() == v1::SPLIT_KIND_CHRONOLOGICAL) {
+    return "keeps a user's latest training events for rl, which only prepare.split leave_one_out does; remove it";
+  }
+  if (path == "prepare.ranker.bias" && prepare.ranker().has_sequential() && !prepare.ranker().sequential()) {
+    return "is of the sequential ranker's log, but prepare.ranker.sequential is false; remove one of the two";
+  }
+  if (path == "prepare.ranker.bias.slate" && !(prepare.ranker().bias().position() > 0)) {
+    return "is the slate of the position bias; give prepare.ranker.bias.position, or remove it";
   }
   if (absl::StartsWith(path, "prepare.sids.")) {
     const absl::string_view key = absl::StripPrefix(path, "prepare.sids.");

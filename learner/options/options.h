@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "common/market/market_options.h"
 #include "common/types/group.h"
 #include "common/value_search/value_search.h"
 
@@ -29,6 +30,7 @@ struct ValidationOptions {
   int users = 2000;  // 0: all
   int beams = 20;
   int patience = 0;
+  bool exclude_history = true;
   bool operator==(const ValidationOptions&) const = default;
 };
 
@@ -95,7 +97,7 @@ enum class ReferenceKind { kNone, kFrozen, kMixed };
 enum class GateNormalization { kAll, kAdmitted };
 enum class NllReduction { kMean, kSum };
 // Which events the prompts of an rl job are drawn from.
-enum class PromptSplit { kTrain, kValidation, kTest };
+enum class PromptSplit { kTrain, kValidation, kTest, kReserved };
 enum class OnFailure { kNllOnly, kHold, kFail };
 
 struct GateOptions {
@@ -299,6 +301,13 @@ struct SidOptions {
   bool operator==(const SidOptions&) const = default;
 };
 
+struct ExposureBiasOptions {
+  double missing = 0;
+  double position = 0;
+  int slate = 20;
+  bool operator==(const ExposureBiasOptions&) const = default;
+};
+
 struct RankerTrainingOptions {
   bool sequential = true;
   int hidden_size = 64;
@@ -309,6 +318,7 @@ struct RankerTrainingOptions {
   double learning_rate = 1e-3;
   int batch_users = 128;
   double time_limit_s = 0;
+  std::optional<ExposureBiasOptions> bias;  // absent: trained on the log as it is
   bool operator==(const RankerTrainingOptions&) const = default;
 };
 
@@ -329,6 +339,8 @@ struct PrepareOptions {
   std::string output;
   SidOptions sids;
   RankerTrainingOptions ranker;
+  int rl_events = 0;
+  std::optional<MarketOptions> market;  // absent: events are read
   bool operator==(const PrepareOptions&) const = default;
 };
 

@@ -77,6 +77,8 @@ PromptSplit Convert(v1::PromptSplit split) {
       return PromptSplit::kValidation;
     case v1::PROMPT_SPLIT_TEST:
       return PromptSplit::kTest;
+    case v1::PROMPT_SPLIT_RESERVED:
+      return PromptSplit::kReserved;
     default:
       return PromptSplit::kTrain;
   }
@@ -276,6 +278,7 @@ void Copy(const v1::ValidationSpec& spec, ValidationOptions* options) {
   if (spec.has_users()) options->users = spec.users();
   if (spec.has_beams()) options->beams = spec.beams();
   if (spec.has_patience()) options->patience = spec.patience();
+  if (spec.has_exclude_history()) options->exclude_history = spec.exclude_history();
 }
 
 void Copy(const v1::CheckpointSpec& spec, CheckpointOptions* options) {
@@ -310,6 +313,12 @@ void Copy(const v1::SidSpec& spec, SidOptions* options) {
   if (spec.has_iterations()) options->iterations = spec.iterations();
 }
 
+void Copy(const v1::ExposureBiasSpec& spec, ExposureBiasOptions* options) {
+  if (spec.has_missing()) options->missing = spec.missing();
+  if (spec.has_position()) options->position = spec.position();
+  if (spec.has_slate()) options->slate = spec.slate();
+}
+
 void Copy(const v1::RankerTrainingSpec& spec, RankerTrainingOptions* options) {
   if (spec.has_sequential()) options->sequential = spec.sequential();
   if (spec.has_hidden_size()) options->hidden_size = spec.hidden_size();
@@ -320,6 +329,27 @@ void Copy(const v1::RankerTrainingSpec& spec, RankerTrainingOptions* options) {
   if (spec.has_learning_rate()) options->learning_rate = spec.learning_rate();
   if (spec.has_batch_users()) options->batch_users = spec.batch_users();
   if (spec.has_time_limit_s()) options->time_limit_s = spec.time_limit_s();
+  if (spec.has_bias()) Copy(spec.bias(), &options->bias.emplace());
+}
+
+void Copy(const v1::MarketSpec& spec, MarketOptions* options) {
+  if (spec.has_regions()) options->regions = spec.regions();
+  if (spec.has_cells()) options->cells = spec.cells();
+  if (spec.has_items_per_cell()) options->items_per_cell = spec.items_per_cell();
+  if (spec.has_leaf_codes()) options->leaf_codes = spec.leaf_codes();
+  if (spec.has_dim()) options->dim = spec.dim();
+  if (spec.has_cell_weight()) options->cell_weight = spec.cell_weight();
+  if (spec.has_item_weight()) options->item_weight = spec.item_weight();
+  if (spec.has_popularity_exponent()) options->popularity_exponent = spec.popularity_exponent();
+  if (spec.has_utility_scale()) options->utility_scale = spec.utility_scale();
+  if (spec.has_second_weight()) options->second_weight = spec.second_weight();
+  if (spec.has_own_weight()) options->own_weight = spec.own_weight();
+  if (spec.has_slate()) options->slate = spec.slate();
+  if (spec.has_position_bias()) options->position_bias = spec.position_bias();
+  if (spec.has_history()) options->history = spec.history();
+  if (spec.has_sft_users()) options->sft_users = spec.sft_users();
+  if (spec.has_rl_users()) options->rl_users = spec.rl_users();
+  if (spec.has_heldout_users()) options->heldout_users = spec.heldout_users();
 }
 
 void Copy(const v1::PrepareSpec& spec, PrepareOptions* options) {
@@ -339,6 +369,8 @@ void Copy(const v1::PrepareSpec& spec, PrepareOptions* options) {
   if (spec.has_output()) options->output = spec.output();
   Copy(spec.sids(), &options->sids);
   Copy(spec.ranker(), &options->ranker);
+  if (spec.has_rl_events()) options->rl_events = spec.rl_events();
+  if (spec.has_market()) Copy(spec.market(), &options->market.emplace());
 }
 
 void Copy(const v1::SftSpec& spec, SftOptions* options) {

@@ -125,6 +125,7 @@ absl::StatusOr<std::map<std::string, double>> Validate(const RunContext& context
   settings.actors = actors;
   settings.now = context.now;
   settings.beams = options.beams;
+  settings.exclude_history = options.exclude_history;
   settings.unconstrained_beams = kTopOfList;
   SLUICE_ASSIGN_OR_RETURN(const RankingMetrics metrics,
                           EvaluatePolicy(policy, dataset, examples, settings, *context.collective, nullptr,

@@ -9,6 +9,8 @@
 #include "common/catalog/prepare.h"
 #include "common/catalog/readers.h"
 #include "common/catalog/semantic_ids.h"
+#include "common/market/exposure_bias.h"
+#include "common/market/market.h"
 #include "common/random/random.h"
 #include "common/ranker/dataset_ranking.h"
 #include "common/ranker/sequential_ranker.h"
@@ -27,6 +29,10 @@ namespace {
 // Which spec made the folder: a second run of the same spec finds its work done.
 constexpr char kSpecFile[] = "prepare_spec.sha256";
 constexpr char kRankerFolder[] = "sequential_ranker";
+constexpr char kUnbiasedRankerFolder[] = "sequential_ranker_unbiased";  // beside one whose log has injected bias
+// Labels of the seeds derived here beside those of SeedLabel; a new stream takes a new number.
+constexpr uint64_t kMarketStream = 0x6d61726b;  // "mark"
+constexpr uint64_t kBiasStream = 0x62696173;    // "bias"
 // Validation users that the rankers are measured on: enough for two digits.
 constexpr int kRankerUsers = 2000;
 
@@ -44,7 +50,12 @@ class PrepareJob {
   absl::StatusOr<bool> AlreadyDone() const;
   absl::StatusOr<PreparedEvents> ReadAndFilter();
   absl::Status AssignSids(int64_t log_items, PreparedEvents* prepared);
-  absl::Status TrainRanker(const Dataset& dataset, const std::string& staging);
+  absl::StatusOr<PreparedEvents> GenerateEvents();
+  // The sequential ranker, or the two of them where one's log has injected bias.
+  absl::Status TrainRankers(const Dataset& dataset, const std::string& staging);
+  // `which` names its numbers: "ranker".
+  absl::Status TrainRanker(const Dataset& dataset, const std::vector<std::vector<int32_t>>& sequences,
+                           const std::string& which, const std::string& folder);
   absl::Status Stopped() const;
 
   const RunContext& context_;
@@ -79,6 +90,7 @@ absl::StatusOr<PreparedEvents> PrepareJob::ReadAndFilter() {
   filter.min_user_events = options_.min_user_events;
   filter.min_item_events = options_.min_item_events;
   filter.leave_one_out = options_.leave_one_out;
+  filter.rl_events = options_.rl_events;
   filter.validation_fraction = options_.validation_fraction;
   filter.test_fraction = options_.test_fraction;
   filter.max_history = options_.max_history;
@@ -93,6 +105,23 @@ absl::StatusOr<PreparedEvents> PrepareJob::ReadAndFilter() {
                               {"events", static_cast<double>(contents.event_item.size())},
                               {"events_read", static_cast<double>(prepared.log_events)},
                               {"tied_events", static_cast<double>(prepared.tied_events)}};
+  return prepared;
+}
+
+absl::StatusOr<PreparedEvents> PrepareJob::GenerateEvents() {
+  context_.monitor->SetPhase("generating the market");
+  PreparedEvents prepared;
+  SLUICE_ASSIGN_OR_RETURN(
+      prepared.contents,
+      GenerateMarket(*options_.market, DeriveSeed(context_.options.seed, {kPrepareSeed, kMarketStream}),
+                     context_.options.name, options_.max_history, [this] { return Stopped(); }));
+  const Dataset::Contents& contents = prepared.contents;
+  context_.monitor->ReportLog(absl::StrFormat("a market of %d items, %d users and %d logged choices",
+                                              contents.item_names.size(), contents.user_names.size(),
+                                              contents.event_item.size()));
+  results_.numbers["data"] = {{"users", static_cast<double>(contents.user_names.size())},
+                              {"items", static_cast<double>(contents.item_names.size())},
+                              {"events", static_cast<double>(contents.event_item.size())}};
   return prepared;
 }
 
@@ -134,7 +163,26 @@ absl::Status PrepareJob::Stopped() const {
   return absl::OkStatus();
 }
 
-absl::Status PrepareJob::TrainRanker(const Dataset& dataset, const std::string& staging) {
+absl::Status PrepareJob::TrainRankers(const Dataset& dataset, const std::string& staging) {
+  const std::vector<std::vector<int32_t>> sequences = TrainingSequences(dataset);
+  if (!options_.ranker.bias) return TrainRanker(dataset, sequences, "ranker", JoinPath(staging, kRankerFolder));
+  const ExposureBiasOptions& bias = *options_.ranker.bias;
+  const std::vector<std::vector<int32_t>> biased = InjectExposureBias(
+      sequences, dataset.num_items(), {.missing = bias.missing, .position = bias.position, .slate = bias.slate},
+      DeriveSeed(context_.options.seed, {kPrepareSeed, kBiasStream}));
+  int64_t events = 0, left = 0;
+  for (const std::vector<int32_t>& sequence : sequences) events += static_cast<int64_t>(sequence.size());
+  for (const std::vector<int32_t>& sequence : biased) left += static_cast<int64_t>(sequence.size());
+  context_.monitor->ReportLog(
+      absl::StrFormat("exposure bias: the sequential ranker sees %d of %d training events", left, events));
+  results_.numbers["ranker"]["events_left_share"] =
+      events > 0 ? static_cast<double>(left) / static_cast<double>(events) : 0;
+  SLUICE_RETURN_IF_ERROR(TrainRanker(dataset, biased, "ranker", JoinPath(staging, kRankerFolder)));
+  return TrainRanker(dataset, sequences, "ranker_unbiased", JoinPath(staging, kUnbiasedRankerFolder));
+}
+
+absl::Status PrepareJob::TrainRanker(const Dataset& dataset, const std::vector<std::vector<int32_t>>& sequences,
+                                     const std::string& which, const std::string& folder) {
   const RankerTrainingOptions& ranker = options_.ranker;
   context_.monitor->SetPhase("training the ranker");
   SequentialRankerConfig config;
@@ -152,7 +200,7 @@ absl::Status PrepareJob::TrainRanker(const Dataset& dataset, const std::string& 
   training.seed = DeriveSeed(context_.options.seed, {kPrepareSeed, kInitSeed});
   SLUICE_ASSIGN_OR_RETURN(const SequentialTrainingResult trained,
                           TrainSequentialRanker(
-                              TrainingSequences(dataset), config, training, context_.now,
+                              sequences, config, training, context_.now,
                               [this](const SequentialTrainingProgress& progress) {
                                 context_.monitor->ReportMetrics(static_cast<uint64_t>(progress.step),
                                                                 static_cast<uint64_t>(progress.total_steps),
@@ -164,16 +212,16 @@ absl::Status PrepareJob::TrainRanker(const Dataset& dataset, const std::string& 
   const std::vector<Example> examples = ValidationExamples(context_, dataset, kRankerUsers);
   if (!examples.empty()) {
     SLUICE_ASSIGN_OR_RETURN(const double hit_rate, SequentialHitRate(*trained.ranker, dataset, examples, kTopOfList));
-    results_.numbers["ranker"]["validation/hr@10"] = hit_rate;
+    results_.numbers[which]["validation/hr@10"] = hit_rate;
     const RankingMetrics rule = EvaluateCooccurrenceRule(dataset, examples, kHeadShare, nullptr);
     results_.numbers["rule"]["validation/hr@10"] = rule.HitRate(HitLevel::kItem, kTopOfList).value_or(0);
     context_.monitor->ReportLog(
-        absl::StrFormat("rankers on %d validation users: sequential HR@10 %.4f, co-occurrence rule HR@10 %.4f",
-                        examples.size(), hit_rate, results_.numbers["rule"]["validation/hr@10"]));
+        absl::StrFormat("rankers on %d validation users: sequential (%s) HR@10 %.4f, co-occurrence rule HR@10 %.4f",
+                        examples.size(), which, hit_rate, results_.numbers["rule"]["validation/hr@10"]));
   }
-  results_.numbers["ranker"]["passes"] = trained.passes;
-  results_.numbers["ranker"]["final_loss"] = trained.final_loss;
-  return trained.ranker->Save(JoinPath(staging, kRankerFolder));
+  results_.numbers[which]["passes"] = trained.passes;
+  results_.numbers[which]["final_loss"] = trained.final_loss;
+  return trained.ranker->Save(folder);
 }
 
 absl::Status PrepareJob::Run() {
@@ -185,8 +233,8 @@ absl::Status PrepareJob::Run() {
     context_.monitor->ReportResult("data set", output());
     return absl::OkStatus();
   }
-  SLUICE_ASSIGN_OR_RETURN(PreparedEvents prepared, ReadAndFilter());
-  SLUICE_RETURN_IF_ERROR(AssignSids(log_items_, &prepared));
+  SLUICE_ASSIGN_OR_RETURN(PreparedEvents prepared, options_.market ? GenerateEvents() : ReadAndFilter());
+  if (!options_.market) SLUICE_RETURN_IF_ERROR(AssignSids(log_items_, &prepared));
   SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<const Dataset> dataset, Dataset::FromContents(prepared.contents));
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<DatasetWriter> writer, DatasetWriter::Create(output()));
   SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(writer->staging(), kSpecFile), context_.spec_digest));
@@ -194,7 +242,7 @@ absl::Status PrepareJob::Run() {
     SLUICE_RETURN_IF_ERROR(WriteNpy<float>(JoinPath(writer->staging(), kItemVectorsFile),
                                            {item_vectors_.rows, item_vectors_.columns}, item_vectors_.values));
   }
-  if (options_.ranker.sequential) SLUICE_RETURN_IF_ERROR(TrainRanker(*dataset, writer->staging()));
+  if (options_.ranker.sequential) SLUICE_RETURN_IF_ERROR(TrainRankers(*dataset, writer->staging()));
   context_.monitor->SetPhase("writing the data set");
   SLUICE_RETURN_IF_ERROR(writer->Finish(prepared.contents));
   results_.kind = "prepare";

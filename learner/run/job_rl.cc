@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/collective/sums.h"
+#include "common/market/truth_ranking.h"
 #include "common/random/random.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
@@ -55,6 +56,8 @@ SplitLabel LabelOf(PromptSplit split) {
       return SplitLabel::kValidation;
     case PromptSplit::kTest:
       return SplitLabel::kTest;
+    case PromptSplit::kReserved:
+      return SplitLabel::kReserved;
     case PromptSplit::kTrain:
       break;
   }
@@ -114,6 +117,10 @@ class RlJob {
 
   absl::StatusOr<JudgeStatistics> SumOverRanks(const JudgeStatistics& mine);
   absl::StatusOr<LedgerBalance> TotalBalance();
+  // The job has held-out prompts, to be judged and not trained on.
+  bool JudgesHeldOut() const {
+    return options_.prompt_split == PromptSplit::kValidation || options_.prompt_split == PromptSplit::kTest;
+  }
   double seconds() const { return absl::ToDoubleSeconds(control_->spent()); }
   uint64_t total_steps() const { return static_cast<uint64_t>(options_.steps); }
 
@@ -164,10 +171,18 @@ absl::Status RlJob::Prepare() {
   optimizer_ =
       std::make_unique<AdamW>(policy_->parameters(), policy_->gradients(), policy_->decay_mask(), options_.optimizer);
   budget_ = OperationalBudget(options_.operational_share, options_.operational_steps);
+  // An outage of every score would say less.
+  if (NeedsScores(options_) && IsTruthRankingName(options_.reward.ranker)) {
+    SLUICE_RETURN_IF_ERROR(TruthRanking::FromName(dataset_->shared_truth(), options_.reward.ranker).status());
+  }
   examples_ = dataset_->Examples(LabelOf(options_.prompt_split));
   if (examples_.empty()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("the data set '", dataset_->folder(), "' has no event with a history to draw prompts from"));
+        absl::StrCat("the data set '", dataset_->folder(), "' has no ",
+                     options_.prompt_split == PromptSplit::kReserved
+                         ? "event that is reserved for rl; prepare it with prepare.rl_events or "
+                           "prepare.market.rl_users, or remove rl.prompt_split"
+                         : "event with a history to draw prompts from"));
   }
   validation_ = std::make_unique<Validation>(context_, *dataset_, options_.validation, *folder_);
 
@@ -274,7 +289,7 @@ absl::Status RlJob::ValidateNow() {
 }
 
 absl::Status RlJob::OpenContexts(uint64_t step) {
-  if (options_.prompt_split == PromptSplit::kTrain || !context_.is_first()) return absl::OkStatus();
+  if (!JudgesHeldOut() || !context_.is_first()) return absl::OkStatus();
   std::string kept = ContextsHeader();
   if (step > 0 && PathExists(folder_->contexts())) {
     SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(folder_->contexts(), kMaxContextBytes));
@@ -288,7 +303,7 @@ absl::Status RlJob::OpenContexts(uint64_t step) {
 }
 
 absl::Status RlJob::RecordContexts(const std::vector<RlGroup>& groups) {
-  if (options_.prompt_split == PromptSplit::kTrain) return absl::OkStatus();
+  if (!JudgesHeldOut()) return absl::OkStatus();
   const PromptOrder order(*dataset_, examples_, DeriveSeed(context_.options.seed, {kPromptSeed}));
   std::string mine;
   for (const RlGroup& group : groups) {

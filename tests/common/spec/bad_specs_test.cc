@@ -261,6 +261,39 @@ std::vector<BadSpec> Corpus() {
       {"MeanOfNoSiblings", Rl("  advantage: {sibling_mean: per_candidate}\n"),
        "s.yaml:4:15: rl.advantage.sibling_mean: belongs to the sibling term; give rl.advantage.sibling_weight, or "
        "remove it"},
+      {"EventsBesideAMarket", "kind: prepare\nprepare:\n  events: e\n  market: {regions: 4}\n",
+       "s.yaml:3:3: prepare.events: is about events that are read, but prepare.market generates them, with their "
+       "semantic IDs and split; remove one of the two"},
+      {"SidsBesideAMarket", "kind: prepare\nprepare:\n  market: {}\n  sids: {levels: 3}\n",
+       "s.yaml:4:3: prepare.sids: is about events that are read, but prepare.market generates them, with their "
+       "semantic IDs and split; remove one of the two"},
+      {"CellsWithoutCodes", "kind: prepare\nprepare:\n  market: {items_per_cell: 20}\n",
+       "s.yaml:3:12: prepare.market.items_per_cell: the 20 items of a cell need as many codes of level 3, got 16; "
+       "raise leaf_codes, or lower items_per_cell"},
+      {"MarketBeyondTheLimit", "kind: prepare\nprepare:\n  market: {regions: 60000, cells: 60000}\n",
+       "s.yaml:3:12: prepare.market.regions: regions * cells * items_per_cell makes 28800000000 items, want at most "
+       "134217728"},
+      {"MoreUsersThanTheLimit",
+       "kind: prepare\nprepare:\n  market: {sft_users: 100000000, rl_users: 100000000, heldout_users: 100000000}\n",
+       "s.yaml:3:12: prepare.market.sft_users: sft_users + rl_users + heldout_users makes 300000000 users, want at "
+       "most 268435456"},
+      {"ReservedOfAChronologicalSplit", "kind: prepare\nprepare: {events: e, split: chronological, rl_events: 1}\n",
+       "s.yaml:2:44: prepare.rl_events: keeps a user's latest training events for rl, which only prepare.split "
+       "leave_one_out does; remove it"},
+      {"BiasOfNothing", "kind: prepare\nprepare: {events: e, ranker: {bias: {}}}\n",
+       "s.yaml:2:31: prepare.ranker.bias: a bias of missing 0 and position 0 loses no event; give one of the two, or "
+       "remove the section"},
+      {"BiasWithoutARanker", "kind: prepare\nprepare: {events: e, ranker: {sequential: false, bias: {missing: 1}}}\n",
+       "s.yaml:2:50: prepare.ranker.bias: is of the sequential ranker's log, but prepare.ranker.sequential is false; "
+       "remove one of the two"},
+      {"SlateOfNoPositionBias", "kind: prepare\nprepare: {events: e, ranker: {bias: {missing: 1, slate: 5}}}\n",
+       "s.yaml:2:50: prepare.ranker.bias.slate: is the slate of the position bias; give "
+       "prepare.ranker.bias.position, or remove it"},
+      {"TruthOfNoKind", Rl("  reward: {ranker: \"truth:pops:0.5\"}\n"),
+       "s.yaml:4:12: rl.reward.ranker: \"truth:pops:0.5\": no kind of error is called \"pops\"; want truth, or "
+       "truth:KIND:SHARE with KIND one of pop, fine, cell, noise and SHARE above 0 and at most 1; after the kind may "
+       "stand ~ (noise on the right part), then @log (good at logged choices), as in truth:pop:0.5, "
+       "truth:fine~@log:0.8"},
       {"ManyAtOnce", "kind: rl\nseed: x\nrl:\n  stepz: 1\n  group_size: 1\n  gate:\n    ties: fair\n",
        "s.yaml: data: required: a job of kind rl needs the folder of a prepared data set\n"
        "s.yaml:2:7: seed: want a whole number from 0 to 18446744073709551615, got \"x\"\n"

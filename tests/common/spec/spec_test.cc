@@ -87,6 +87,22 @@ TEST(SpecTest, MistakesInOverridesNameTheOverride) {
   EXPECT_THAT(std::string(spec.status().message()), HasSubstr("--set nonsense: want key=value, such as rl.steps=50"));
 }
 
+TEST(SpecTest, OnlyAMarketThatIsAskedForGetsDefaults) {
+  const auto events = ResolveSpec("kind: prepare\nprepare: {events: e}\n", "s.yaml");
+  ASSERT_TRUE(events.ok()) << events.status();
+  EXPECT_FALSE(events->effective.prepare().has_market());
+  EXPECT_FALSE(events->effective.prepare().ranker().has_bias());
+  // An empty section asks for one.
+  for (const char* text : {"kind: prepare\nprepare: {market: {}}\n", "kind: prepare\nprepare:\n  market:\n"}) {
+    const auto market = ResolveSpec(text, "s.yaml");
+    ASSERT_TRUE(market.ok()) << market.status();
+    EXPECT_EQ(market->effective.prepare().market().regions(), 16);
+    EXPECT_FALSE(market->effective.prepare().has_events());
+    EXPECT_FALSE(market->effective.prepare().has_sids());
+    EXPECT_FALSE(market->effective.prepare().has_split());
+  }
+}
+
 TEST(SpecTest, SecondsMayBeWrittenAsATime) {
   const auto spec = ResolveSpec("kind: sft\ndata: d\ntime_limit_s: 1h30m\n", "s.yaml");
   ASSERT_TRUE(spec.ok()) << spec.status();
@@ -96,7 +112,10 @@ TEST(SpecTest, SecondsMayBeWrittenAsATime) {
 TEST(SpecTest, EffectiveTextReadsBackToTheSameMessage) {
   for (const char* text : {kRl, "kind: sft\ndata: d\n", "kind: evaluate\ndata: 'a b'\nmodel: {path: m}\n",
                            "kind: prepare\nprepare: {events: e.csv, min_rating: 3.5, sids: {index: i.json}}\n",
-                           "kind: prepare\nprepare: {events: e.csv, sids: {item_vectors: v.npy}}\n"}) {
+                           "kind: prepare\nprepare: {events: e.csv, sids: {item_vectors: v.npy}}\n",
+                           "kind: prepare\nprepare: {events: e.csv, ranker: {bias: {missing: 0.5}}}\n",
+                           "kind: prepare\nprepare: {market: {regions: 8}, max_history: 10}\n",
+                           "kind: rl\ndata: d\nrl: {prompt_split: reserved, reward: {ranker: \"truth:pop~@log:0.5\"}}\n"}) {
     const auto spec = ResolveSpec(text, "s.yaml");
     ASSERT_TRUE(spec.ok()) << spec.status();
     const std::string printed = SpecToYaml(spec->effective);

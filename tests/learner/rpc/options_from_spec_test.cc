@@ -61,7 +61,8 @@ v1::JobSpec Everything() {
                            "policy_loss: {kind: ppo}, sampler: value_guided, value: {loss_weight: 1}}\n"
                            "model: {value_head: true}\n",
                            "kind: sft\ndata: d\n", "kind: evaluate\ndata: d\nmodel: {path: m}\n",
-                           "kind: prepare\nprepare: {events: e.csv}\n"}) {
+                           "kind: prepare\nprepare: {events: e.csv, ranker: {bias: {missing: 1, position: 1}}}\n",
+                           "kind: prepare\nprepare: {market: {}}\n"}) {
     all.MergeFrom(ResolveSpec(text, "s.yaml").value().effective);
   }
   return all;
@@ -102,6 +103,14 @@ TEST(OptionsFromSpecTest, DefaultsOfSpecAndOptionsAgree) {
   want.prepare.events = "e";
   EXPECT_TRUE(*prepare == want);
 
+  // A generated market has the defaults of its options.
+  const absl::StatusOr<JobOptions> market =
+      OptionsFromSpec(ResolveSpec("kind: prepare\nprepare: {market: {}}\n", "s.yaml").value().given);
+  ASSERT_TRUE(market.ok()) << market.status();
+  want.prepare.events = "";
+  want.prepare.market.emplace();
+  EXPECT_TRUE(*market == want);
+
   const absl::StatusOr<JobOptions> evaluate =
       OptionsFromSpec(ResolveSpec("kind: evaluate\ndata: d\nmodel: {path: m}\n", "s.yaml").value().given);
   ASSERT_TRUE(evaluate.ok());
@@ -129,6 +138,7 @@ rl:
   grpo_space: full
   nll_space: trie
   nll_reduction: sum
+  prompt_split: reserved
   staleness: 1
   on_reward_outage: fail
   gate: {tau: 0.25, rho: 0.75, negatives: 2, difficulty: teacher_forced, ties: average, zone: pool, normalization: admitted, head_pool: group}
@@ -164,6 +174,7 @@ checkpoint: {every: 7, keep: 3}
   want.rl.grpo_space = LogProbSpace::kFull;
   want.rl.nll_space = LogProbSpace::kTrie;
   want.rl.nll_reduction = NllReduction::kSum;
+  want.rl.prompt_split = PromptSplit::kReserved;
   want.rl.staleness = 1;
   want.rl.on_reward_outage = OnFailure::kFail;
   want.rl.gate.tau = 0.25;
