@@ -43,6 +43,7 @@ constexpr absl::Duration kStopGrace = absl::Seconds(1);
 // A ranker that cannot score the first item after itself is broken: better not ready than wrong.
 absl::Status Warm(const RankerSet& rankers) {
   GroupToScore group;
+  group.user = 0;
   group.history = {0};
   group.candidates = {{0}};
   for (const Ranker* ranker : rankers.all()) {

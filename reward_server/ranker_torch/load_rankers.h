@@ -13,8 +13,12 @@ namespace sluice::reward {
 // The folder inside a data set's that the prepare job writes the sequential ranker to.
 inline constexpr char kSequentialRankerFolder[] = "sequential_ranker";
 
+// The same, of the ranker that was trained on the whole log, where the other one's log had exposure bias injected.
+inline constexpr char kUnbiasedRankerFolder[] = "sequential_ranker_unbiased";
+
 // "cooccurrence", counted from the training events; "sequential" and "blend" if the data set's folder holds a
-// sequential ranker. DataLoss: that one is damaged, or was trained on another catalog.
+// sequential ranker; "unbiased" if it holds one without injected bias beside it. Of a generated market also "truth"
+// and, when asked for, its kinds of known error. DataLoss: a ranker is damaged, or was trained on another catalog.
 absl::StatusOr<RankerSet> LoadRankers(std::shared_ptr<const Dataset> dataset);
 
 }  // namespace sluice::reward

@@ -4,8 +4,9 @@
 
 namespace sluice::reward {
 
-SequentialItemRanker::SequentialItemRanker(std::unique_ptr<const SequentialRanker> model, int64_t num_users)
-    : model_(std::move(model)), num_users_(num_users), version_(model_->Digest()) {}
+SequentialItemRanker::SequentialItemRanker(std::string name, std::unique_ptr<const SequentialRanker> model,
+                                           int64_t num_users)
+    : name_(std::move(name)), model_(std::move(model)), num_users_(num_users), version_(model_->Digest()) {}
 
 std::vector<absl::StatusOr<ItemScores>> SequentialItemRanker::Score(absl::Span<const ItemQuery> queries) const {
   std::vector<std::vector<int32_t>> histories, items;

@@ -14,7 +14,7 @@ namespace sluice::reward {
 class SequentialItemRanker : public Ranker {
  public:
   // num_users: of the data set it was trained on. The model looks at histories only.
-  SequentialItemRanker(std::unique_ptr<const SequentialRanker> model, int64_t num_users);
+  SequentialItemRanker(std::string name, std::unique_ptr<const SequentialRanker> model, int64_t num_users);
 
   const std::string& name() const override { return name_; }
   const std::string& version() const override { return version_; }
@@ -25,7 +25,7 @@ class SequentialItemRanker : public Ranker {
   std::vector<absl::StatusOr<ItemScores>> Score(absl::Span<const ItemQuery> queries) const override;
 
  private:
-  const std::string name_ = "sequential";
+  const std::string name_;
   const std::vector<std::string> heads_ = {"score"};
   std::unique_ptr<const SequentialRanker> model_;
   int64_t num_users_;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "common/file/file.h"
+#include "common/market/market.h"
 #include "common/ranker/sequential_ranker.h"
 #include "gtest/gtest.h"
 #include "tests/testing/tiny_contents.h"
@@ -57,6 +58,38 @@ TEST_F(LoadRankersTest, BlendIsTheSumOfCooccurrenceAndSequentialLogit) {
     EXPECT_FLOAT_EQ(blend[2][i], logits[i]);
   }
   EXPECT_EQ((*rankers->Find("sequential"))->version(), model_->Digest());
+}
+
+TEST_F(LoadRankersTest, TheRankerWithoutInjectedBiasStandsBesideTheOtherOne) {
+  SaveSequential(4);
+  SequentialRankerConfig config;
+  config.num_items = 4;
+  config.hidden_size = 8;
+  const auto unbiased = SequentialRanker::Create(config, 5).value();
+  ASSERT_TRUE(unbiased->Save(JoinPath(folder_, kUnbiasedRankerFolder)).ok());
+  const auto rankers = Load();
+  ASSERT_TRUE(rankers.ok()) << rankers.status();
+  EXPECT_EQ((*rankers->Find("unbiased"))->version(), unbiased->Digest());
+  EXPECT_EQ((*rankers->Find("sequential"))->version(), model_->Digest());
+}
+
+TEST_F(LoadRankersTest, AMarketHasTheRankersOfItsTruth) {
+  ASSERT_TRUE(RemoveAll(folder_).ok());
+  MarketOptions options;
+  options.slate = 5;
+  options.sft_users = 5;
+  options.rl_users = 0;
+  options.heldout_users = 1;
+  const auto contents = GenerateMarket(options, 1, "m", 10, [] { return absl::OkStatus(); });
+  ASSERT_TRUE(contents.ok()) << contents.status();
+  ASSERT_TRUE(Dataset::Write(folder_, *contents).ok());
+  const auto rankers = Load();
+  ASSERT_TRUE(rankers.ok()) << rankers.status();
+  ASSERT_EQ(rankers->all().size(), 2u);
+  EXPECT_EQ(rankers->all()[1]->name(), "truth");
+  const ItemQuery query = {.user = 3, .history = {0}, .items = {1, 2000}};
+  const ItemScores scores = *(*rankers->Find("truth:pop:1"))->Score({query})[0];
+  EXPECT_FLOAT_EQ(scores[0][1], contents->truth->StandardLogPopularity(2000));
 }
 
 TEST_F(LoadRankersTest, RankerOfAnotherCatalogIsRefused) {
