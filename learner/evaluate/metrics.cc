@@ -93,6 +93,11 @@ void RankingMetrics::Add(const PromptOutcome& outcome) {
   invalid_ += outcome.invalid;
   unconstrained_wide_ += outcome.unconstrained_wide;
   invalid_wide_ += outcome.invalid_wide;
+  if (outcome.true_mass.has_value() && outcome.true_utility.has_value()) {
+    with_truth_ += 1;
+    true_mass_ += *outcome.true_mass;
+    true_utility_ += *outcome.true_utility;
+  }
   CountEach(outcome.top_leaves, "leaf", &leaf_count_);
   if (!item_count_.empty()) CountEach(outcome.top_items, "item", &item_count_);
 }
@@ -107,7 +112,7 @@ void RankingMetrics::VisitSums(Self& self, const Visitor& visit) {
     visit(level->reciprocal);
   }
   for (auto* value : {&self.diversity_, &self.diverse_, &self.unconstrained_, &self.invalid_, &self.unconstrained_wide_,
-                      &self.invalid_wide_}) {
+                      &self.invalid_wide_, &self.with_truth_, &self.true_mass_, &self.true_utility_}) {
     visit(*value);
   }
   for (auto* values : {&self.shared_first_, &self.shared_top_, &self.leaf_count_, &self.item_count_}) {
@@ -176,6 +181,16 @@ std::optional<double> RankingMetrics::Diversity() const {
   return diversity_ / diverse_;
 }
 
+std::optional<double> RankingMetrics::TrueMass() const {
+  if (with_truth_ == 0 || depth_ < kTopOfList) return std::nullopt;
+  return true_mass_ / with_truth_;
+}
+
+std::optional<double> RankingMetrics::TrueUtility() const {
+  if (with_truth_ == 0 || depth_ < kTopOfList) return std::nullopt;
+  return true_utility_ / with_truth_;
+}
+
 std::optional<double> RankingMetrics::Coverage() const {
   if (prompts_ == 0 || leaf_count_.empty()) return std::nullopt;
   const auto seen = std::count_if(leaf_count_.begin(), leaf_count_.end(), [](double count) { return count > 0; });
@@ -222,6 +237,8 @@ std::map<std::string, double> RankingMetrics::ToMap() const {
   put(absl::StrCat("hallucination@", kWideBeams), Hallucination(true));
   put("diversity", Diversity());
   put("coverage", Coverage());
+  put(absl::StrCat("mass@", kTopOfList), TrueMass());
+  put(absl::StrCat("utility@", kTopOfList), TrueUtility());
   if (const std::optional<Exposure> exposure = ItemExposure()) {
     values["item_coverage"] = exposure->item_coverage;
     values["head_coverage"] = exposure->head_coverage;

@@ -6,6 +6,10 @@
 // For rank r (from 1): HR@K = [r <= K], NDCG@K = [r <= K] / log2(r + 1), MRR@K = [r <= K] / r; MRR without a cutoff is
 // over the whole list.
 //
+// Logged targets are what was shown and chosen. In a market whose truth is known two metrics look past the log:
+// mass@10, the sum of the true choice probabilities (softmax of utility over all items) of the first 10 items, which is
+// the expectation of HR@10 on unbiased targets; and utility@10, their mean true utility.
+//
 // Everything that is kept is a sum, so the ranks of a group add their vectors (ToSums, one all-reduce) and divide once.
 // Not thread-safe.
 #ifndef SLUICE_LEARNER_EVALUATE_METRICS_H_
@@ -55,6 +59,9 @@ struct PromptOutcome {
   // The same of the first kWideBeams, of a search that was at least so wide.
   int32_t unconstrained_wide = 0;
   int32_t invalid_wide = 0;
+  // Of the first kTopOfList items of the list, in a market whose truth is known.
+  std::optional<double> true_mass;     // sum of the true choice probabilities
+  std::optional<double> true_utility;  // mean true utility
 };
 
 // What a policy chooses from.
@@ -109,9 +116,14 @@ class RankingMetrics {
   // Absent without head items, or without places.
   std::optional<Exposure> ItemExposure() const;
 
+  // Means over the prompts whose truth is known; absent if none is, or if the lists are narrower than kTopOfList.
+  std::optional<double> TrueMass() const;
+  std::optional<double> TrueUtility() const;
+
   // Every metric that is present, by its name in reports and files: "hr@10", "ndcg@10", "mrr@10", "mrr", the same
   // behind "sid_", "level_1_accuracy", "level_1_accuracy@10", "hallucination", "hallucination@50", "diversity",
-  // "coverage", "item_coverage", "head_coverage", "tail_coverage", "head_exposure", "tail_exposure", "gini", "prompts".
+  // "coverage", "item_coverage", "head_coverage", "tail_coverage", "head_exposure", "tail_exposure", "gini", "prompts",
+  // "mass@10", "utility@10".
   std::map<std::string, double> ToMap() const;
 
  private:
@@ -141,6 +153,9 @@ class RankingMetrics {
   double invalid_ = 0;
   double unconstrained_wide_ = 0;
   double invalid_wide_ = 0;
+  double with_truth_ = 0;
+  double true_mass_ = 0;
+  double true_utility_ = 0;
   std::vector<double> leaf_count_;  // [leaves] prompts that have the leaf among their first kTopOfList
   std::vector<double> item_count_;  // [items] the same of items; empty without head items
 };

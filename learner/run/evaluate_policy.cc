@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/catalog/exclusion.h"
 #include "common/collective/sums.h"
 #include "common/cooccurrence/cooccurrence.h"
@@ -94,6 +95,13 @@ PromptOutcome JudgeBeams(const Trie& trie, int32_t target, absl::Span<const int3
   return outcome;
 }
 
+void JudgeByTruth(const MarketTruth* truth, PromptOutcome* outcome) {
+  if (truth == nullptr || !truth->exact_metrics()) return;
+  const MarketTruth::ListValue value = truth->ValueOf(outcome->user, outcome->top_items);
+  outcome->true_mass = value.mass;
+  outcome->true_utility = value.utility;
+}
+
 CatalogShape ShapeOf(const Dataset& dataset, double head_share) {
   std::vector<int64_t> events(static_cast<size_t>(dataset.num_items()), 0);
   for (int32_t user = 0; user < dataset.num_users(); ++user) {
@@ -155,6 +163,7 @@ class ShareOfRank {
         JudgeBeams(dataset_.trie(), dataset_.Target(example), Excluded(example), constrained, unconstrained);
     outcomes_[index].user = example.user;
     outcomes_[index].position = example.position;
+    JudgeByTruth(dataset_.truth(), &outcomes_[index]);
     ++done_;
   }
 
@@ -287,9 +296,13 @@ std::array<int32_t*, 10> Numbers(PromptOutcome* outcome) {
           &outcome->unconstrained, &outcome->invalid,      &outcome->unconstrained_wide,
           &outcome->invalid_wide};
 }
-// Those, the diversity, and whether there is one.
-constexpr size_t kNumbers = 12;
-// Examples in one all-reduce: 3 MB.
+// The numbers that may be absent.
+std::array<std::optional<double>*, 3> MaybeNumbers(PromptOutcome* outcome) {
+  return {&outcome->diversity, &outcome->true_mass, &outcome->true_utility};
+}
+// Those, and whether each of the latter is there.
+constexpr size_t kNumbers = 10 + 2 * 3;
+// Examples in one all-reduce: 4 MB.
 constexpr size_t kGatheredTogether = size_t{1} << 15;
 
 }  // namespace
@@ -308,15 +321,19 @@ absl::StatusOr<std::vector<PromptOutcome>> GatherOutcomes(Collective& collective
       if (example < first || example >= end) continue;
       double* next = numbers.data() + (example - first) * kNumbers;
       for (const int32_t* const number : Numbers(&mine[i])) *next++ = *number;
-      *next++ = mine[i].diversity.value_or(0);
-      *next++ = mine[i].diversity.has_value() ? 1 : 0;
+      for (const std::optional<double>* const number : MaybeNumbers(&mine[i])) {
+        *next++ = number->value_or(0);
+        *next++ = number->has_value() ? 1 : 0;
+      }
     }
     SLUICE_RETURN_IF_ERROR(SumOverRanks(collective, &numbers));
     const double* next = numbers.data();
     for (size_t example = first; example < end; ++example) {
       for (int32_t* const number : Numbers(&all[example])) *number = static_cast<int32_t>(*next++);
-      const double diversity = *next++;
-      if (*next++ > 0) all[example].diversity = diversity;
+      for (std::optional<double>* const number : MaybeNumbers(&all[example])) {
+        const double value = *next++;
+        if (*next++ > 0) *number = value;
+      }
     }
   }
   return all;
@@ -339,30 +356,69 @@ std::vector<OutcomeRow> OutcomeRows(const Dataset& dataset, absl::Span<const Exa
   return rows;
 }
 
-RankingMetrics EvaluateCooccurrenceRule(const Dataset& dataset, absl::Span<const Example> examples, double head_share,
-                                        std::vector<PromptOutcome>* outcomes) {
-  const std::shared_ptr<const Cooccurrence> rule = Cooccurrence::FromDataset(dataset);
+void AddTruthColumns(OutcomeTable* table) {
+  const auto known = [](const OutcomeRow& row) { return row.outcome.true_mass && row.outcome.true_utility; };
+  if (table->setting.beams < kTopOfList || !std::all_of(table->rows.begin(), table->rows.end(), known)) return;
+  table->more_columns.push_back(absl::StrCat("mass@", kTopOfList));
+  table->more_columns.push_back(absl::StrCat("utility@", kTopOfList));
+  for (OutcomeRow& row : table->rows) {
+    row.more.push_back(*row.outcome.true_mass);
+    row.more.push_back(*row.outcome.true_utility);
+  }
+}
+
+namespace {
+
+// A list of items, best first, each its own entry: an item's SID rank is its place in the list of items.
+PromptOutcome JudgeItems(const Dataset& dataset, const Example& example, absl::Span<const int32_t> items) {
   const Trie& trie = dataset.trie();
+  PromptOutcome outcome;
+  outcome.user = example.user;
+  outcome.position = example.position;
+  const int32_t target = dataset.Target(example);
+  const int32_t target_leaf = trie.LeafOfItem(target);
+  for (size_t i = 0; i < items.size(); ++i) {
+    const int32_t leaf = trie.LeafOfItem(items[i]);
+    const int32_t rank = static_cast<int32_t>(i) + 1;
+    if (items[i] == target) outcome.item_rank = rank;
+    if (outcome.sid_rank == 0 && leaf == target_leaf) outcome.sid_rank = rank;
+    if (rank > kTopOfList) continue;
+    outcome.top_leaves.push_back(leaf);
+    outcome.top_items.push_back(items[i]);
+  }
+  CompareCodes(trie, target_leaf, &outcome);
+  JudgeByTruth(dataset.truth(), &outcome);
+  return outcome;
+}
+
+std::vector<int32_t> Seen(const Dataset& dataset, const Example& example, bool exclude_history) {
+  return exclude_history ? SortedEventsBefore(dataset, example) : std::vector<int32_t>();
+}
+
+}  // namespace
+
+RankingMetrics EvaluateTruth(const Dataset& dataset, absl::Span<const Example> examples, double head_share,
+                             double popularity_weight, bool exclude_history) {
+  const MarketTruth& truth = *dataset.truth();
   RankingMetrics metrics(ShapeOf(dataset, head_share), kRuleDepth);
   for (const Example& example : examples) {
-    const std::vector<int32_t> seen = SortedEventsBefore(dataset, example);
-    // The rule recommends items, each its own entry: an item's SID rank is its place in the list of items.
-    PromptOutcome outcome;
-    outcome.user = example.user;
-    outcome.position = example.position;
-    const int32_t target = dataset.Target(example);
-    const int32_t target_leaf = trie.LeafOfItem(target);
-    const std::vector<int32_t> items = rule->Recommend(dataset.History(example), seen, kRuleDepth);
-    for (size_t i = 0; i < items.size(); ++i) {
-      const int32_t leaf = trie.LeafOfItem(items[i]);
-      const int32_t rank = static_cast<int32_t>(i) + 1;
-      if (items[i] == target) outcome.item_rank = rank;
-      if (outcome.sid_rank == 0 && leaf == target_leaf) outcome.sid_rank = rank;
-      if (rank > kTopOfList) continue;
-      outcome.top_leaves.push_back(leaf);
-      outcome.top_items.push_back(items[i]);
-    }
-    CompareCodes(trie, target_leaf, &outcome);
+    const std::vector<int32_t> seen = Seen(dataset, example, exclude_history);
+    std::vector<int32_t> items =
+        truth.TopItems(example.user, kRuleDepth + static_cast<int>(seen.size()), popularity_weight);
+    std::erase_if(items, [&seen](int32_t item) { return Contains(seen, item); });
+    if (items.size() > static_cast<size_t>(kRuleDepth)) items.resize(static_cast<size_t>(kRuleDepth));
+    metrics.Add(JudgeItems(dataset, example, items));
+  }
+  return metrics;
+}
+
+RankingMetrics EvaluateCooccurrenceRule(const Dataset& dataset, absl::Span<const Example> examples, double head_share,
+                                        std::vector<PromptOutcome>* outcomes, bool exclude_history) {
+  const std::shared_ptr<const Cooccurrence> rule = Cooccurrence::FromDataset(dataset);
+  RankingMetrics metrics(ShapeOf(dataset, head_share), kRuleDepth);
+  for (const Example& example : examples) {
+    const std::vector<int32_t> seen = Seen(dataset, example, exclude_history);
+    PromptOutcome outcome = JudgeItems(dataset, example, rule->Recommend(dataset.History(example), seen, kRuleDepth));
     metrics.Add(outcome);
     if (outcomes != nullptr) outcomes->push_back(std::move(outcome));
   }

@@ -47,6 +47,10 @@ struct EvaluationProgress {
 PromptOutcome JudgeBeams(const Trie& trie, int32_t target, absl::Span<const int32_t> excluded,
                          absl::Span<const Completion> constrained, absl::Span<const Completion> unconstrained);
 
+// Adds what the first kTopOfList items of the outcome's list are worth in truth to its user, if there is a truth and
+// its catalog is small enough for exact numbers (MarketTruth::exact_metrics).
+void JudgeByTruth(const MarketTruth* truth, PromptOutcome* outcome);
+
 // Leaves, levels and the head of a data set's catalog, by its training events.
 CatalogShape ShapeOf(const Dataset& dataset, double head_share);
 
@@ -71,9 +75,18 @@ absl::StatusOr<std::vector<PromptOutcome>> GatherOutcomes(Collective& collective
 std::vector<OutcomeRow> OutcomeRows(const Dataset& dataset, absl::Span<const Example> examples,
                                     std::vector<PromptOutcome> outcomes, bool exclude_history);
 
+// Adds what every list is truly worth as further columns, in a market whose truth is known; nothing if lists are
+// narrower than kTopOfList.
+void AddTruthColumns(OutcomeTable* table);
+
+// The list of highest true utility + popularity_weight * log popularity on the same examples, alone on this rank: the
+// best there is (weight 0), and the best for logged targets (1). The data set has a truth whose metrics are exact.
+RankingMetrics EvaluateTruth(const Dataset& dataset, absl::Span<const Example> examples, double head_share,
+                             double popularity_weight, bool exclude_history);
+
 // The co-occurrence rule on the same examples, alone on this rank.
 RankingMetrics EvaluateCooccurrenceRule(const Dataset& dataset, absl::Span<const Example> examples, double head_share,
-                                        std::vector<PromptOutcome>* outcomes);
+                                        std::vector<PromptOutcome>* outcomes, bool exclude_history = true);
 
 }  // namespace sluice::learner
 

@@ -56,13 +56,16 @@ const char* ParityName(UserParity parity) {
   return "all";
 }
 
-std::string TableRow(const std::string& name, const std::map<std::string, double>& metrics) {
+std::string TableRow(const std::string& name, const std::map<std::string, double>& metrics, bool with_truth) {
   const auto value = [&metrics](const char* key) {
     const auto found = metrics.find(key);
     return found == metrics.end() ? std::string("-") : absl::StrFormat("%.4f", found->second);
   };
-  return absl::StrFormat("%-22s %7s %7s %7s %7s %7s %7s %13s", name, value("hr@1"), value("hr@5"), value("hr@10"),
-                         value("hr@20"), value("hr@50"), value("ndcg@10"), value("hallucination"));
+  std::string row =
+      absl::StrFormat("%-22s %7s %7s %7s %7s %7s %7s %13s", name, value("hr@1"), value("hr@5"), value("hr@10"),
+                      value("hr@20"), value("hr@50"), value("ndcg@10"), value("hallucination"));
+  if (with_truth) absl::StrAppend(&row, absl::StrFormat(" %8s %10s", value("mass@10"), value("utility@10")));
+  return row;
 }
 
 }  // namespace
@@ -128,6 +131,7 @@ absl::Status RunEvaluate(const RunContext& context) {
                    .unconstrained_beams = options.unconstrained_beams,
                    .exclude_history = options.exclude_history};
   table.rows = OutcomeRows(*dataset, examples, std::move(outcomes), options.exclude_history);
+  AddTruthColumns(&table);
   SLUICE_RETURN_IF_ERROR(WriteOutcomes(folder->outcomes(), table));
 
   RunResults results;
@@ -145,14 +149,34 @@ absl::Status RunEvaluate(const RunContext& context) {
   SLUICE_RETURN_IF_ERROR(RewindMetrics(context, folder.get(), std::nullopt).status());
   SLUICE_RETURN_IF_ERROR(RecordMetrics(context, folder.get(), examples.size(), examples.size(),
                                        absl::ToDoubleSeconds(control.spent()), total.ToMap()));
-  context.monitor->ReportLog(absl::StrFormat("%-22s %7s %7s %7s %7s %7s %7s %13s", dataset->name(), "HR@1", "HR@5",
-                                             "HR@10", "HR@20", "HR@50", "NDCG@10", "hallucination"));
-  if (options.baseline) {
-    const RankingMetrics rule = EvaluateCooccurrenceRule(*dataset, examples, options.head_share, nullptr);
-    results.numbers["baseline"] = rule.ToMap();
-    context.monitor->ReportLog(TableRow("co-occurrence rule", rule.ToMap()));
+  const bool with_truth = dataset->truth() != nullptr && dataset->truth()->exact_metrics();
+  if (dataset->truth() != nullptr && !with_truth) {
+    context.monitor->ReportLog(absl::StrCat("mass@10 and utility@10 are not measured: exact numbers over ",
+                                            dataset->num_items(), " items of ", dataset->truth()->dim(),
+                                            " dimensions would take longer than decoding; the limit is ",
+                                            MarketTruth::kMaxExactProducts, " products"));
   }
-  context.monitor->ReportLog(TableRow("policy", total.ToMap()));
+  context.monitor->ReportLog(absl::StrFormat("%-22s %7s %7s %7s %7s %7s %7s %13s%s", dataset->name(), "HR@1", "HR@5",
+                                             "HR@10", "HR@20", "HR@50", "NDCG@10", "hallucination",
+                                             with_truth ? "  mass@10 utility@10" : ""));
+  if (options.baseline) {
+    const RankingMetrics rule =
+        EvaluateCooccurrenceRule(*dataset, examples, options.head_share, nullptr, options.exclude_history);
+    results.numbers["baseline"] = rule.ToMap();
+    context.monitor->ReportLog(TableRow("co-occurrence rule", rule.ToMap(), with_truth));
+    if (with_truth) {
+      // What a list can reach at all: for the users, and for the log.
+      const auto bound = [&](double popularity_weight) {
+        return EvaluateTruth(*dataset, examples, options.head_share, popularity_weight, options.exclude_history)
+            .ToMap();
+      };
+      results.numbers["by_utility"] = bound(0);
+      results.numbers["by_exposed_utility"] = bound(1);
+      context.monitor->ReportLog(TableRow("true utility", results.numbers["by_utility"], true));
+      context.monitor->ReportLog(TableRow("utility + log exposure", results.numbers["by_exposed_utility"], true));
+    }
+  }
+  context.monitor->ReportLog(TableRow("policy", total.ToMap(), with_truth));
   SLUICE_RETURN_IF_ERROR(WriteResults(folder->results(), results));
   context.monitor->ReportResult("results", folder->results());
   return absl::OkStatus();

@@ -5,6 +5,15 @@
 #include "learner/run/job_common.h"
 
 namespace sluice::learner {
+namespace {
+
+// Of a market whose truth is known; "" otherwise.
+std::string MassText(const std::map<std::string, double>& metrics) {
+  const auto mass = metrics.find("validation/mass@10");
+  return mass == metrics.end() ? std::string() : absl::StrFormat(", true mass@10 %.4f", mass->second);
+}
+
+}  // namespace
 
 Validation::Validation(const RunContext& context, const Dataset& dataset, const ValidationOptions& options,
                        RunFolder& folder)
@@ -22,7 +31,8 @@ absl::Status Validation::Run(Policy& policy, uint64_t step, uint64_t total_steps
   if (context_.is_first()) {
     context_.monitor->ReportLog(absl::StrFormat("step %d: validation HR@10 %.4f, NDCG@10 %.4f, hallucination %.4f",
                                                 step, latest_[BestPolicy::kMetric], latest_["validation/ndcg@10"],
-                                                latest_["validation/hallucination"]));
+                                                latest_["validation/hallucination"]) +
+                                MassText(latest_));
   }
   if (!best_.Offer(step, latest_) || !context_.is_first()) return absl::OkStatus();
   return ExportPolicy(policy, folder_, "best");

@@ -223,5 +223,29 @@ TEST(RankingMetricsTest, HallucinationIsTheShareOfInvalidBeams) {
   EXPECT_DOUBLE_EQ(*metrics.Hallucination(), 4.0 / 16);
 }
 
+TEST(RankingMetricsTest, TruthIsTheMeanOverThePromptsThatHaveOne) {
+  RankingMetrics metrics({.num_leaves = 2}, 20), other({.num_leaves = 2}, 20);
+  EXPECT_FALSE(metrics.TrueMass().has_value());
+  metrics.Add(Ranked(1, 1));  // of real events
+  EXPECT_THAT(metrics.ToMap(), Not(Contains(Key("mass@10"))));
+  PromptOutcome outcome = Ranked(2, 2);
+  outcome.true_mass = 0.25;
+  outcome.true_utility = -3;
+  metrics.Add(outcome);
+  outcome.true_mass = 0.75;
+  outcome.true_utility = 5;
+  other.Add(outcome);
+  std::vector<double> sums = metrics.ToSums();
+  for (size_t i = 0; i < sums.size(); ++i) sums[i] += other.ToSums()[i];
+  ASSERT_TRUE(metrics.SetSums(sums).ok());
+  EXPECT_DOUBLE_EQ(metrics.ToMap().at("mass@10"), 0.5);
+  EXPECT_DOUBLE_EQ(metrics.ToMap().at("utility@10"), 1);
+  // A list of five is no list of ten.
+  RankingMetrics narrow({.num_leaves = 2}, 5);
+  narrow.Add(outcome);
+  EXPECT_FALSE(narrow.TrueMass().has_value());
+  EXPECT_FALSE(narrow.TrueUtility().has_value());
+}
+
 }  // namespace
 }  // namespace sluice::learner
