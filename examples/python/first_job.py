@@ -14,7 +14,7 @@ import sluice
 
 
 def follow(job):
-    """Prints a job's measurements as they come; returns its results. Raises if the job does not end well."""
+    """Prints a job's measurements as they come; raises if the job does not end well."""
     print(f"{job.id}: submitted")
     for point in job.watch_metrics():
         shown = {name: round(value, 4) for name, value in point.values.items()
@@ -22,7 +22,6 @@ def follow(job):
         if shown:
             print(f"{job.id}: step {point.step} of {point.total_steps}", shown)
     print(f"{job.id}: {job.wait().message}")
-    return job.run_folder().results()["numbers"]
 
 
 def main():
@@ -51,9 +50,10 @@ def main():
                 "name": "rl", "kind": "rl", "data": data, "model": {"path": policy}, "rl": {"steps": flags.rl_steps}})
             follow(rl)
             policy = rl.describe().run_folder
-        numbers = follow(client.submit({
-            "name": "evaluate", "kind": "evaluate", "data": data, "model": {"path": policy}}))
-        metrics = numbers["metrics"]
+        evaluation = client.submit({
+            "name": "evaluate", "kind": "evaluate", "data": data, "model": {"path": policy}})
+        follow(evaluation)
+        metrics = evaluation.run_folder().results()["numbers"]["metrics"]
         print(
             f"HR@10 {metrics['hr@10']:.4f}, NDCG@10 {metrics['ndcg@10']:.4f} over {metrics['prompts']:.0f} test users")
 

@@ -33,7 +33,7 @@ class RunFolder:
 
     def results(self) -> dict[str, Any]:
         """results.json: the numbers and texts that the job ended with."""
-        path = self._file("results.json", "the job has not ended well (yet)")
+        path = self._file("results.json", "the job has not ended well yet, or found its work done already")
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:

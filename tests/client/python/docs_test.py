@@ -81,17 +81,23 @@ class DocsTest(harness.SluiceTest):
         cluster = self.start_cluster()
         events = harness.write_events(self.path("events.csv"))
         program = os.path.join(support.TOP, "examples", "python", "first_job.py")
-        done = subprocess.run([
-            sys.executable, "-B", program, events,
-            self.path("work"), "--passes", "1", "--rl-steps", "0", "--hidden-size", "32", "--min-events", "1"
-        ],
-                              capture_output=True,
-                              text=True,
-                              timeout=harness.LIMIT_S,
-                              env=dict(os.environ, SLUICE_SERVER=cluster.address, PYTHONPATH=support.SITE))
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        self.assertRegex(done.stdout, rf"HR@10 0?\.\d+, NDCG@10 0?\.\d+ over {harness.USERS} test users")
-        self.assertIn("sft", done.stdout)
+
+        def run(rl_steps):
+            done = subprocess.run(
+                [sys.executable, "-B", program, events, self.path("work"), "--passes", "1", "--rl-steps", str(rl_steps),
+                 "--hidden-size", "32", "--min-events", "1"],
+                capture_output=True, text=True, timeout=harness.LIMIT_S,
+                env=dict(os.environ, SLUICE_SERVER=cluster.address, PYTHONPATH=support.SITE))
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            self.assertRegex(done.stdout, rf"HR@10 0?\.\d+, NDCG@10 0?\.\d+ over {harness.USERS} test users")
+            return done.stdout
+
+        self.assertNotIn("rl-", run(rl_steps=0))
+        # Now that there is a data set, a reward server can serve it. The first three jobs are done again.
+        cluster.data = self.path("work", "data")
+        cluster.start_reward()
+        cluster.start_actor()
+        self.assertRegex(run(rl_steps=2), r"rl-\w+: step 2 of 2 .*gate/open_rate")
 
     def test_the_ranker_of_the_examples_serves(self):
         import grpc

@@ -136,6 +136,25 @@ class RankerTest(unittest.TestCase):
         for name, (want, _) in values.items():
             self.assertEqual(got[name].tolist(), want, name)
 
+    def test_tritons_own_client_reads_metadata_scores_and_errors_in_the_same_process(self):
+        try:
+            import tritonclient.grpc as triton
+        except (ImportError, RuntimeError):  # the latter is what it raises without its parts
+            self.skipTest("tritonclient is not installed")
+        client = triton.InferenceServerClient(self.serve().address)
+        self.addCleanup(client.close)
+        self.assertTrue(client.is_server_live() and client.is_server_ready() and client.is_model_ready("ranker"))
+        metadata = client.get_model_metadata("ranker", as_json=True)
+        self.assertEqual([one["name"] for one in metadata["inputs"]], ["user", "history", "item"])
+        inputs = []
+        for name, values in (("user", [1, 2]), ("history", [[4, 5], [6, -1]]), ("item", [7, 8])):
+            array = numpy.array(values, dtype=numpy.int64)
+            inputs.append(triton.InferInput(name, list(array.shape), "INT64"))
+            inputs[-1].set_data_from_numpy(array)
+        self.assertEqual(client.infer("ranker", inputs).as_numpy("score").tolist(), [172, 281])
+        with self.assertRaisesRegex(Exception, "INVALID_ARGUMENT.*input 'item' is missing"):
+            client.infer("ranker", inputs[:2])
+
     # -------------------------------------------------------------------------------------------- health, metadata
 
     def test_health_and_metadata_say_what_is_served(self):
