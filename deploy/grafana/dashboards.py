@@ -112,7 +112,7 @@ OVERVIEW = Dashboard(
                   "percentunit", (f"{rate('sluice_step_duration_seconds_sum', more=TRAIN)} / "
                                   f"({rate('sluice_step_duration_seconds_sum')} > 0)", "training"), kind="stat", width=3,
                   thresholds=((None, RED), (0.5, YELLOW), (0.8, GREEN)), may_be_empty="no rate while no job steps"),
-            panel("Age of the checkpoint", "What a fault would cost. Above an hour: runbook CheckpointOverdue.", "s",
+            panel("Checkpoint age", "What a fault would cost. Above an hour: runbook CheckpointOverdue.", "s",
                   (f"min(time() - sluice_checkpoint_last_success_timestamp_seconds{{{S}}})", "age"), kind="stat", width=3,
                   thresholds=((None, GREEN), (1800, YELLOW), (3600, RED)), may_be_empty="NaN before the first checkpoint"))),
         Row("Is it learning?", (
@@ -196,7 +196,8 @@ PIPELINE = Dashboard(
                   may_be_empty="a quantile of nothing is NaN while no weights travel"),
             panel("Bytes of weights", "Sent by ranks and received by actors. Far above versions times size times actors: they fetch "
                   "again and again, see WeightsCorrupted.", "Bps", (rate("sluice_weight_bytes_total", "role"), "{{role}}")),
-            panel("Weight chunks", "Hashed once a version. Mismatches must be 0: runbook WeightsCorrupted.", "ops",
+            panel("Weight chunks", "Mismatches must be 0: runbook WeightsCorrupted. Hashed while they were sent: catalogs alone, as weights come with their "
+                  "hashes; a steady rate means that actors fetch catalogs again and again.", "ops",
                   (rate("sluice_weight_chunks_hashed_total"), "hashed"),
                   (rate("sluice_weight_checksum_mismatch_total"), "mismatches")))),
     ))
