@@ -14,6 +14,7 @@ sys.path.insert(0, os.path.join(TOP, "deploy", "prometheus"))
 import alerts
 
 PROMTOOL = shutil.which("promtool")
+AMTOOL = shutil.which("amtool")
 RANK = 'job="sluice",role="rank",instance="rank:1"'
 COORDINATOR = 'job="sluice",role="coordinator",instance="coordinator:1"'
 REWARD = 'job="sluice",role="reward",instance="reward:1"'
@@ -187,6 +188,23 @@ class PromtoolTest(unittest.TestCase):
         for wrong in ((series, firing, firing, over, labels), (series, held, over, over, labels),
                       (series, held, firing, firing, labels), (series, held, firing, over, labels + ',rank="7"')):
             self.assertNotEqual(self.run_cases({"LedgerImbalance": wrong}).returncode, 0, wrong)
+
+
+@unittest.skipUnless(AMTOOL, "there is no amtool here: apt-get install prometheus-alertmanager")
+class RoutesTest(unittest.TestCase):
+    CONFIG = os.path.join(TOP, "deploy", "prometheus", "alertmanager.yml")
+
+    def amtool(self, *arguments):
+        return subprocess.run([AMTOOL, *arguments], capture_output=True, text=True, timeout=60)
+
+    def test_the_configuration_is_taken(self):
+        answer = self.amtool("check-config", self.CONFIG)
+        self.assertEqual(answer.returncode, 0, answer.stdout + answer.stderr)
+
+    def test_every_severity_has_its_receiver(self):
+        for severity in (alerts.PAGE, alerts.TICKET):
+            answer = self.amtool("config", "routes", "test", f"--config.file={self.CONFIG}", f"severity={severity}")
+            self.assertEqual((answer.returncode, answer.stdout.strip()), (0, severity), answer.stderr)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """A real Prometheus beside Sluice's processes, for the tests of this folder and for the proof of alert drills."""
 
+import http.server
 import json
 import os
 import re
 import shutil
 import sys
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,6 +20,8 @@ from harness import Process, wait_until  # noqa: E402
 
 BINARY = shutil.which("prometheus")
 PROMTOOL = shutil.which("promtool")
+ALERTMANAGER = shutil.which("prometheus-alertmanager")
+AMTOOL = shutil.which("amtool")
 SKIP = None if BINARY and PROMTOOL else "there is no prometheus here: apt-get install prometheus"
 
 
@@ -32,13 +36,14 @@ def fast(config, scrape="1s"):
 class Prometheus:
     """Debian's Prometheus on loopback with the checked-in configuration, given rules and targets."""
 
-    def __init__(self, test, targets, rules):
+    def __init__(self, test, targets, rules, alertmanagers=()):
         self.folder = test.path("prometheus")
         os.makedirs(self.folder)
         self.address = harness.free_address()
         with open(os.path.join(TOP, "deploy", "prometheus", "prometheus.yml"), encoding="utf-8") as file:
             self.write("prometheus.yml", fast(file.read()))
         self.write("rules.yml", rules)
+        self.write("alertmanagers.json", json.dumps([{"targets": alertmanagers}] if alertmanagers else []))
         self.set_targets(targets)
         self.process = Process("prometheus", [
             BINARY, "--config.file", os.path.join(self.folder, "prometheus.yml"), "--storage.tsdb.path",
@@ -83,3 +88,51 @@ class Prometheus:
     def firing(self):
         """Names of the alerts that fire now."""
         return {alert["labels"]["alertname"] for alert in self.get("alerts")["alerts"] if alert["state"] == "firing"}
+
+
+class Receiver:
+    """Where an Alertmanager sends its notes: hears (receiver, status, alert) of each, until the test ends."""
+
+    def __init__(self, test):
+        heard = self.heard = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                note = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                heard.extend((self.path.strip("/"), alert["status"], alert["labels"]["alertname"])
+                             for alert in note["alerts"])
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *unused):
+                pass
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{server.server_address[1]}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        test.addCleanup(server.server_close)
+        test.addCleanup(server.shutdown)
+
+
+class Alertmanager:
+    """Debian's Alertmanager with the checked-in routes, waits of a second, and a receiver of the test's."""
+
+    def __init__(self, test, receiver):
+        folder = test.path("alertmanager")
+        os.makedirs(folder)
+        with open(os.path.join(TOP, "deploy", "prometheus", "alertmanager.yml"), encoding="utf-8") as file:
+            config, changed = re.subn(r"(?m)^(  group_(?:wait|interval)): \S+$", r"\1: 1s", file.read())
+        assert changed == 2 and config.count("127.0.0.1:9095") == 2
+        with open(os.path.join(folder, "alertmanager.yml"), "w", encoding="utf-8") as file:
+            file.write(config.replace("127.0.0.1:9095", receiver.address))
+        self.address = harness.free_address()
+        self.process = Process("alertmanager", [
+            ALERTMANAGER, "--config.file", os.path.join(folder, "alertmanager.yml"), "--storage.path", folder,
+            "--web.listen-address", self.address, "--cluster.listen-address", ""], test.path("alertmanager.log"))
+        test.processes.append(self.process)
+        wait_until(self.ready, "Alertmanager is ready", alive=[self.process])
+
+    def ready(self):
+        try:
+            return urllib.request.urlopen(f"http://{self.address}/-/ready", timeout=5).status == 200
+        except OSError:
+            return False
