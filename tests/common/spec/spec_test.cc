@@ -110,12 +110,13 @@ TEST(SpecTest, SecondsMayBeWrittenAsATime) {
 }
 
 TEST(SpecTest, EffectiveTextReadsBackToTheSameMessage) {
-  for (const char* text : {kRl, "kind: sft\ndata: d\n", "kind: evaluate\ndata: 'a b'\nmodel: {path: m}\n",
-                           "kind: prepare\nprepare: {events: e.csv, min_rating: 3.5, sids: {index: i.json}}\n",
-                           "kind: prepare\nprepare: {events: e.csv, sids: {item_vectors: v.npy}}\n",
-                           "kind: prepare\nprepare: {events: e.csv, ranker: {bias: {missing: 0.5}}}\n",
-                           "kind: prepare\nprepare: {market: {regions: 8}, max_history: 10}\n",
-                           "kind: rl\ndata: d\nrl: {prompt_split: reserved, reward: {ranker: \"truth:pop~@log:0.5\"}}\n"}) {
+  for (const char* text :
+       {kRl, "kind: sft\ndata: d\n", "kind: evaluate\ndata: 'a b'\nmodel: {path: m}\n",
+        "kind: prepare\nprepare: {events: e.csv, min_rating: 3.5, sids: {index: i.json}}\n",
+        "kind: prepare\nprepare: {events: e.csv, sids: {item_vectors: v.npy}}\n",
+        "kind: prepare\nprepare: {events: e.csv, ranker: {bias: {missing: 0.5}}}\n",
+        "kind: prepare\nprepare: {market: {regions: 8}, max_history: 10}\n",
+        "kind: rl\ndata: d\nrl: {prompt_split: reserved, reward: {ranker: \"truth:pop~@log:0.5\"}}\n"}) {
     const auto spec = ResolveSpec(text, "s.yaml");
     ASSERT_TRUE(spec.ok()) << spec.status();
     const std::string printed = SpecToYaml(spec->effective);

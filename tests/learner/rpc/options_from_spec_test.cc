@@ -57,12 +57,13 @@ void VisitScalars(Message* message, const std::string& path,
 // Every section with its defaults, as no job has them together.
 v1::JobSpec Everything() {
   v1::JobSpec all;
-  for (const char* text : {"kind: rl\ndata: d\nrl: {gate: {kind: combined}, advantage: {sibling_weight: 1}, reward: {kind: ranking}, "
-                           "policy_loss: {kind: ppo}, sampler: value_guided, value: {loss_weight: 1}}\n"
-                           "model: {value_head: true}\n",
-                           "kind: sft\ndata: d\n", "kind: evaluate\ndata: d\nmodel: {path: m}\n",
-                           "kind: prepare\nprepare: {events: e.csv, ranker: {bias: {missing: 1, position: 1}}}\n",
-                           "kind: prepare\nprepare: {market: {}}\n"}) {
+  for (const char* text :
+       {"kind: rl\ndata: d\nrl: {gate: {kind: combined}, advantage: {sibling_weight: 1}, reward: {kind: ranking}, "
+        "policy_loss: {kind: ppo}, sampler: value_guided, value: {loss_weight: 1}}\n"
+        "model: {value_head: true}\n",
+        "kind: sft\ndata: d\n", "kind: evaluate\ndata: d\nmodel: {path: m}\n",
+        "kind: prepare\nprepare: {events: e.csv, ranker: {bias: {missing: 1, position: 1}}}\n",
+        "kind: prepare\nprepare: {market: {}}\n"}) {
     all.MergeFrom(ResolveSpec(text, "s.yaml").value().effective);
   }
   return all;
