@@ -442,11 +442,21 @@ int32_t RlJob::RegionOfPrompt(const Prompt& prompt) const {
 
 absl::Status RlJob::LoadTruth() {
   if (options_.objective != ObjectiveKind::kGated || options_.gate.kind != GateKind::kOracle) return absl::OkStatus();
-  if (is_reliable_) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("rl.gate.kind oracle asks for which users the ranker is right, which only a generated data set "
-                   "knows; '",
-                   dataset_->folder(), "' has no truth. Use a data set that a market made, or another kind."));
+  if (dataset_->truth() == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rl.gate.kind oracle asks for which users the ranker is right, which only a generated data set "
+                     "knows; '",
+                     dataset_->folder(), "' has no truth. Use a data set that a market made, or another kind."));
+  }
+  if (!IsTruthRankingName(options_.reward.ranker)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rl.gate.kind oracle knows where a ranker of known error is right; of '", options_.reward.ranker,
+                     "' nobody knows it. Set rl.reward.ranker to one such as truth:pop:0.5, or take another kind."));
+  }
+  SLUICE_ASSIGN_OR_RETURN(const TruthRanking ranking,
+                          TruthRanking::FromName(dataset_->shared_truth(), options_.reward.ranker));
+  is_reliable_ = [ranking](int32_t user) { return ranking.Reliable(user); };
+  return absl::OkStatus();
 }
 
 std::optional<bool> RlJob::Reliable(const Prompt& prompt) const {

@@ -62,6 +62,30 @@ class MarketTest(harness.SluiceTest):
             self.assertIn("reward/target_mean", row)  # the ranker that was named has scored
             self.assertEqual(row["gate/open_rate"], 1, row)
 
+    def test_an_oracle_gate_opens_where_the_ranker_is_right(self):
+        data = self.market()
+        _, reward, _ = self.start_reward(data)
+        rates = {}
+        for ranker in ("truth", "truth:pop:0.5", "truth:pop:1"):
+            spec = harness.rl_spec(data, steps=2, staleness=0, prompt_split="reserved",
+                                   gate={"kind": "oracle", "use_difficulty": False},
+                                   reward={"ranker": ranker, "deadline_s": 5})
+            learner, folder = self.start_rl(spec, name=ranker.replace(":", "-"))
+            self.start_actor("--learner", learner.address, reward=reward)
+            self.assertEqual(learner.wait(), DONE, learner.said())
+            results, rows = self.check_rl_results(folder, 2, 16)
+            rates[ranker] = [row["gate/open_rate"] for row in rows]
+            for row in rows:
+                self.assertAlmostEqual(row["gate/open"] + row["gate/reliability"], 1)
+        self.assertEqual(rates["truth"], [1, 1])
+        self.assertEqual(rates["truth:pop:1"], [0, 0])
+        self.assertTrue(all(0 < rate < 1 for rate in rates["truth:pop:0.5"]), rates)
+
+        unknown, _ = self.start_job(harness.rl_spec(data, prompt_split="reserved", gate={"kind": "oracle"}),
+                                    "--address", "127.0.0.1:0", name="unknown")
+        self.assertEqual(unknown.wait(), USAGE)
+        self.assertIn("knows where a ranker of known error is right", unknown.said())
+
     def test_what_is_not_there_is_refused_in_words(self):
         data = self.market(rl_users=0)
         refused, _ = self.start_job(harness.rl_spec(data, prompt_split="reserved"), "--address", "127.0.0.1:0", name="none")
