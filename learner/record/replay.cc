@@ -119,6 +119,9 @@ absl::Status CheckReplayable(const RlOptions& recorded, const RlOptions& wanted)
 absl::StatusOr<ReplayOutcome> Replay(const RecordedRun& run, const RlOptions& recorded, const RlOptions& wanted,
                                      const ReplayVisitor& visit) {
   SLUICE_RETURN_IF_ERROR(CheckReplayable(recorded, wanted));
+  // No gate looks at what the reward makes of the scores, and some rewards need more than a record holds.
+  RlOptions judged = wanted;
+  if (judged.reward.kind != RewardKind::kRanker) judged.reward.kind = RewardKind::kRule;
   ReplayOutcome outcome;
   outcome.gate = wanted.gate;
   outcome.objective = wanted.objective;
@@ -134,7 +137,7 @@ absl::StatusOr<ReplayOutcome> Replay(const RecordedRun& run, const RlOptions& re
       if (whole.bad_data) continue;
       const GroupRecord record = Shortened(whole, wanted.gate);
       context.learner_version = record.learner_version;
-      SLUICE_ASSIGN_OR_RETURN(const GroupPlan plan, Judge(InputOf(record), wanted, context));
+      SLUICE_ASSIGN_OR_RETURN(const GroupPlan plan, Judge(InputOf(record), judged, context));
       Add(record, plan, &outcome);
       observations.push_back(plan.observation);
       if (visit) visit(record, plan);

@@ -186,7 +186,7 @@ TEST(ValueGuidedTest, APromptDependsOnItsSeedAndNotOnItsNeighbours) {
   const auto policy = SomePolicy(trie);
   const std::vector<DecodePrompt> prompts = Prompts();
   ValueSearchOptions options = Options();
-  options.exploration = 0.2;
+  options.results = options.budget;  // every leaf of the tree
   const auto leaves = [&](absl::Span<const DecodePrompt> some, size_t b) {
     std::vector<int32_t> found;
     const auto results = DecodeByValue(*policy, *trie, some, options).value();

@@ -130,6 +130,20 @@ TEST(ReplayTest, ARecordCannotAnswerForWhatItLacks) {
   EXPECT_THAT(Replay(run, unscored, recorded).status().message(), HasSubstr("asked no ranker"));
 }
 
+// The rewards of a record may need vectors that it lacks; its verdicts do not.
+TEST(ReplayTest, ARewardThatComparesItemsIsNoneOfTheGatesBusiness) {
+  const RlOptions rule = [] {
+    RlOptions options = Options(GateKind::kAdaGrpo);
+    options.reward.kind = RewardKind::kRule;
+    return options;
+  }();
+  RlOptions semantic = rule;
+  semantic.reward.kind = RewardKind::kSemantic;
+  const ReplayOutcome outcome = Replay(RecordMarket({}, rule), semantic, semantic).value();
+  EXPECT_EQ(outcome.same_reason, outcome.groups);
+  EXPECT_GT(outcome.open, 0u);
+}
+
 TEST(ReplayTest, AMixturesRecordAnswersForAGate) {
   RlOptions mixture = Options(GateKind::kAdaGrpo);
   mixture.objective = ObjectiveKind::kMixture;
