@@ -59,8 +59,8 @@ TEST_F(ValueHeadTest, ValuesAndGradientsAreThoseOfAutogradOnWholeSequences) {
         NaiveValues(parameters, NaiveHidden(config_, trie_.get(), parameters, sequence).slice(0, anchor, anchor + 4)));
   }
   const at::Tensor want = at::cat(naive);
-  EXPECT_LT((values - want).abs().max().item<double>(), 1e-10);
-  (weights * want.square()).sum().backward();
+  EXPECT_LT((values.cpu() - want).abs().max().item<double>(), 1e-10);
+  (weights.cpu() * want.square()).sum().backward();
   for (const auto& [name, gradient] : NamedGradients(*policy)) {
     const at::Tensor expected = parameters.at(name).grad();
     if (!expected.defined()) continue;  // nothing here depends on it
