@@ -41,7 +41,7 @@ class ClusterTest(harness.SluiceTest):
             samples[server.name] = harness.scrape(server.metrics)
             self.assertTrue(samples[server.name], server.name)
             for name in samples[server.name]:
-                self.assertTrue(name.startswith(("sluice_", "exposer_")), name)
+                self.assertTrue(name.startswith(("sluice_", "exposer_", "process_")), name)
         trained_by = [sum(value for name, value in samples[rank].items() if name.startswith("sluice_groups_total")
                           and 'trained' in name) for rank in ("rank-a", "rank-b")]
         self.assertEqual(trained_by, [STEPS * 8, STEPS * 8])
