@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstddef>
 #include <unordered_set>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/status/status.h"
@@ -231,7 +230,7 @@ GateVerdict Decide(const GateInput& input, const GateOptions& options, const Gat
   GateReason lacking = GateReason::kNegatives;
   switch (options.kind) {
     case GateKind::kAdaGrpo:
-      return DecideAdaGrpo(options, std::move(verdict));
+      return DecideAdaGrpo(options, verdict);
     case GateKind::kHistory:
       verdict.reliability = found.history;
       if (input.history_scores.empty()) lacking = GateReason::kHistory;
@@ -242,7 +241,7 @@ GateVerdict Decide(const GateInput& input, const GateOptions& options, const Gat
     case GateKind::kPooled: {
       const std::optional<GateState::Range> range = state.Estimates(options.pool_groups);
       if (!threshold && range) threshold = (range->low + range->high) / 2;
-      if (!found.pooled || !threshold) return DecideAdaGrpo(options, std::move(verdict));
+      if (!found.pooled || !threshold) return DecideAdaGrpo(options, verdict);
       verdict.reliability = found.pooled;
       break;
     }

@@ -288,8 +288,8 @@ absl::StatusOr<Advice> Advise(const RecordedRun& run, const RlOptions& recorded,
     RlOptions wanted = recorded;
     wanted.objective = ObjectiveKind::kGated;
     wanted.gate = GateOfKind(recorded.gate, kind, advice.history_test);
-    SLUICE_ASSIGN_OR_RETURN(ReplayOutcome outcome, Replay(run, recorded, wanted));
-    advice.gates.push_back(std::move(outcome));
+    SLUICE_ASSIGN_OR_RETURN(const ReplayOutcome outcome, Replay(run, recorded, wanted));
+    advice.gates.push_back(outcome);
   }
   const double recorded_rate = plain.groups > 0 ? static_cast<double>(admitted) / static_cast<double>(plain.groups) : 0;
   Choose(recorded, recorded.lambda * recorded_rate, &advice);
