@@ -10,7 +10,6 @@ standard library alone. Edit this file, never what it writes.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -18,7 +17,10 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import written_files  # noqa: E402  # its folder is known from here on
+
+TOP = written_files.TOP
 FOLDER = os.path.join("deploy", "grafana", "dashboards")
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 WIDTH = 24
@@ -407,37 +409,9 @@ def shown() -> set[str]:
     return names
 
 
-def read(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-
-
 def out_of_date(top: str = TOP) -> list[str]:
-    made = files()
-    bad = [path for path, text in made.items() if read(os.path.join(top, path)) != text]
-    folder = os.path.join(top, FOLDER)
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    return bad + [path for path in (os.path.join(FOLDER, name) for name in sorted(names)) if path not in made]
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Write the dashboards.")
-    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if a file is out of date")
-    if parser.parse_args().check:
-        bad = out_of_date()
-        for path in bad:
-            print(f"{path} is out of date: run python3 deploy/grafana/dashboards.py")
-        return 1 if bad else 0
-    os.makedirs(os.path.join(TOP, FOLDER), exist_ok=True)
-    for path, text in files().items():
-        with open(os.path.join(TOP, path), "w", encoding="utf-8") as file:
-            file.write(text)
-    print(f"{len(files())} dashboards are written.")
-    return 0
+    return written_files.out_of_date(files(), FOLDER, top)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(written_files.main("deploy/grafana/dashboards.py", "dashboards", files, FOLDER))

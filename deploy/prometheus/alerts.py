@@ -9,14 +9,16 @@ Python's standard library alone. Edit this file, never what it writes.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
 import sys
 from dataclasses import dataclass
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import written_files  # noqa: E402  # its folder is known from here on
+
+TOP = written_files.TOP
 PAGE, TICKET = "page", "ticket"  # wake somebody; look at it in working hours
 
 
@@ -390,39 +392,10 @@ def files() -> dict[str, str]:
     return made
 
 
-def read(path: str) -> str | None:
-    """The text of a file; None if it is not there."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-
-
 def out_of_date(top: str = TOP) -> list[str]:
     """Paths that differ from the table, and runbooks of alerts that are gone."""
-    made = files()
-    bad = [path for path, text in made.items() if read(os.path.join(top, path)) != text]
-    folder = os.path.join(top, "docs", "runbooks")
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    return bad + [f"docs/runbooks/{name}" for name in sorted(names) if f"docs/runbooks/{name}" not in made]
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Write the rules and runbooks.")
-    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if a file is out of date")
-    if parser.parse_args().check:
-        bad = out_of_date()
-        for path in bad:
-            print(f"{path} is out of date: run python3 deploy/prometheus/alerts.py")
-        return 1 if bad else 0
-    for path, text in files().items():
-        os.makedirs(os.path.dirname(os.path.join(TOP, path)), exist_ok=True)
-        with open(os.path.join(TOP, path), "w", encoding="utf-8") as file:
-            file.write(text)
-    print(f"{len(files())} files are written.")
-    return 0
+    return written_files.out_of_date(files(), os.path.join("docs", "runbooks"), top)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(written_files.main("deploy/prometheus/alerts.py", "rules and runbooks", files, os.path.join("docs", "runbooks")))
