@@ -16,6 +16,21 @@ class MethodsTest(harness.SluiceTest):
         actor.kill()
         return self.check_rl_results(folder, steps, 16)
 
+    def run_preempted(self, spec):
+        """Runs the job to its end with a preemption after three steps or more; returns its run folder."""
+        learner, folder = self.start_rl(spec, name="stopped")
+        actor = self.start_actor("--learner", learner.address)
+        wait_until(lambda: last_step(folder) >= 3, "three steps", alive=[learner])
+        actor.pause()
+        learner.terminate()
+        actor.resume()
+        self.assertEqual(learner.wait(), PREEMPTED, learner.said())
+        actor.kill()
+        learner, _ = self.start_rl(spec, folder=folder, name="resumed")
+        self.start_actor("--learner", learner.address)
+        self.assertEqual(learner.wait(), DONE, learner.said())
+        return folder
+
     def test_a_random_gate_admits_as_many_and_an_equal_dose_as_much_as_the_gate(self):
         data = self.prepare(ranker={"sequential": False})
         _, reward, _ = self.start_reward(data)
@@ -49,17 +64,7 @@ class MethodsTest(harness.SluiceTest):
         self.assertNotEqual(max(row["loss/grpo"] for row in rows), 0)
         whole = harness.sha256(self.path("whole", "export", "final", "model.safetensors"))
 
-        learner, folder = self.start_rl(spec, name="stopped")
-        actor = self.start_actor("--learner", learner.address)
-        wait_until(lambda: last_step(folder) >= 3, "three steps", alive=[learner])
-        actor.pause()
-        learner.terminate()
-        actor.resume()
-        self.assertEqual(learner.wait(), PREEMPTED, learner.said())
-        actor.kill()
-        learner, _ = self.start_rl(spec, folder=folder, name="resumed")
-        self.start_actor("--learner", learner.address)
-        self.assertEqual(learner.wait(), DONE, learner.said())
+        folder = self.run_preempted(spec)
         _, rows = self.check_rl_results(folder, steps, 16)
         self.assertGreater(rows[-1]["kl/mean"], 0)
         self.assertEqual(harness.sha256(self.path(folder, "export", "final", "model.safetensors")), whole)
@@ -86,17 +91,7 @@ class MethodsTest(harness.SluiceTest):
             return [harness.sha256(os.path.join(folder, "export", "final", file))
                     for file in ("model.safetensors", "sluice_value.safetensors")]
 
-        learner, folder = self.start_rl(spec, name="stopped")
-        actor = self.start_actor("--learner", learner.address)
-        wait_until(lambda: last_step(folder) >= 3, "three steps", alive=[learner])
-        actor.pause()
-        learner.terminate()
-        actor.resume()
-        self.assertEqual(learner.wait(), PREEMPTED, learner.said())
-        actor.kill()
-        learner, _ = self.start_rl(spec, folder=folder, name="resumed")
-        self.start_actor("--learner", learner.address)
-        self.assertEqual(learner.wait(), DONE, learner.said())
+        folder = self.run_preempted(spec)
         self.assertEqual(digests(folder), digests(self.path("whole")))
 
         # An export with a head starts the next job, here on beams; one without a head gets it.
