@@ -85,8 +85,12 @@ class LiveTest(harness.SluiceTest):
         for rule in wait_until(evaluated, "all rules are evaluated"):
             self.assertEqual(rule["health"], "ok", rule)
         self.assertEqual(self.prometheus.firing(), set(), "an alert fires in a healthy run")
-        targets = self.prometheus.get("targets")["activeTargets"]
-        self.assertEqual({t["labels"]["role"]: t["health"] for t in targets}, dict.fromkeys(metrics_reference.ROLES, "up"))
+
+        def scraped():  # "unknown": not yet
+            targets = self.prometheus.get("targets")["activeTargets"]
+            health = {target["labels"]["role"]: target["health"] for target in targets}
+            return None if "unknown" in health.values() else health
+        self.assertEqual(wait_until(scraped, "all targets are scraped"), dict.fromkeys(metrics_reference.ROLES, "up"))
 
     def check_variables(self):
         for dashboard in dashboards.DASHBOARDS:
