@@ -27,13 +27,16 @@ from demo import Failure, duration  # noqa: E402
 
 TOP = demo.TOP
 BIN = os.environ.get("SLUICE_BIN_DIR", demo.BIN)
-KEYS = {"name", "data", "prepare", "start", "base", "set", "evaluations", "seeds", "arms", "against", "metrics",
-        "reward", "resamples", "note"}
-ARM_KEYS = {"name", "spec", "set", "reward", "note"}
+KEYS = {"name", "data", "prepare", "start", "base", "set", "evaluations", "seeds", "rows", "arms", "against", "metrics",
+        "reward", "resamples", "note", "cells"}
+ROW_KEYS = {"name", "set", "note", "error", "share", "arms"}
+ARM_KEYS = {"name", "spec", "set", "reward", "note", "once", "gate", "lambda"}
 STAGE_KEYS = {"spec", "set", "threads"}
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 START = "start"
 CHECKPOINTS = ("best", "final")
+CELLS = "cells"
+CELL_GROUPS = 64        # a step of the job that judges held-out events
 REWARD_READY_SECONDS = 120
 LOCK_SECONDS = 60       # for the process of an earlier call to let go of its run folder
 PREEMPTED = 10
@@ -65,12 +68,37 @@ class Stage:
         self.threads = threads
 
 
-class Arm:
-    def __init__(self, name, stage, reward, note):
+class Row:
+    """A condition under which every arm runs, e.g. a ranker. `error` and `share` say what is wrong with it; `own` are
+    overrides of single arms."""
+
+    def __init__(self, name, overrides, own, note="", error=None, share=None):
         self.name = name
+        self.overrides = overrides
+        self.own = own
+        self.note = note
+        self.error = error
+        self.share = share
+
+
+class Arm:
+    """One way of training, in one row. `label` is its name in the file, `name` that of the pair; without rows, or for an
+    arm that runs once for all rows, both are the same and `row` is None. `gate` and `lambda_` enter a table of gains."""
+
+    def __init__(self, label, row, stage, reward, note, gate=None, lambda_=None):
+        self.label = label
+        self.row = row
+        self.name = f"{row.name}.{label}" if row else label
         self.stage = stage
         self.reward = reward
         self.note = note
+        self.gate = gate
+        self.lambda_ = lambda_
+
+
+def names_of(arm):
+    """What --only knows an arm by."""
+    return {arm.name, arm.label} | ({arm.row.name} if arm.row else set())
 
 
 class Matrix:
@@ -114,10 +142,12 @@ class Matrix:
         if not isinstance(self.seeds, list) or not self.seeds or len(set(self.seeds)) != len(self.seeds) \
                 or not all(isinstance(s, int) and s >= 0 for s in self.seeds):
             raise wrong(path, f"seeds: want a list of different whole numbers, got {self.seeds!r}")
+        self.rows = self.read_rows(document.get("rows"))
         self.arms = self.read_arms(document.get("arms"), document["base"], common)
         self.evaluations = self.read_evaluations(document.get("evaluations"))
+        self.cells = self.read_cells(document.get("cells"), document["base"], common)
         self.against = self.texts("against", document.get("against", [START]))
-        known = [START] + [arm.name for arm in self.arms]
+        known = list(dict.fromkeys([START] + [arm.label for arm in self.arms]))
         for name in self.against:
             if name not in known:
                 raise wrong(path, f"against: there is no arm {name!r}; want some of {', '.join(known)}")
@@ -163,28 +193,86 @@ class Matrix:
             raise wrong(self.path, f"{where}.threads: want a whole number of at least 1, got {threads!r}")
         return Stage(self.spec_path(where, mapping["spec"]), overrides_of(self.path, where, mapping.get("set")), threads)
 
+    def read_rows(self, rows):
+        if rows is None:
+            return []
+        if not isinstance(rows, list) or not rows:
+            raise wrong(self.path, "rows: want a list with at least one row")
+        found = []
+        for row in rows:
+            if not isinstance(row, dict):
+                raise wrong(self.path, f"rows: want mappings with name and set, got {row!r}")
+            name = self.checked_name("rows.name", row.get("name"))
+            self.check_keys(f"rows.{name}.", row, ROW_KEYS)
+            if name in [other.name for other in found]:
+                raise wrong(self.path, f"rows: the name {name} is taken")
+            if ("error" in row) != ("share" in row):
+                raise wrong(self.path, f"rows.{name}: error and share go together")
+            share = self.number(f"rows.{name}.share", row.get("share"))
+            overrides = overrides_of(self.path, f"rows.{name}", row.get("set"))
+            own = row.get("arms", {})
+            if not isinstance(own, dict):
+                raise wrong(self.path, f"rows.{name}.arms: want a mapping from an arm to its overrides, got {own!r}")
+            own = {label: overrides_of(self.path, f"rows.{name}.arms.{label}", value) for label, value in own.items()}
+            found.append(Row(name, overrides, own, row.get("note", ""), row.get("error"), share))
+        return found
+
+    def number(self, where, value):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise wrong(self.path, f"{where}: want a number, got {value!r}")
+        return value
+
     def read_arms(self, arms, base, common):
         if not isinstance(arms, list) or not arms:
             raise wrong(self.path, "arms: want a list with at least one arm")
-        found = []
+        labels = []
+        once, crossed = [], {row.name: [] for row in self.rows}
         for arm in arms:
             if not isinstance(arm, dict):
                 raise wrong(self.path, f"arms: want mappings with name and set, got {arm!r}")
-            name = self.checked_name("arms.name", arm.get("name"))
-            self.check_keys(f"arms.{name}.", arm, ARM_KEYS)
-            if name == START or name in [other.name for other in found]:
-                raise wrong(self.path, f"arms: the name {name} is taken")
-            spec = self.spec_path(f"arms.{name}.spec", arm.get("spec", base))
-            stage = Stage(spec, common + overrides_of(self.path, f"arms.{name}", arm.get("set")))
-            reward = self.texts(f"arms.{name}.reward", arm.get("reward", self.reward))
-            found.append(Arm(name, stage, tuple(reward), arm.get("note", "")))
-        return found
+            label = self.checked_name("arms.name", arm.get("name"))
+            self.check_keys(f"arms.{label}.", arm, ARM_KEYS)
+            if label == START or label in labels or label in crossed:
+                raise wrong(self.path, f"arms: the name {label} is taken")
+            labels.append(label)
+            if not isinstance(arm.get("once", False), bool):
+                raise wrong(self.path, f"arms.{label}.once: want true or false, got {arm['once']!r}")
+            if ("gate" in arm) != ("lambda" in arm):
+                raise wrong(self.path, f"arms.{label}: gate and lambda go together")
+            spec = self.spec_path(f"arms.{label}.spec", arm.get("spec", base))
+            own = overrides_of(self.path, f"arms.{label}", arm.get("set"))
+            reward = tuple(self.texts(f"arms.{label}.reward", arm.get("reward", self.reward)))
+            rest = (reward, arm.get("note", ""), arm.get("gate"), self.number(f"arms.{label}.lambda", arm.get("lambda")))
+            if not self.rows or arm.get("once", False):
+                once.append(Arm(label, None, Stage(spec, common + own), *rest))
+            else:
+                for row in self.rows:
+                    overrides = common + row.overrides + own + row.own.get(label, [])
+                    crossed[row.name].append(Arm(label, row, Stage(spec, overrides), *rest))
+        for row in self.rows:
+            for label in row.own:
+                if label not in [arm.label for arm in crossed[row.name]]:
+                    raise wrong(self.path, f"rows.{row.name}.arms: there is no arm {label!r} that runs in every row")
+        return once + [arm for row in self.rows for arm in crossed[row.name]]
+
+    def read_cells(self, cells, base, common):
+        """How held-out events are judged, in whose cells the arms are compared; None: they are not."""
+        if cells is None:
+            return None
+        if not isinstance(cells, dict):
+            raise wrong(self.path, f"cells: want a mapping with set, and maybe spec and reward, got {cells!r}")
+        self.check_keys("cells.", cells, {"spec", "set", "reward"})
+        spec = self.spec_path("cells.spec", cells.get("spec", base))
+        reward = tuple(self.texts("cells.reward", cells.get("reward", self.reward)))
+        overrides = common + overrides_of(self.path, "cells", cells.get("set")) + [
+            "rl.optimizer.learning_rate=0", "rl.validation.every=0", f"rl.groups_per_step={CELL_GROUPS}", "seed=1"]
+        return Arm(CELLS, None, Stage(spec, overrides), reward, "")
 
     def read_evaluations(self, evaluations):
         if not isinstance(evaluations, dict) or not evaluations:
             raise wrong(self.path, "evaluations: want a mapping from a name to spec and set, e.g. test: {spec: evaluate.yaml}")
-        if "stage" in evaluations:
-            raise wrong(self.path, "evaluations.stage: this name is taken by the runner's own files; choose another")
+        if "stage" in evaluations or CELLS in evaluations:
+            raise wrong(self.path, "evaluations: the names stage and cells are taken by the runner's own files; choose another")
         return {self.checked_name("evaluations", name): self.stage(f"evaluations.{name}", one)
                 for name, one in evaluations.items()}
 
@@ -452,6 +540,26 @@ class Runner:
         write_json(os.path.join(folder, f"{self.evaluation}.json"),
                    {which: os.path.relpath(path, self.out) for which, path in same.items()})
 
+    def cells_folder(self):
+        return os.path.join(self.out, f"{CELLS}-{self.evaluation}")
+
+    def judge_cells(self, model, upstream):
+        """Judges every held-out event that the evaluation may look at with the start policy, and trains nothing."""
+        arm = self.matrix.cells
+        split = read_json(self.out, f"{START}-{self.evaluation}", "run", "results.json")["texts"]["split"]
+        users = read_json(self.data, "manifest.json")["users"]
+        overrides = [f"rl.prompt_split={split}", f"rl.steps={-(-users // CELL_GROUPS)}", f"data={self.data}",
+                     f"model.path={model}"]
+        digest = digest_of(upstream, text_of(arm.stage.spec), *arm.stage.overrides, *arm.reward, split)
+        if self.is_done(self.cells_folder(), digest):
+            return
+        if arm.reward not in self.rewards:
+            self.start_reward(arm.reward)
+        address = f"127.0.0.1:{demo.free_port()}"
+        actor = [os.path.join(BIN, "sluice-actor"), "--learner", address, "--reward", self.rewards[arm.reward][0]]
+        self.say(f"{CELLS}: judging the {split} events of {users} users")
+        self.run_stage(CELLS, self.cells_folder(), digest, arm.stage, overrides, ["--address", address], actor)
+
     def arm_is_done(self, arm, seed, upstream):
         folder = self.arm_folder(arm, seed)
         return self.is_done(folder, self.arm_digest(arm, seed, upstream)) and \
@@ -488,7 +596,7 @@ class Runner:
                 child.stop()
 
     def run_all(self, only):
-        arms = [arm for arm in self.matrix.arms if not only or arm.name in only]
+        arms = [arm for arm in self.matrix.arms if not only or names_of(arm) & set(only)]
         self.prepare_data()
         model, upstream = self.train_start()
         self.evaluate(START, os.path.join(self.out, f"{START}-{self.evaluation}"), model, upstream)
@@ -501,6 +609,13 @@ class Runner:
         for flags in dict.fromkeys(arm.reward for arm, _ in todo):
             self.start_reward(flags)
         failures = {}
+        if self.matrix.cells:
+            try:
+                self.judge_cells(model, upstream)
+            except Failure as error:
+                if self.stopping.is_set():
+                    raise
+                failures[CELLS] = error
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
             futures = {pool.submit(self.run_arm_timed, arm, seed, model, upstream): (arm, seed) for arm, seed in todo}
             try:
@@ -522,40 +637,77 @@ def write_tables(runner, failures):
         print("no arm has ended, so there is no table")
         return
     compare(runner, report)
+    compare_cells(runner, report)
     base = os.path.join(runner.out, runner.evaluation)
     write_json(base + ".json", report)
     for suffix, render in ((".md", matrix_report.markdown), (".html", matrix_report.page)):
         with open(base + suffix, "w", encoding="utf-8") as file:
             file.write(render(report))
+    gains = matrix_report.gains_csv(report)
+    if gains:
+        with open(base + ".gains.csv", "w", encoding="utf-8") as file:
+            file.write(gains)
     print("\n" + matrix_report.markdown(report))
+    if gains:
+        print(f"Gains, for sluicectl advise: {base}.gains.csv")
     print(f"Table: {base}.md, {base}.json; page: {base}.html")
 
 
 def compare(runner, report):
-    """Puts the intervals of `sluice-learner compare` into the report, for each checkpoint."""
+    """Puts the intervals of `sluice-learner compare` into the report: for each checkpoint, and for each row if there are
+    rows, since an arm of one row is no control of another."""
     report["comparisons"] = {}
     metrics = matrix_report.compared_metrics(runner.matrix, report, runner.out)
+    if not metrics:
+        return
     for which in CHECKPOINTS:
-        arms = [f"{START}={os.path.join(runner.out, report['start']['folder'], 'run')}"]
-        for arm in report["arms"]:
-            folders = [os.path.join(runner.out, run["evaluations"][which], "run") for run in arm["runs"]]
-            if folders:
-                arms.append(f"{arm['name']}={','.join(folders)}")
-        if len(arms) < 2 or not metrics:
-            continue
-        path = os.path.join(runner.out, "logs", f"compare-{runner.evaluation}-{which}.json")
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        argv = [os.path.join(BIN, "sluice-learner"), "compare", *arms, "--json", path, "--metrics", ",".join(metrics),
-                "--resamples", str(runner.matrix.resamples)]
-        present = [arm.split("=")[0] for arm in arms]
-        for name in runner.matrix.against:
-            if name in present:
-                argv += ["--against", name]
-        answer = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=TOP)
-        if answer.returncode == 0:
-            report["comparisons"][which] = read_json(path)
-        else:  # the values stand without it, and the page says why there are no intervals
-            report.setdefault("comparison_failures", {})[which] = answer.stderr.strip()
+        for row in [row.name for row in runner.matrix.rows] or [None]:
+            compare_one(runner, report, metrics, which, row)
+
+
+def compare_cells(runner, report):
+    """Where training changed what: the arms at their final checkpoint within each cell of the stratified analysis."""
+    results = os.path.join(runner.cells_folder(), "run", "results.json")
+    if runner.matrix.cells is None or not os.path.exists(results):
+        return
+    numbers = read_json(results)["numbers"]
+    report["cells"] = {key.split("/")[1]: value for key, value in numbers.items() if key.startswith("cell/")}
+    arms = [f"{START}={os.path.join(runner.out, report['start']['folder'], 'run')}"]
+    for arm in report["arms"]:
+        folders = [os.path.join(runner.out, run["evaluations"]["final"], "run") for run in arm["runs"]]
+        if folders:
+            arms.append(f"{arm['name']}={','.join(folders)}")
+    path = os.path.join(runner.out, "logs", f"compare-{runner.evaluation}-{CELLS}.json")
+    argv = [os.path.join(BIN, "sluice-learner"), "compare", *arms, "--json", path, "--metrics", "hr@10", "--resamples",
+            str(runner.matrix.resamples), "--against", START, "--cells", os.path.dirname(results)]
+    answer = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=TOP)
+    if answer.returncode == 0:
+        report["cell_comparisons"] = read_json(path)
+    else:
+        report.setdefault("comparison_failures", {})[CELLS] = answer.stderr.strip()
+
+
+def compare_one(runner, report, metrics, which, row):
+    key = which if row is None else f"{which}, {row}"
+    arms = {START: os.path.join(runner.out, report["start"]["folder"], "run")}
+    for arm in report["arms"]:
+        folders = [os.path.join(runner.out, run["evaluations"][which], "run") for run in arm["runs"]]
+        if folders and arm["row"] in (None, row):
+            arms[arm["label"]] = ",".join(folders)
+    if len(arms) < 2 or row and not any(arm["row"] == row and arm["runs"] for arm in report["arms"]):
+        return
+    path = os.path.join(runner.out, "logs", f"compare-{runner.evaluation}-{key.replace(', ', '-')}.json")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    argv = [os.path.join(BIN, "sluice-learner"), "compare", *(f"{name}={places}" for name, places in arms.items()),
+            "--json", path, "--metrics", ",".join(metrics), "--resamples", str(runner.matrix.resamples)]
+    for name in runner.matrix.against:
+        if name in arms:
+            argv += ["--against", name]
+    answer = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=TOP)
+    if answer.returncode == 0:
+        report["comparisons"][key] = read_json(path)
+    else:  # the values stand without it, and the page says why there are no intervals
+        report.setdefault("comparison_failures", {})[key] = answer.stderr.strip()
 
 
 def validate(matrix):
@@ -563,6 +715,8 @@ def validate(matrix):
     stages = [("prepare", matrix.prepare), (START, matrix.start)]
     stages += [(f"evaluations.{name}", stage) for name, stage in matrix.evaluations.items()]
     stages += [(f"arms.{arm.name}", arm.stage) for arm in matrix.arms]
+    if matrix.cells:
+        stages.append((CELLS, matrix.cells.stage))
     for where, stage in stages:
         if stage is None:
             continue
@@ -586,7 +740,7 @@ def main(argv=None):
     parser.add_argument("--evaluation", help="which of the file's evaluations to make and to tabulate (default: the first)")
     parser.add_argument("--data", metavar="DIR", help="a prepared data set, in place of the file's prepare or data")
     parser.add_argument("--model", metavar="DIR", help="the start policy, in place of the file's start: an export or a run")
-    parser.add_argument("--only", help="arms to run, joined by commas (default: all)")
+    parser.add_argument("--only", help="what to run, joined by commas: ARM, ROW or ROW.ARM (default: all)")
     parser.add_argument("--dry-run", action="store_true", help="check all specs and list what would run")
     args = parser.parse_args(argv)
     try:
@@ -600,8 +754,8 @@ def main(argv=None):
             raise wrong(args.file, f"there is no evaluation {evaluation!r}; want one of {', '.join(matrix.evaluations)}")
         only = args.only.split(",") if args.only else []
         for name in only:
-            if name not in [arm.name for arm in matrix.arms]:
-                raise Failure(f"--only: there is no arm {name!r}", 2)
+            if not any(name in names_of(arm) for arm in matrix.arms):
+                raise Failure(f"--only: there is no arm and no row {name!r}", 2)
         if args.jobs < 1:
             raise Failure(f"--jobs: want at least 1, got {args.jobs}", 2)
         validate(matrix)

@@ -60,11 +60,13 @@ def collect(matrix, out, evaluation, failures):
         "failures": {what: str(why) for what, why in failures.items()},
         "start": {"folder": start_folder, "metrics": values_of(start["numbers"]["metrics"], matrix.metrics)},
         "rule": values_of(start["numbers"].get("baseline", {}), matrix.metrics),
+        "rows": [{"name": row.name, "note": row.note, "error": row.error, "share": row.share} for row in matrix.rows],
         "arms": [],
     }
     for arm in matrix.arms:
-        entry = {"name": arm.name, "note": arm.note, "spec": os.path.basename(arm.stage.spec), "set": arm.stage.overrides,
-                 "runs": []}
+        entry = {"name": arm.name, "label": arm.label, "row": arm.row.name if arm.row else None, "note": arm.note,
+                 "gate": arm.gate, "lambda": arm.lambda_, "spec": os.path.basename(arm.stage.spec),
+                 "set": arm.stage.overrides, "runs": []}
         for seed in matrix.seeds:
             folder = os.path.join("arms", arm.name, f"seed-{seed}")
             index = os.path.join(out, folder, f"{evaluation}.json")
@@ -138,8 +140,44 @@ def result_rows(report):
     return header, rows
 
 
+def map_tables(report):
+    """[(metric, header, rows)]: rows by arms at the final checkpoint, then the share of groups that each gate admitted.
+    Empty without rows."""
+    if not report["rows"]:
+        return []
+    labels = list(dict.fromkeys(arm["label"] for arm in report["arms"] if arm["runs"]))
+
+    def table(name, cell):
+        rows = []
+        for row in report["rows"]:
+            found = {arm["label"]: arm for arm in report["arms"] if arm["row"] in (None, row["name"]) and arm["runs"]}
+            rows.append([row["name"], *(cell(found[label]) if label in found else "-" for label in labels)])
+        return name, ["row", *labels], rows
+    metrics = [name for name in report["metrics"] if any(name in arm["summary"]["final"] for arm in report["arms"])]
+    return [table(name, lambda arm, name=name: with_spread(arm["summary"]["final"].get(name))) for name in metrics] + \
+        [table("admission", lambda arm: number(arm["admission"], 3))]
+
+
+def gains_csv(report):
+    """What each gate of each row with a known error gained in the first metric over nll_only at the final checkpoint, as
+    `sluicectl advise --gains` reads it. None if there is nothing to say."""
+    lines = []
+    for row in report["rows"]:
+        comparison = report["comparisons"].get(f"final, {row['name']}")
+        if row["error"] is None or comparison is None:
+            continue
+        found = {one["arm"]: one for one in comparison["differences"]
+                 if one["metric"] == report["metrics"][0] and one["against"] == "nll_only"}
+        for arm in report["arms"]:
+            if arm["gate"] and arm["row"] == row["name"] and arm["label"] in found:
+                one = found[arm["label"]]
+                lines.append(f"{row['error']},{row['share']:g},{arm['gate']},{arm['lambda']:g},{one['mean']:.4f},"
+                             f"{one['low']:.4f},{one['high']:.4f}\n")
+    return "error,share,gate,lambda,gain,low,high\n" + "".join(lines) if lines else None
+
+
 def difference_tables(report):
-    """[(checkpoint, against, header, rows)]: every arm against one reference."""
+    """[(checkpoint and row, against, header, rows)]: every arm against one reference."""
     tables = []
     for which, comparison in report.get("comparisons", {}).items():
         for against in report["against"]:
@@ -152,6 +190,40 @@ def difference_tables(report):
             rows = [[arm, *(difference_text(found[arm, metric]) for metric in metrics)] for arm in arms]
             tables.append((which, against, ["arm", *metrics], rows))
     return tables
+
+
+CELL_NAMES = {"all": "all", "d0_c0": "D0 C0", "d0_c1": "D0 C1", "d1_c0": "D1 C0", "d1_c1": "D1 C1"}
+
+
+def cell_tables(report):
+    """[(title, header, rows)] of the stratified analysis: what the start's groups look like in each cell, and how every
+    arm changed HR@10 there. Empty without cells."""
+    tables = []
+    if "cells" in report:
+        keys = ("share", "rank_correction", "random_share", "random_rank_correction")
+        rows = [[CELL_NAMES[key], number(report["cells"][key].get("groups"), 0),
+                 *(number(report["cells"][key].get(name), 2 if "correction" in name else 3) for name in keys)]
+                for key in CELL_NAMES if key in report["cells"]]
+        tables.append(("Cells: groups, and the mean rank correction of the ranker beside one that scores at random",
+                       ["cell", "groups", "share", "rank correction", "share, random", "rank correction, random"], rows))
+    cells = report.get("cell_comparisons", {})
+    if cells:
+        arms = list(dict.fromkeys(one["arm"] for comparison in cells.values() for one in comparison["differences"]))
+        rows = []
+        for cell, comparison in cells.items():
+            found = {one["arm"]: one for one in comparison["differences"]}
+            start = next(arm["metrics"]["hr@10"]["mean"] for arm in comparison["arms"] if arm["name"] == "start")
+            rows.append([cell, str(comparison["users"]), number(start),
+                         *(difference_text(found[arm]) if arm in found else "-" for arm in arms)])
+        tables.append(("Cells: HR@10 of the start, and what training changed (final)",
+                       ["cell", "users", "start", *arms], rows))
+    return tables
+
+
+def cell_plots(report):
+    """One plot a cell: every arm's change of HR@10 with its interval."""
+    return [(cell, plot(comparison["differences"], f"HR@10 in {cell}"))
+            for cell, comparison in report.get("cell_comparisons", {}).items() if comparison["differences"]]
 
 
 def difference_text(one):
@@ -175,9 +247,12 @@ def marks(report):
     if not looked:
         return ""
     confidence = next(iter(report["comparisons"].values()))["confidence"]
-    counts = ", ".join(f"{count} at `{which}`" for which, count in looked.items())
-    return (f"Intervals of {100 * confidence:g} % by paired bootstrap over users, seeds averaged first. {counts} differences "
-            "were looked at: ** is real after Holm's correction for all of its checkpoint, * only if it had been the one "
+    if report["rows"]:
+        counts = f"{min(looked.values())} to {max(looked.values())} differences of a row and checkpoint"
+    else:
+        counts = ", ".join(f"{count} at `{which}`" for which, count in looked.items()) + " differences"
+    return (f"Intervals of {100 * confidence:g} % by paired bootstrap over users, seeds averaged first. {counts} "
+            "were looked at: ** is real after Holm's correction for all of them, * only if it had been the one "
             "that was looked at.")
 
 
@@ -189,7 +264,12 @@ def markdown_table(header, rows):
 
 
 def markdown(report):
-    parts = [f"# {report['name']}: {report['evaluation']}", *introduction(report), markdown_table(*result_rows(report))]
+    parts = [f"# {report['name']}: {report['evaluation']}", *introduction(report)]
+    for name, header, rows in map_tables(report):
+        parts += [f"## Map: {name}, final", markdown_table(header, rows)]
+    parts.append(markdown_table(*result_rows(report)))
+    for title, header, rows in cell_tables(report):
+        parts += [f"## {title}", markdown_table(header, rows)]
     for which, against, header, rows in difference_tables(report):
         parts += [f"## {which} against {against}", markdown_table(header, rows)]
     if marks(report):
@@ -233,8 +313,11 @@ def html_cell(cell):
 
 def interval_plot(report, which, against, metric):
     """Every arm's difference in one metric with its interval, as SVG; empty without any."""
-    entries = [one for one in report["comparisons"][which]["differences"]
-               if one["against"] == against and one["metric"] == metric]
+    return plot([one for one in report["comparisons"][which]["differences"]
+                 if one["against"] == against and one["metric"] == metric], metric)
+
+
+def plot(entries, what):
     if not entries:
         return ""
     low = min(0.0, *(one["low"] for one in entries))
@@ -255,16 +338,21 @@ def interval_plot(report, which, against, metric):
                      f'<circle class="dot{css}" cx="{x(one["mean"]):.1f}" cy="{y}" r="4"/>')
     for value in (low, 0.0, high):
         parts.append(f'<text x="{x(value):.1f}" y="{height - 8}" text-anchor="middle">{value:+.4f}</text>')
-    return f'<svg viewBox="0 0 720 {height}" role="img" aria-label="{html.escape(metric)}">{"".join(parts)}</svg>'
+    return f'<svg viewBox="0 0 720 {height}" role="img" aria-label="{html.escape(what)}">{"".join(parts)}</svg>'
 
 
 def page(report):
     title = html.escape(f"{report['name']}: {report['evaluation']}")
     parts = [f"<h1>{title}</h1>", *(f"<p>{html.escape(line)}</p>" for line in introduction(report)),
+             *(f"<h2>Map: {html.escape(name)}, final</h2>" + html_table(header, rows)
+               for name, header, rows in map_tables(report)),
              html_table(*result_rows(report))]
+    for heading, header, rows in cell_tables(report):
+        parts.append(f"<h2>{html.escape(heading)}</h2>" + html_table(header, rows))
+    parts += [f"<p>{html.escape(cell)}</p>{drawn}" for cell, drawn in cell_plots(report)]
     for which, against, header, rows in difference_tables(report):
         parts.append(f"<h2>{which} against {html.escape(against)}</h2>" + html_table(header, rows))
-        metric = "hr@10" if "hr@10" in header else header[1]
+        metric = "hr@10" if "hr@10" in header and not report["rows"] else header[1]
         parts.append(f"<p>{html.escape(metric)}</p>" + interval_plot(report, which, against, metric))
     if marks(report):
         parts.append(f"<p>{html.escape(marks(report))}</p>")

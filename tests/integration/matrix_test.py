@@ -168,6 +168,32 @@ class MatrixTest(harness.SluiceTest):
         with open(self.path("out", "tune.md"), encoding="utf-8") as file:
             self.assertIn("0 of 1", file.read())
 
+    def test_rows_run_every_arm_but_those_that_run_once(self):
+        path = self.matrix(seeds=[1], metrics=["hr@10"], against=["nll_only", "random"], cells={}, rows=[
+            {"name": "weak", "set": ["rl.lambda=1"], "error": "pop", "share": 0.5, "arms": {"random": ["rl.steps=2"]}},
+            {"name": "strong", "set": ["rl.lambda=2"]}],
+            arms=[{"name": "nll_only", "once": True, "set": ["rl.objective=nll_only"]},
+                  {"name": "random", "set": ["rl.gate.control=random"]}, {"name": "gate", "gate": "adagrpo", "lambda": 3}])
+        self.run_matrix(path, "--only", "nll_only,weak,strong.gate")
+        table = read_json(self.path("out"), "tune.json")
+        self.assertEqual([(arm["name"], len(arm["runs"])) for arm in table["arms"]],
+                         [("nll_only", 1), ("weak.random", 1), ("weak.gate", 1), ("strong.random", 0), ("strong.gate", 1)])
+        ran = {name: read_json(self.path("out", "arms", name, "seed-1", "run"), "results.json")["numbers"]["final"]["step"]
+               for name in ("nll_only", "weak.random", "weak.gate")}
+        self.assertEqual(ran, {"nll_only": 4, "weak.random": 2, "weak.gate": 4})
+        # Arms are compared within their row.
+        compared = {key: {(one["arm"], one["against"]) for one in comparison["differences"]}
+                    for key, comparison in table["comparisons"].items()}
+        self.assertEqual(compared["final, strong"], {("start", "nll_only"), ("gate", "nll_only")})
+        self.assertIn(("gate", "random"), compared["final, weak"])
+        # Every held-out event is in a cell, and the cells of the evaluated users add up.
+        self.assertGreaterEqual(table["cells"]["all"]["groups"], harness.USERS)
+        cells = table["cell_comparisons"]
+        self.assertEqual(sum(one["users"] for name, one in cells.items() if "random" not in name), table["users"])
+        # The row whose error is known enters the table that advise reads.
+        with open(self.path("out", "tune.gains.csv"), encoding="utf-8") as file:
+            self.assertRegex(file.read(), r"^error,share,gate,lambda,gain,low,high\npop,0.5,adagrpo,3,[-0-9.,]+\n$")
+
     def test_mistakes_in_the_file_are_refused_before_anything_runs(self):
         for changes, why in (
                 ({"arms": []}, "at least one arm"),
@@ -178,10 +204,14 @@ class MatrixTest(harness.SluiceTest):
                 ({"arms": [{"name": "../a"}]}, "want a name"),
                 ({"seeds": [1, 1]}, "different whole numbers"),
                 ({"against": ["best"]}, "there is no arm 'best'"),
+                ({"rows": [{"name": "r", "error": "pop"}]}, "error and share go together"),
+                ({"rows": [{"name": "r", "arms": {"absent": []}}]}, "no arm 'absent'"),
+                ({"rows": [{"name": "r"}, {"name": "r"}]}, "the name r is taken"),
+                ({"arms": [{"name": "a", "gate": "history"}]}, "gate and lambda go together"),
                 ({"start": {}}, "one of model"),
                 ({"data": "somewhere"}, "one of data"),
                 ({"evaluations": {}}, "evaluations: want"),
-                ({"evaluations": {"stage": {"spec": "evaluate.yaml"}}}, "this name is taken")):
+                ({"evaluations": {"stage": {"spec": "evaluate.yaml"}}}, "the names stage and cells are taken")):
             refused = self.run_matrix(self.matrix(**{"against": ["start"], **changes}), code=USAGE)
             self.assertIn(why, refused.said())
         self.assertFalse(os.path.exists(self.path("out")))

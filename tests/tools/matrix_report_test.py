@@ -20,12 +20,13 @@ def run(hits):
 
 
 def document():
-    arms = [{"name": "a<b", "note": "", "runs": [run(0.2), run(0.4)], "admission": 0.25},
-            {"name": "none", "note": "", "runs": [], "admission": None}]
+    arms = [{"name": "a<b", "runs": [run(0.2), run(0.4)], "admission": 0.25},
+            {"name": "none", "runs": [], "admission": None}]
     for arm in arms:
+        arm.update({"label": arm["name"], "row": None, "note": "", "gate": None, "lambda": None})
         arm["summary"] = {which: matrix_report.summary(arm["runs"], which, ["hr@10"]) for which in ("best", "final")}
     return {"name": "m", "note": "", "evaluation": "test", "metrics": ["hr@10"], "against": ["start"], "seeds": [1, 2],
-            "file": "name: m & n", "data": "d", "split": "test", "user_parity": "odd", "users": 10.0, "rule": {},
+            "file": "name: m & n", "data": "d", "split": "test", "user_parity": "odd", "users": 10.0, "rule": {}, "rows": [],
             "start": {"folder": "", "metrics": {"hr@10": 0.1}}, "arms": arms,
             "failures": {"none, seed 1": "exit code 13\nthe log"},
             "comparison_failures": {"best": "some users have no value"},
@@ -34,7 +35,42 @@ def document():
                                                       difference("c", -0.1, -0.2, 0.0)]}}}
 
 
+def document_with_rows():
+    report = document()
+    report["metrics"] = ["mass@10"]
+    report["rows"] = [{"name": "r1", "note": "", "error": "pop", "share": 0.5},
+                      {"name": "r2", "note": "", "error": None, "share": None}]
+
+    def arm(label, row, mass, gate=None):
+        one = {"seed": 1, "admission": 0.25, "wall_s": 1, "cpu_s": 1, "step": {"best": 1, "final": 1},
+               "metrics": {which: {"mass@10": mass} for which in ("best", "final")}}
+        return {"name": f"{row}.{label}" if row else label, "label": label, "row": row, "note": "", "runs": [one],
+                "gate": gate, "lambda": 3 if gate else None, "admission": 0.25,
+                "summary": {which: matrix_report.summary([one], which, ["mass@10"]) for which in ("best", "final")}}
+    report["arms"] = [arm("nll_only", None, 0.1), arm("gate", "r1", 0.2, "history"), arm("gate", "r2", 0.3, "history")]
+    entry = {"arm": "gate", "against": "nll_only", "metric": "mass@10", "mean": 0.1, "low": 0.05, "high": 0.15,
+             "real": True, "real_alone": True}
+    report["comparisons"] = {f"final, {row}": {"confidence": 0.95, "differences_looked_at": 1, "differences": [entry]}
+                             for row in ("r1", "r2")}
+    report["comparison_failures"] = {}
+    return report
+
+
 class MatrixReportTest(unittest.TestCase):
+    def test_rows_become_a_map_with_arms_that_run_once_in_each(self):
+        tables = matrix_report.map_tables(document_with_rows())
+        self.assertEqual(tables[0], ("mass@10", ["row", "nll_only", "gate"],
+                                     [["r1", "0.1000", "0.2000"], ["r2", "0.1000", "0.3000"]]))
+        self.assertEqual(tables[1][0], "admission")
+        self.assertIn("## Map: mass@10, final", matrix_report.markdown(document_with_rows()))
+        self.assertIn("<h2>Map: mass@10, final</h2>", matrix_report.page(document_with_rows()))
+        self.assertEqual(matrix_report.map_tables(document()), [])
+
+    def test_gains_are_of_gates_in_rows_whose_error_is_known(self):
+        self.assertEqual(matrix_report.gains_csv(document_with_rows()),
+                         "error,share,gate,lambda,gain,low,high\npop,0.5,history,3,0.1000,0.0500,0.1500\n")
+        self.assertIsNone(matrix_report.gains_csv(document()))
+
     def test_rows_hold_means_over_seeds_and_their_spread(self):
         header, rows = matrix_report.result_rows(document())
         self.assertEqual(header[:5], ["arm", "checkpoint", "seeds", "step", "hr@10"])
