@@ -441,7 +441,9 @@ int32_t RlJob::RegionOfPrompt(const Prompt& prompt) const {
 }
 
 absl::Status RlJob::LoadTruth() {
-  if (options_.objective != ObjectiveKind::kGated || options_.gate.kind != GateKind::kOracle) return absl::OkStatus();
+  const bool oracle = options_.objective == ObjectiveKind::kGated && options_.gate.kind == GateKind::kOracle;
+  const bool known = dataset_->truth() != nullptr && IsTruthRankingName(options_.reward.ranker);
+  if (!oracle && !known) return absl::OkStatus();  // where it is known, records hold it too
   if (dataset_->truth() == nullptr) {
     return absl::InvalidArgumentError(
         absl::StrCat("rl.gate.kind oracle asks for which users the ranker is right, which only a generated data set "

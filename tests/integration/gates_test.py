@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 
 import harness
 from harness import DONE, PREEMPTED, last_step, read_metrics, wait_until
@@ -16,12 +15,6 @@ class GatesTest(harness.SluiceTest):
     def gated(self, data, steps=STEPS, **changes):
         return harness.rl_spec(data, steps=steps, staleness=0, checkpoint={"every": 0},
                                **{"gate": GATE, "record": True, **changes})
-
-    def ask(self, *arguments):
-        answer = subprocess.run([os.path.join(harness.BIN, "sluicectl"), *map(str, arguments)], stdin=subprocess.DEVNULL,
-                                capture_output=True, timeout=harness.LIMIT_S, text=True)
-        self.assertEqual(answer.returncode, DONE, answer.stderr)
-        return answer.stdout
 
     def run_whole(self, spec, name, reward):
         learner, folder = self.start_rl(spec, name=name)

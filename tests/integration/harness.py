@@ -181,6 +181,13 @@ class SluiceTest(unittest.TestCase):
         self.processes.append(process)
         return process
 
+    def ask(self, *arguments):
+        """What sluicectl prints about files, without a server."""
+        answer = subprocess.run([os.path.join(BIN, "sluicectl"), *map(str, arguments)], stdin=subprocess.DEVNULL,
+                                capture_output=True, timeout=LIMIT_S, text=True)
+        self.assertEqual(answer.returncode, DONE, answer.stderr)
+        return answer.stdout
+
     def call(self, name, binary, *arguments, limit_s=LIMIT_S):
         """Runs to the end; returns the process."""
         process = self.start(name, binary, *arguments)

@@ -1,5 +1,6 @@
 """A market whose truth is known, through whole jobs: generated, trained on, scored by rankers of known error, measured."""
 
+import json
 import os
 
 import harness
@@ -80,6 +81,19 @@ class MarketTest(harness.SluiceTest):
         self.assertEqual(rates["truth"], [1, 1])
         self.assertEqual(rates["truth:pop:1"], [0, 0])
         self.assertTrue(all(0 < rate < 1 for rate in rates["truth:pop:0.5"]), rates)
+
+        # A record holds the truth whatever the gate, so that replay knows how precise each one is.
+        spec = harness.rl_spec(data, steps=2, staleness=0, prompt_split="reserved", record=True,
+                               reward={"ranker": "truth:pop:0.5", "deadline_s": 5})
+        learner, folder = self.start_rl(spec, name="recorded")
+        self.start_actor("--learner", learner.address, reward=reward)
+        self.assertEqual(learner.wait(), DONE, learner.said())
+        replay = json.loads(self.ask("replay", folder, "--kind", "oracle", "--set", "rl.gate.use_difficulty=false", "-o",
+                                     "json"))
+        truth = replay["rows"][-1]["truth"]
+        self.assertEqual(truth["known"], 2 * 16)
+        self.assertEqual(truth["open"], truth["reliable"])
+        self.assertEqual(truth["open"], truth["open_reliable"])
 
         unknown, _ = self.start_job(harness.rl_spec(data, prompt_split="reserved", gate={"kind": "oracle"}),
                                     "--address", "127.0.0.1:0", name="unknown")
