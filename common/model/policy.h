@@ -69,7 +69,9 @@ class Policy {
   // Reads a Hugging Face folder: config.json, model.safetensors or a sharded index, sluice_encoder.safetensors for
   // a merged policy, and sluice_value.safetensors for one with a value head. fp32, bf16 and fp16 files; computed in
   // `dtype`. Without a trie a merged policy takes the leaves that its folder lists: one "item" a leaf, numbered as the
-  // leaves are. NotFound, DataLoss (truncated, wrong shape, missing or surplus tensor, by name), Unimplemented;
+  // leaves are. A trie with all of its leaves and more is of a catalog that has grown: the new leaves' item embeddings
+  // are zero, so that their items are the sum of their codes until training gives them more.
+  // NotFound, DataLoss (truncated, wrong shape, missing or surplus tensor, by name), Unimplemented;
   // FailedPrecondition: `trie` is of another catalog.
   static absl::StatusOr<std::unique_ptr<Policy>> Load(const std::string& folder, std::shared_ptr<const Trie> trie,
                                                       at::ScalarType dtype = at::kFloat);
@@ -96,6 +98,8 @@ class Policy {
   const Placement& placement() const;
 
   const PolicyConfig& config() const { return config_; }
+  // Leaves of the catalog that the folder, which this policy was loaded from, did not know.
+  int64_t new_leaves() const { return new_leaves_; }
   std::shared_ptr<const Trie> trie() const { return trie_; }
 
   // The input of a history (item ids, oldest first) under this policy's encoder: the begin token, then one entry an
@@ -185,6 +189,7 @@ class Policy {
   at::Tensor gradients_;
   at::Tensor decay_mask_;
   std::string layout_digest_;
+  int64_t new_leaves_ = 0;
   std::unique_ptr<Internals> internals_;
   PolicyWork work_;
 };

@@ -2,6 +2,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -48,23 +49,32 @@ bool IsHarmless(const PolicyConfig& config, const std::string& name) {
   return (config.tie_embeddings && name == "lm_head.weight") || absl::EndsWith(name, ".rotary_emb.inv_freq");
 }
 
-// `Source` is a SafetensorsFile or SafetensorsFolder.
+// `Source` is a SafetensorsFile or SafetensorsFolder. rows: the file's row i goes to row rows[i], other rows become 0;
+// null: the file has all rows.
 template <typename Source>
 absl::Status ReadTensor(const Source& source, const FileTensor& tensor, const ParameterMap& map,
-                        const at::Tensor& parameters) {
+                        const at::Tensor& parameters, const std::vector<int64_t>* rows = nullptr) {
+  std::vector<int64_t> shape = tensor.shape;
+  if (rows != nullptr) shape[0] = static_cast<int64_t>(rows->size());
   if (!source.Has(tensor.name)) {
-    return absl::DataLossError(absl::StrCat("tensor ", tensor.name, " ", ShapeText(tensor.shape), " is missing"));
+    return absl::DataLossError(absl::StrCat("tensor ", tensor.name, " ", ShapeText(shape), " is missing"));
   }
   SLUICE_ASSIGN_OR_RETURN(const TensorInfo info, source.Info(tensor.name));
-  if (info.shape != tensor.shape) {
+  if (info.shape != shape) {
     return absl::DataLossError(
-        absl::StrCat("want tensor ", tensor.name, " ", ShapeText(tensor.shape), ", got ", ShapeText(info.shape)));
+        absl::StrCat("want tensor ", tensor.name, " ", ShapeText(shape), ", got ", ShapeText(info.shape)));
   }
   SLUICE_ASSIGN_OR_RETURN(const at::ScalarType type, TypeOf(tensor.name, info.dtype));
   return CatchTorch("reading a tensor", [&]() -> absl::Status {
-    const at::Tensor values = at::empty(tensor.shape, type);
+    const at::Tensor values = at::empty(shape, type);
     SLUICE_RETURN_IF_ERROR(source.ReadInto(tensor.name, values.data_ptr(), info.bytes));
-    map.layout.View(parameters, tensor.entry).narrow(0, tensor.first_row, tensor.rows).copy_(values);
+    at::Tensor view = map.layout.View(parameters, tensor.entry).narrow(0, tensor.first_row, tensor.rows);
+    if (rows == nullptr) {
+      view.copy_(values);
+    } else {
+      view.zero_();
+      view.index_copy_(0, torch::tensor(*rows, at::kLong), values.to(view.scalar_type()));
+    }
     return absl::OkStatus();
   });
 }
@@ -98,6 +108,19 @@ bool SameLeaves(const Trie& a, const Trie& b) {
   return true;
 }
 
+// Where each leaf of a smaller catalog is in a larger one; none if the larger one lacks any of them.
+std::optional<std::vector<int64_t>> LeavesWithin(const Trie& smaller, const Trie& larger) {
+  if (smaller.levels() != larger.levels()) return std::nullopt;
+  std::vector<int64_t> leaves;
+  leaves.reserve(smaller.num_leaves());
+  for (int32_t leaf = 0; leaf < smaller.num_leaves(); ++leaf) {
+    const int32_t found = larger.FindLeaf(smaller.TokensOfLeaf(leaf));
+    if (found == Trie::kNone) return std::nullopt;
+    leaves.push_back(found);
+  }
+  return leaves;
+}
+
 std::vector<int32_t> LeafTokens(const Trie& trie) {
   std::vector<int32_t> tokens;
   tokens.reserve(trie.num_leaves() * trie.levels());
@@ -120,6 +143,7 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::Load(const std::string& folder, 
   std::unique_ptr<SafetensorsFile> encoder;
   // A trie made from the file has one item a leaf, so its version is not the catalog's: the check is the leaves'.
   PolicyConfig checked = *config;
+  std::optional<std::vector<int64_t>> known_leaves;  // of a catalog that has grown
   if (config->encoder == PromptEncoderKind::kMerged) {
     const std::string path = JoinPath(folder, kEncoderFile);
     SLUICE_ASSIGN_OR_RETURN(encoder, SafetensorsFile::Open(path));
@@ -129,8 +153,14 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::Load(const std::string& folder, 
       trie = std::make_shared<const Trie>(*std::move(leaves));
       checked.catalog_version.clear();
     } else if (!SameLeaves(*trie, *leaves)) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          path, ": the policy's leaves are not those of the catalog: use the catalog that it was trained on"));
+      known_leaves = LeavesWithin(*leaves, *trie);
+      if (!known_leaves) {
+        return absl::FailedPreconditionError(
+            absl::StrCat(path, ": the policy's semantic IDs are not all in the catalog: use the catalog that it was "
+                               "trained on, or one that only has more"));
+      }
+      checked.num_leaves = config->num_leaves = trie->num_leaves();
+      checked.catalog_version = config->catalog_version = trie->version();
     }
   }
   std::unique_ptr<SafetensorsFile> value;
@@ -141,6 +171,7 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::Load(const std::string& folder, 
   if (!made.ok()) return Annotate(made.status(), folder);
   std::unique_ptr<Policy> policy = *std::move(made);
   policy->config_ = *config;
+  if (known_leaves) policy->new_leaves_ = config->num_leaves - static_cast<int64_t>(known_leaves->size());
 
   c10::InferenceMode no_inference(false);
   at::NoGradGuard no_grad;
@@ -154,7 +185,8 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::Load(const std::string& folder, 
     } else {
       own_names.insert(tensor.name);
       const SafetensorsFile& file = tensor.file == TensorFile::kEncoder ? *encoder : *value;
-      status = Annotate(ReadTensor(file, tensor, map, policy->parameters_), file.path());
+      const bool grown = known_leaves && tensor.file == TensorFile::kEncoder;
+      status = Annotate(ReadTensor(file, tensor, map, policy->parameters_, grown ? &*known_leaves : nullptr), file.path());
     }
     SLUICE_RETURN_IF_ERROR(status);
   }

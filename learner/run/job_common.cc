@@ -71,6 +71,11 @@ absl::StatusOr<std::unique_ptr<Policy>> LoadOrCreatePolicy(const RunContext& con
   SLUICE_ASSIGN_OR_RETURN(const std::string folder, ResolveModelFolder(model.path));
   absl::StatusOr<std::unique_ptr<Policy>> policy = Policy::Load(folder, dataset.shared_trie());
   if (!policy.ok()) return Annotate(policy.status(), absl::StrCat("model.path '", folder, "'"));
+  if ((*policy)->new_leaves() > 0) {
+    context.monitor->ReportLog(absl::StrCat("the catalog has ", (*policy)->new_leaves(), " of ",
+                                            (*policy)->config().num_leaves, " semantic IDs that the model at '", folder,
+                                            "' does not know: their items start as the sum of their codes"));
+  }
   if ((*policy)->config().vocab_size < dataset.vocabulary().size()) {
     return absl::InvalidArgumentError(absl::StrCat("the model at '", folder, "' has ", (*policy)->config().vocab_size,
                                                    " tokens and the data set '", dataset.folder(), "' needs ",

@@ -118,6 +118,44 @@ TEST_F(PolicyFilesTest, AMergedPolicyRefusesAnotherCatalog) {
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
 }
 
+TEST_F(PolicyFilesTest, AMergedPolicyTakesACatalogThatHasGrown) {
+  const std::vector<int32_t> old_tokens = {3, 8, 13, 3, 9, 13, 5, 8, 14};                      // items 0, 1, 2
+  const std::vector<int32_t> new_tokens = {3, 8, 12, 3, 8, 13, 3, 9, 13, 4, 8, 13, 5, 8, 14};  // new: items 0 and 3
+  const auto small = std::make_shared<const Trie>(Trie::Build(3, old_tokens).value());
+  const auto large = std::make_shared<const Trie>(Trie::Build(3, new_tokens).value());
+  const auto policy = RandomPolicy(SmallMergedConfig(PolicyArchitecture::kQwen3, kCodes, *small), small, 3, at::kFloat);
+  ASSERT_TRUE(policy->Save(folder_).ok());
+  const auto grown = Policy::Load(folder_, large).value();
+  PlaceForTest(grown.get());
+  EXPECT_EQ(grown->new_leaves(), 2);
+  EXPECT_EQ(grown->config().num_leaves, 5);
+  EXPECT_EQ(grown->config().catalog_version, large->version());
+  // Prompts of known items give what they gave; a new item is the sum of its codes.
+  const auto hidden = [](Policy& of, std::vector<int32_t> leaves) {
+    PromptInput prompt = {1};
+    for (const int32_t leaf : leaves) prompt.push_back(MergedItemEntry(leaf));
+    return of.Prefill(std::vector<PromptInput>{prompt}, 0)->hidden;
+  };
+  EXPECT_TRUE(hidden(*grown, {1, 2, 4}).equal(hidden(*policy, {0, 1, 2})));
+  const at::Tensor vectors = grown->LeafEmbeddings(*large).value();
+  EXPECT_TRUE(vectors[1].equal(policy->LeafEmbeddings(*small).value()[0]));
+  at::Tensor codes = at::zeros({16});
+  const auto saved = SafetensorsFile::Open(Path("model.safetensors")).value();
+  const std::string bytes = saved->Read("model.embed_tokens.weight").value();
+  const auto* table = reinterpret_cast<const float*>(bytes.data());
+  for (const int token : {3, 8, 12}) {
+    codes += at::from_blob(const_cast<float*>(table + token * 16), {16});
+  }
+  EXPECT_TRUE(at::allclose(vectors[0], codes, 0, 1e-6));
+
+  // Saved, it is a policy of the larger catalog; the smaller one lacks what it knows.
+  ASSERT_TRUE(grown->Save(folder_).ok());
+  EXPECT_EQ(Policy::Load(folder_, large).value()->new_leaves(), 0);
+  const absl::Status status = Policy::Load(folder_, small).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  EXPECT_THAT(status.message(), HasSubstr("not all in the catalog"));
+}
+
 TEST_F(PolicyFilesTest, HalfPrecisionFilesAreWidened) {
   const auto policy = RandomPolicy(SmallConfig(PolicyArchitecture::kQwen3, kCodes), nullptr, 3, at::kFloat);
   for (const at::ScalarType type : {at::kBFloat16, at::kHalf}) {
