@@ -128,6 +128,8 @@ class Policy {
   // is one. [leaves, D] on the processor, without gradient. InvalidArgument: a trie of other leaves or tokens than the
   // policy has embeddings for.
   absl::StatusOr<at::Tensor> LeafEmbeddings(const Trie& trie) const;
+  // The same of a merged policy's own trie, where the parameters are. [leaves, D], differentiable.
+  at::Tensor ItemVectors() const;
 
   // Flat arenas, float32 (or the dtype of Create), never re-allocated. Gradients accumulate; zero them with
   // gradients().zero_(). Gradients and decay mask are undefined after CreateForDecoding.

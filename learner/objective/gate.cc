@@ -201,7 +201,7 @@ std::optional<double> GateThreshold(const GateOptions& options) {
     case GateKind::kOwnCross:
       return 0.9;
     case GateKind::kCombined:
-      return 0.7;
+      return 0.8;
     case GateKind::kOracle:
       return 0.5;  // between 0 and 1
     case GateKind::kAdaGrpo:

@@ -65,6 +65,7 @@ struct SftOptions {
   double reverse_probability = 0.3;
   double delete_sequence_probability = 0.5;
   double delete_probability = 0.3;
+  double item_loss_weight = 0;  // 0: codes alone
   OptimizerOptions optimizer;
   ValidationOptions validation;
   bool operator==(const SftOptions&) const = default;
@@ -118,7 +119,7 @@ struct GateOptions {
   std::optional<double> threshold;  // absent: the kind's own (gate.h)
   int history_items = 10;
   GateSingleTest single_test = GateSingleTest::kHistory;
-  double pool_weight = 0.5;
+  double pool_weight = 0.25;
   int pool_groups = 30;
   double pool_decay = 0.99;
   double target_dose = 0;  // 0: lambda is fixed

@@ -380,6 +380,7 @@ void Copy(const v1::SftSpec& spec, SftOptions* options) {
   if (spec.has_reverse_probability()) options->reverse_probability = spec.reverse_probability();
   if (spec.has_delete_sequence_probability()) options->delete_sequence_probability = spec.delete_sequence_probability();
   if (spec.has_delete_probability()) options->delete_probability = spec.delete_probability();
+  if (spec.has_item_loss_weight()) options->item_loss_weight = spec.item_loss_weight();
   Copy(spec.optimizer(), &options->optimizer);
   Copy(spec.validation(), &options->validation);
 }

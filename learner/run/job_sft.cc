@@ -79,6 +79,11 @@ class SftJob {
 absl::Status SftJob::Prepare() {
   SLUICE_ASSIGN_OR_RETURN(dataset_, Dataset::Load(context_.options.data));
   SLUICE_ASSIGN_OR_RETURN(policy_, MakePolicy(context_, *dataset_));
+  if (options_.item_loss_weight > 0 && policy_->config().encoder != PromptEncoderKind::kMerged) {
+    return absl::InvalidArgumentError(
+        "sft.item_loss_weight compares item vectors, which only merged policies have, and the model's encoder is codes; "
+        "set it to 0 or train a model with model.encoder: merged");
+  }
   SLUICE_ASSIGN_OR_RETURN(folder_, RunFolder::Open(context_.run_folder));
   optimizer_ =
       std::make_unique<AdamW>(policy_->parameters(), policy_->gradients(), policy_->decay_mask(), options_.optimizer);
@@ -145,15 +150,19 @@ absl::Status SftJob::TrainPass(int pass) {
     const double rate = ScheduledLearningRate(options_.optimizer, progress, PassShare(0, 1, plans.size()));
     const uint64_t dropout_seed = DeriveSeed(context_.options.seed, {kDropoutSeed, step_});
     SLUICE_ASSIGN_OR_RETURN(const SftStepResult result,
-                            SftStep(*lanes_, dataset_->trie(), *optimizer_, *context_.collective, plans[i], rate,
-                                    options_.dropout, dropout_seed));
+                            SftStep(*lanes_, dataset_->trie(), *optimizer_, *context_.collective, plans[i],
+                                    {.learning_rate = rate,
+                                     .dropout = options_.dropout,
+                                     .dropout_seed = dropout_seed,
+                                     .item_loss_weight = options_.item_loss_weight}));
     ++step_;
     if (step_ % kMetricsEvery == 0) {
-      SLUICE_RETURN_IF_ERROR(RecordMetrics(context_, folder_.get(), step_, total_steps_, seconds(),
-                                           {{"loss/nll", result.loss},
-                                            {"gradient_norm", result.gradient_norm},
-                                            {"learning_rate", rate},
-                                            {"pass", pass + static_cast<double>(i + 1) / plans.size()}}));
+      std::map<std::string, double> numbers = {{"loss/nll", result.loss},
+                                               {"gradient_norm", result.gradient_norm},
+                                               {"learning_rate", rate},
+                                               {"pass", pass + static_cast<double>(i + 1) / plans.size()}};
+      if (options_.item_loss_weight > 0) numbers["loss/items"] = result.item_loss;
+      SLUICE_RETURN_IF_ERROR(RecordMetrics(context_, folder_.get(), step_, total_steps_, seconds(), numbers));
     }
     // The one at a pass's end waits for its validation, or a resume would repeat that.
     if (SaveIsDue() && i + 1 < plans.size()) SLUICE_RETURN_IF_ERROR(SaveCheckpoint(pass, i + 1));

@@ -2,8 +2,8 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <memory>
-#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -11,7 +11,9 @@
 #include "common/model/token_log_probs.h"
 #include "common/random/random.h"
 #include "common/status/status.h"
+#include "common/tensor/device.h"
 #include "learner/train/device_numbers.h"
+#include "learner/train/item_term.h"
 
 namespace sluice::learner {
 namespace {
@@ -56,8 +58,8 @@ absl::StatusOr<SftBatch> MakeSftBatch(const Policy& policy, const Trie& trie,
   return batch;
 }
 
-absl::StatusOr<at::Tensor> SftLossSum(Policy& policy, const SftBatch& batch, double dropout, uint64_t dropout_seed,
-                                      int64_t* tokens) {
+absl::StatusOr<SftLosses> SftLossSums(Policy& policy, const SftBatch& batch, double dropout, uint64_t dropout_seed,
+                                      bool with_items) {
   const TreeRows wanted = batch.trunk_targets.empty() ? TreeRows::kPredictions : TreeRows::kAll;
   SLUICE_ASSIGN_OR_RETURN(const TreeOutput output, policy.ForwardTree(batch.tree, dropout, dropout_seed, wanted));
   const auto choice = c10::make_intrusive<TokenChoice>();
@@ -70,23 +72,35 @@ absl::StatusOr<at::Tensor> SftLossSum(Policy& policy, const SftBatch& batch, dou
     choice->rows.push_back(output.trunk_first_row[static_cast<size_t>(target.prompt)] + target.position);
     targets.push_back(target.token);
   }
-  *tokens = static_cast<int64_t>(targets.size());
+  SftLosses losses;
+  losses.num_tokens = static_cast<int64_t>(targets.size());
+  if (with_items) {
+    std::vector<int64_t> rows, leaves;  // a merged policy's targets are its branches
+    for (size_t i = 0; i < batch.tree.branches.size(); ++i) {
+      rows.push_back(output.prediction_rows[static_cast<size_t>(output.prediction_first[i])]);
+      leaves.push_back(policy.trie()->FindLeaf(batch.tree.branches[i].tokens));
+    }
+    const at::Device device = output.hidden.device();
+    losses.items = ItemLossSum(output.hidden.index_select(0, Upload(rows, device)), policy.ItemVectors(),
+                               Upload(leaves, device));
+  }
   // Nearly every row predicts something: to pick those out would cost more than the logits of the others.
   const at::Tensor logits = policy.Logits(output.hidden);
-  if (policy.placement().takes_device_path()) return -TokenLogProbsByTensors(logits, *choice).full.sum();
-  return -ChosenLogProbs(logits, choice).full.sum();
+  losses.tokens = policy.placement().takes_device_path() ? -TokenLogProbsByTensors(logits, *choice).full.sum()
+                                                         : -ChosenLogProbs(logits, choice).full.sum();
+  return losses;
 }
 
 absl::StatusOr<SftStepResult> SftStep(StepLanes& lanes, const Trie& trie, AdamW& optimizer, Collective& collective,
-                                      const SftStepPlan& plan, double learning_rate, double dropout,
-                                      uint64_t dropout_seed, int64_t max_rows) {
+                                      const SftStepPlan& plan, const SftStepSettings& settings) {
   const double tokens = static_cast<double>(plan.targets) * trie.levels();
   const std::vector<const SftWindow*> windows = plan.OfRank(collective.rank(), collective.world_size());
   std::vector<int64_t> costs;
   for (const SftWindow* window : windows) costs.push_back(RowsOf(lanes.policy(0).config(), trie.levels(), *window));
   const std::vector<LaneRange> ranges = SplitByCost(costs, lanes.count());
-  std::vector<double> loss_sums(ranges.size(), 0);
-  std::vector<at::Tensor> on_device(ranges.size());  // the same where nothing is read before the step's end
+  const bool with_items = settings.item_loss_weight > 0;
+  std::vector<double> loss_sums(2 * ranges.size(), 0);   // of each lane: tokens, then items
+  std::vector<at::Tensor> on_device(loss_sums.size());  // the same where nothing is read before the step's end
   SLUICE_RETURN_IF_ERROR(lanes.Run([&](int lane) -> absl::Status {
     Policy& policy = lanes.policy(lane);
     policy.gradients().zero_();
@@ -97,22 +111,27 @@ absl::StatusOr<SftStepResult> SftStep(StepLanes& lanes, const Trie& trie, AdamW&
       std::vector<const SftWindow*> part;
       while (first + part.size() < range.end) {
         const int64_t more = costs[first + part.size()];
-        if (!part.empty() && rows + more > max_rows / lanes.count()) break;
+        if (!part.empty() && rows + more > settings.max_rows / lanes.count()) break;
         rows += more;
         part.push_back(windows[first + part.size()]);
       }
       SLUICE_ASSIGN_OR_RETURN(const SftBatch batch, MakeSftBatch(policy, trie, part));
-      int64_t mine = 0;
       // Each rank has dropout masks of its own, and so has each part.
-      uint64_t seed = DeriveSeed(dropout_seed, {static_cast<uint64_t>(collective.rank())});
+      uint64_t seed = DeriveSeed(settings.dropout_seed, {static_cast<uint64_t>(collective.rank())});
       if (first > 0) seed = DeriveSeed(seed, {static_cast<uint64_t>(first)});
-      SLUICE_ASSIGN_OR_RETURN(const at::Tensor loss, SftLossSum(policy, batch, dropout, seed, &mine));
+      SLUICE_ASSIGN_OR_RETURN(const SftLosses losses, SftLossSums(policy, batch, settings.dropout, seed, with_items));
+      at::Tensor loss = losses.tokens;
+      if (with_items) loss = loss + settings.item_loss_weight * losses.items;
       (loss / tokens).backward();
-      if (optimizer.by_tensors()) {
-        at::Tensor& sum = on_device[static_cast<size_t>(lane)];
-        sum = sum.defined() ? sum + loss.detach().to(at::kDouble) : loss.detach().to(at::kDouble);
-      } else {
-        loss_sums[static_cast<size_t>(lane)] += loss.item<double>();
+      size_t place = 2 * static_cast<size_t>(lane);
+      for (const at::Tensor& one : {losses.tokens, losses.items}) {
+        if (one.defined() && optimizer.by_tensors()) {
+          at::Tensor& sum = on_device[place];
+          sum = sum.defined() ? sum + one.detach().to(at::kDouble) : one.detach().to(at::kDouble);
+        } else if (one.defined()) {
+          loss_sums[place] += one.item<double>();
+        }
+        ++place;
       }
       first += part.size();
     }
@@ -121,15 +140,21 @@ absl::StatusOr<SftStepResult> SftStep(StepLanes& lanes, const Trie& trie, AdamW&
   lanes.SumGradients();
   SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(lanes.policy(0).gradients()));
   SftStepResult result;
+  std::vector<double> total(2, 0.0);  // tokens, items
   if (optimizer.by_tensors()) {
-    on_device.push_back(optimizer.Update(learning_rate));
-    loss_sums = FetchTogether(on_device);  // all that the step reads
-    result.gradient_norm = loss_sums.back();
-    loss_sums.pop_back();
+    std::vector<at::Tensor> sums(2, at::zeros({}, lanes.policy(0).parameters().options().dtype(at::kDouble)));
+    for (size_t i = 0; i < on_device.size(); ++i) {
+      if (on_device[i].defined()) sums[i % 2] = sums[i % 2] + on_device[i];
+    }
+    sums.push_back(optimizer.Update(settings.learning_rate));
+    const std::vector<double> numbers = FetchTogether(sums);  // all that the step reads
+    std::copy(numbers.begin(), numbers.begin() + 2, total.begin());
+    result.gradient_norm = numbers.back();
   }
-  std::vector<double> total = {std::accumulate(loss_sums.begin(), loss_sums.end(), 0.0)};
+  for (size_t i = 0; i < loss_sums.size(); ++i) total[i % 2] += loss_sums[i];
   SLUICE_RETURN_IF_ERROR(SumOverRanks(collective, &total));
   result.loss = total[0] / tokens;
+  result.item_loss = total[1] / static_cast<double>(plan.targets);
   if (optimizer.by_tensors()) {
     SLUICE_RETURN_IF_ERROR(optimizer.Settle(result.gradient_norm));
     return result;
@@ -137,15 +162,14 @@ absl::StatusOr<SftStepResult> SftStep(StepLanes& lanes, const Trie& trie, AdamW&
   const ParallelFor on_lanes = [&](int64_t size, int64_t grain, const std::function<void(int64_t, int64_t)>& work) {
     lanes.ForRange(size, grain, work);
   };
-  SLUICE_ASSIGN_OR_RETURN(result.gradient_norm, optimizer.Step(learning_rate, on_lanes));
+  SLUICE_ASSIGN_OR_RETURN(result.gradient_norm, optimizer.Step(settings.learning_rate, on_lanes));
   return result;
 }
 
 absl::StatusOr<SftStepResult> SftStep(Policy& policy, const Trie& trie, AdamW& optimizer, Collective& collective,
-                                      const SftStepPlan& plan, double learning_rate, double dropout,
-                                      uint64_t dropout_seed, int64_t max_rows) {
+                                      const SftStepPlan& plan, const SftStepSettings& settings) {
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<StepLanes> lane, StepLanes::Create(&policy, nullptr, 1));
-  return SftStep(*lane, trie, optimizer, collective, plan, learning_rate, dropout, dropout_seed, max_rows);
+  return SftStep(*lane, trie, optimizer, collective, plan, settings);
 }
 
 }  // namespace sluice::learner

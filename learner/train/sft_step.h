@@ -32,30 +32,43 @@ struct SftBatch {
 absl::StatusOr<SftBatch> MakeSftBatch(const Policy& policy, const Trie& trie,
                                       const std::vector<const SftWindow*>& windows);
 
-// Sum over all tokens of -log p(token | prefix) over the full vocabulary, in nats, differentiable; `tokens` receives
-// how many there were. Scalar of the policy's dtype.
-absl::StatusOr<at::Tensor> SftLossSum(Policy& policy, const SftBatch& batch, double dropout, uint64_t dropout_seed,
-                                      int64_t* tokens);
+// Sums over a batch, differentiable; scalars of the policy's dtype.
+struct SftLosses {
+  at::Tensor tokens;  // of -log p(token | prefix) over the full vocabulary, in nats
+  at::Tensor items;   // of ItemLossSum (item_term.h) over the targets; undefined unless asked for
+  int64_t num_tokens = 0;
+};
+// `with_items` needs a merged policy.
+absl::StatusOr<SftLosses> SftLossSums(Policy& policy, const SftBatch& batch, double dropout, uint64_t dropout_seed,
+                                      bool with_items = false);
 
 // Windows are passed through the policy in parts of at most this many rows in all lanes together (one window a lane
 // always fits): bounds memory.
 inline constexpr int64_t kMaxSftRows = 16384;
 
+struct SftStepSettings {
+  double learning_rate = 0;
+  double dropout = 0;
+  uint64_t dropout_seed = 0;
+  double item_loss_weight = 0;  // of the items' loss beside a token's; above 0 the policy must be merged
+  int64_t max_rows = kMaxSftRows;
+};
+
 struct SftStepResult {
-  double loss = 0;  // mean NLL a token over all ranks
+  double loss = 0;       // mean NLL a token over all ranks
+  double item_loss = 0;  // mean loss a target, unweighted; 0 without a weight
   double gradient_norm = 0;
 };
 
-// Forward and backward in parts of at most `max_rows` rows, one all-reduce of the gradient arena, clip, AdamW. The
-// gradient is that of the mean over the tokens of all ranks, so the world size does not change the update (beyond
-// rounding and dropout). The lanes share the rank's windows; optimizer is of lane 0's arenas. Collective.
+// Forward and backward in parts of at most settings.max_rows rows, one all-reduce of the gradient arena, clip, AdamW. The
+// gradient is that of (sum of the tokens' NLL + weight * sum of the items' loss) / tokens over all ranks, so the world
+// size does not change the update (beyond rounding and dropout). The lanes share the rank's windows; optimizer is of
+// lane 0's arenas. Collective.
 absl::StatusOr<SftStepResult> SftStep(StepLanes& lanes, const Trie& trie, AdamW& optimizer, Collective& collective,
-                                      const SftStepPlan& plan, double learning_rate, double dropout,
-                                      uint64_t dropout_seed, int64_t max_rows = kMaxSftRows);
+                                      const SftStepPlan& plan, const SftStepSettings& settings);
 // The same in one lane.
 absl::StatusOr<SftStepResult> SftStep(Policy& policy, const Trie& trie, AdamW& optimizer, Collective& collective,
-                                      const SftStepPlan& plan, double learning_rate, double dropout,
-                                      uint64_t dropout_seed, int64_t max_rows = kMaxSftRows);
+                                      const SftStepPlan& plan, const SftStepSettings& settings);
 
 }  // namespace sluice::learner
 

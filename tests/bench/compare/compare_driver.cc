@@ -416,7 +416,7 @@ class SupervisedRow : public Row {
 
  private:
   absl::StatusOr<SftStepResult> Step(double learning_rate) {
-    return SftStep(*lanes_, *work_.trie, optimizer_, *collective_, plan_, learning_rate, 0, 0);
+    return SftStep(*lanes_, *work_.trie, optimizer_, *collective_, plan_, {.learning_rate = learning_rate});
   }
 
   Work work_;

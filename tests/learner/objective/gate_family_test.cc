@@ -152,12 +152,12 @@ TEST(GateFamilyTest, PooledDecidesByTheRegionOnceItHasGroupsAndByTheSampleUntilT
 TEST(GateFamilyTest, CombinedWeighsTheSampleAndTheStandingOfItsRegion) {
   GateOptions options = Options(GateKind::kCombined);
   GateInput input = Input();
-  input.history_scores = {5, 4, 3};                             // all above both negatives: 1
-  EXPECT_DOUBLE_EQ(*Decide(input, options).reliability, 0.75);  // no standing: .5
-  EXPECT_TRUE(Decide(input, options).open);                     // above .7
+  input.history_scores = {5, 4, 3};                              // all above both negatives: 1
+  EXPECT_DOUBLE_EQ(*Decide(input, options).reliability, 0.875);  // no standing: .5
+  EXPECT_TRUE(Decide(input, options).open);                      // above .8
   EXPECT_DOUBLE_EQ(*Decide(input, options, Regions()).reliability, 1);
   input.region = 8;
-  EXPECT_DOUBLE_EQ(*Decide(input, options, Regions()).reliability, 0.5);
+  EXPECT_DOUBLE_EQ(*Decide(input, options, Regions()).reliability, 0.75);
   EXPECT_EQ(Decide(input, options, Regions()).reason, GateReason::kReliability);
   options.pool_weight = 0;
   EXPECT_DOUBLE_EQ(*Decide(input, options, Regions()).reliability, 1);

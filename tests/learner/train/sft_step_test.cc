@@ -25,7 +25,7 @@ class SftStepTest : public ::testing::TestWithParam<PromptEncoderKind> {
  protected:
   std::unique_ptr<Policy> MakePolicy(uint64_t seed = 3) const {
     const auto architecture = PolicyArchitecture::kQwen3;
-    return testing::RandomPolicy(GetParam() == PromptEncoderKind::kMerged
+    return testing::RandomPolicy(merged()
                                      ? testing::SmallMergedConfig(architecture, kCodes, *trie_)
                                      : testing::SmallConfig(architecture, kCodes),
                                  trie_, seed, at::kDouble);
@@ -62,6 +62,37 @@ class SftStepTest : public ::testing::TestWithParam<PromptEncoderKind> {
     return sum;
   }
 
+  bool merged() const { return GetParam() == PromptEncoderKind::kMerged; }
+
+  // With the items' loss where there is one.
+  SftStepSettings Settings(double learning_rate, int64_t max_rows = kMaxSftRows) const {
+    return {.learning_rate = learning_rate, .item_loss_weight = merged() ? 0.5 : 0, .max_rows = max_rows};
+  }
+
+  // Sum over targets of -log softmax over all leaves, of the last hidden state against the sums that prompts are made of.
+  at::Tensor NaiveItemLossSum(const Policy& policy, const std::map<std::string, at::Tensor>& parameters,
+                              const SftStepPlan& plan) const {
+    std::vector<at::Tensor> vectors;
+    for (int32_t leaf = 0; leaf < trie_->num_leaves(); ++leaf) {
+      at::Tensor vector = parameters.at("item_embedding.weight")[leaf];
+      for (const int32_t token : trie_->TokensOfLeaf(leaf)) {
+        vector = vector + parameters.at("model.embed_tokens.weight")[token];
+      }
+      vectors.push_back(vector);
+    }
+    at::Tensor sum = torch::zeros({}, torch::kDouble);
+    for (const SftWindow& window : plan.windows) {
+      for (size_t anchor = window.first_anchor; anchor < window.items.size(); ++anchor) {
+        const std::vector<int32_t> history(window.items.begin(), window.items.begin() + anchor + 1);
+        const PromptInput prompt = policy.EncodePrompt(history, window.reversed).value();
+        const at::Tensor hidden = testing::NaiveHidden(policy.config(), trie_.get(), parameters, prompt);
+        const at::Tensor logits = at::matmul(at::stack(vectors), hidden[hidden.size(0) - 1]);
+        sum = sum - at::log_softmax(logits, 0)[trie_->LeafOfItem(window.TargetOf(anchor))];
+      }
+    }
+    return sum;
+  }
+
   std::shared_ptr<const Trie> trie_ = testing::RandomTrie(15, kCodes, 1);
 };
 
@@ -72,15 +103,29 @@ TEST_P(SftStepTest, LossAndGradientEqualOneSequenceATarget) {
   const std::unique_ptr<Policy> policy = MakePolicy();
   const SftStepPlan plan = MakePlan();
   const SftBatch batch = MakeSftBatch(*policy, *trie_, plan.OfRank(0, 1)).value();
-  int64_t tokens = 0;
-  const at::Tensor loss = SftLossSum(*policy, batch, 0, 0, &tokens).value();
-  loss.backward();
+  const SftLosses losses = SftLossSums(*policy, batch, 0, 0).value();
+  losses.tokens.backward();
 
   const std::map<std::string, at::Tensor> parameters = testing::NamedParameters(*policy);
   const at::Tensor naive = NaiveLossSum(*policy, parameters, plan);
   naive.backward();
-  EXPECT_EQ(tokens, plan.targets * trie_->levels());
-  EXPECT_NEAR(loss.item<double>(), naive.item<double>(), kExact * 100);
+  EXPECT_EQ(losses.num_tokens, plan.targets * trie_->levels());
+  EXPECT_NEAR(losses.tokens.item<double>(), naive.item<double>(), kExact * 100);
+  ExpectGradients(*policy, parameters, kExact * 10);
+}
+
+TEST_P(SftStepTest, TheItemsLossAndItsGradientEqualOneSequenceATarget) {
+  if (!merged()) GTEST_SKIP() << "codes have no item vectors";
+  const std::unique_ptr<Policy> policy = MakePolicy();
+  const SftStepPlan plan = MakePlan();
+  const SftBatch batch = MakeSftBatch(*policy, *trie_, plan.OfRank(0, 1)).value();
+  const SftLosses losses = SftLossSums(*policy, batch, 0, 0, /*with_items=*/true).value();
+  losses.items.backward();
+
+  const std::map<std::string, at::Tensor> parameters = testing::NamedParameters(*policy);
+  const at::Tensor naive = NaiveItemLossSum(*policy, parameters, plan);
+  naive.backward();
+  EXPECT_NEAR(losses.items.item<double>(), naive.item<double>(), kExact * 100);
   ExpectGradients(*policy, parameters, kExact * 10);
 }
 
@@ -91,9 +136,10 @@ TEST_P(SftStepTest, ReportsTheMeanLossBeforeTheUpdate) {
                       static_cast<double>(plan.targets * trie_->levels());
   AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
   const auto single = MakeSingleCollective();
-  const SftStepResult result = SftStep(*policy, *trie_, optimizer, *single, plan, 1e-3, 0, 0).value();
+  const SftStepResult result = SftStep(*policy, *trie_, optimizer, *single, plan, Settings(1e-3)).value();
   EXPECT_NEAR(result.loss, want, kExact * 10);
   EXPECT_GT(result.gradient_norm, 0);
+  EXPECT_EQ(result.item_loss > 0, merged());
 }
 
 TEST_P(SftStepTest, TheWorldSizeDoesNotChangeTheUpdate) {
@@ -107,7 +153,7 @@ TEST_P(SftStepTest, TheWorldSizeDoesNotChangeTheUpdate) {
       AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
       double loss = 0;
       for (int step = 0; step < 3; ++step) {
-        const auto result = SftStep(*policy, *trie_, optimizer, collective, plan, 1e-2, 0, 0);
+        const auto result = SftStep(*policy, *trie_, optimizer, collective, plan, Settings(1e-2));
         ASSERT_TRUE(result.ok()) << result.status();
         loss = result->loss;
       }
@@ -132,7 +178,7 @@ TEST_P(SftStepTest, LanesChangeTheUpdateByRoundingAlone) {
     const std::unique_ptr<Policy> policy = MakePolicy();
     AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
     const auto lanes = StepLanes::Create(policy.get(), nullptr, count).value();
-    const SftStepResult result = SftStep(*lanes, *trie_, optimizer, *single, plan, 1e-2, 0, 0).value();
+    const SftStepResult result = SftStep(*lanes, *trie_, optimizer, *single, plan, Settings(1e-2)).value();
     EXPECT_GT(result.loss, 0);
     if (!one.defined()) one = policy->parameters().detach().clone();
     EXPECT_LE((policy->parameters() - one).abs().max().item<double>(), 1e-9) << count;
@@ -147,7 +193,7 @@ TEST_P(SftStepTest, PartsDoNotChangeTheUpdate) {
   for (const int64_t max_rows : {kMaxSftRows, int64_t{1}, int64_t{30}}) {  // one pass, a pass a window, a few passes
     const std::unique_ptr<Policy> policy = MakePolicy();
     AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
-    const SftStepResult result = SftStep(*policy, *trie_, optimizer, *single, plan, 1e-2, 0, 0, max_rows).value();
+    const SftStepResult result = SftStep(*policy, *trie_, optimizer, *single, plan, Settings(1e-2, max_rows)).value();
     if (!whole.defined()) {
       whole = policy->parameters().detach().clone();
       loss = result.loss;
@@ -166,7 +212,7 @@ TEST_P(SftStepTest, ARankWithoutWindowsTakesPart) {
   RunCollective(2, [&](Collective& collective) {
     const std::unique_ptr<Policy> policy = MakePolicy();
     AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
-    ASSERT_TRUE(SftStep(*policy, *trie_, optimizer, collective, plan, 1e-2, 0, 0).ok());
+    ASSERT_TRUE(SftStep(*policy, *trie_, optimizer, collective, plan, Settings(1e-2)).ok());
     std::lock_guard<std::mutex> lock(mutex);
     results.push_back(policy->parameters().detach().clone());
   });
@@ -183,7 +229,7 @@ TEST_P(SftStepTest, LearnsASmallSequenceByHeart) {
   const auto single = MakeSingleCollective();
   double loss = 0;
   for (int step = 0; step < 120; ++step) {
-    loss = SftStep(*policy, *trie_, optimizer, *single, plan, 2e-2, 0, 0).value().loss;
+    loss = SftStep(*policy, *trie_, optimizer, *single, plan, Settings(2e-2)).value().loss;
   }
   EXPECT_LT(loss, 0.05);
 }
@@ -202,7 +248,7 @@ TEST_P(SftStepTest, OnADeviceAnUpdateIsTheSameAndReadsOnce) {
     AdamW optimizer(policy->parameters(), policy->gradients(), policy->decay_mask(), {});
     for (int step = 0; step < 3; ++step) {
       const FakeDeviceWaits waits;
-      results.push_back(SftStep(*policy, *trie_, optimizer, *single, plan, 1e-2, 0, 0, /*max_rows=*/30).value());
+      results.push_back(SftStep(*policy, *trie_, optimizer, *single, plan, Settings(1e-2, /*max_rows=*/30)).value());
       EXPECT_EQ(waits.count(), device.is_cpu() ? 0 : 1);
     }
     parameters.push_back(policy->parameters().detach().to(at::kCPU));
@@ -210,6 +256,7 @@ TEST_P(SftStepTest, OnADeviceAnUpdateIsTheSameAndReadsOnce) {
   EXPECT_LE((parameters[0] - parameters[1]).abs().max().item<double>(), 1e-9);
   for (size_t step = 0; step < 3; ++step) {
     EXPECT_NEAR(results[step].loss, results[step + 3].loss, 1e-9);
+    EXPECT_NEAR(results[step].item_loss, results[step + 3].item_loss, 1e-9);
     EXPECT_NEAR(results[step].gradient_norm, results[step + 3].gradient_norm, 1e-9);
   }
 }
@@ -218,9 +265,8 @@ TEST_P(SftStepTest, DropoutIsAFunctionOfItsSeed) {
   const std::unique_ptr<Policy> policy = MakePolicy();
   const SftStepPlan plan = MakePlan();
   const SftBatch batch = MakeSftBatch(*policy, *trie_, plan.OfRank(0, 1)).value();
-  int64_t tokens = 0;
   const auto loss = [&](double dropout, uint64_t seed) {
-    return SftLossSum(*policy, batch, dropout, seed, &tokens).value().item<double>();
+    return SftLossSums(*policy, batch, dropout, seed).value().tokens.item<double>();
   };
   EXPECT_EQ(loss(0.3, 5), loss(0.3, 5));
   EXPECT_NE(loss(0.3, 5), loss(0.3, 6));

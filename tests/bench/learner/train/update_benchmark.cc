@@ -303,7 +303,7 @@ void BM_SupervisedStep(benchmark::State& state) {
   const std::unique_ptr<StepLanes> lanes = LanesOf(setup, static_cast<int>(state.range(2)));
   Measure(state, static_cast<int>(state.range(2)), WorkOf(setup.policy->config(), rows, pairs, rows, pairs), [&] {
     const absl::StatusOr<SftStepResult> result =
-        SftStep(*lanes, *setup.trie, *setup.optimizer, *setup.collective, plan, 1e-5, 0, 0);
+        SftStep(*lanes, *setup.trie, *setup.optimizer, *setup.collective, plan, {.learning_rate = 1e-5});
     SLUICE_CHECK(result.ok(), result.status().ToString());
   });
 }
