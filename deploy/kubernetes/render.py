@@ -100,10 +100,10 @@ class Copy:
         return build(os.path.join(self.kubernetes, "overlays", name))
 
     def combination(self, base: str, components: Iterable[str]) -> str:
-        """An overlay on another one, as a user would write it."""
-        listed = "".join(f"\n  - ../../components/{name}" for name in components)
+        """An overlay on another one, as docs/kubernetes.md tells users to write it."""
+        listed = "".join(f"\n  - ../../components/{name}" for name in (*components, "identity", "tagged-images"))
         self.write("overlays/combined/kustomization.yaml", "apiVersion: kustomize.config.k8s.io/v1beta1\n"
-                   f"kind: Kustomization\nresources:\n  - ../{base}\ncomponents:{listed or ' []'}\n")
+                   f"kind: Kustomization\nresources:\n  - ../{base}\ncomponents:{listed}\n")
         return self.overlay("combined")
 
 

@@ -1,0 +1,19 @@
+"""A linter of Sluice's rendered manifests: what schemas let pass and a cluster, or an ops team, would not.
+
+A rule has a name, a sentence of what must hold (its docstring) and a function over all objects of one overlay. The rules are
+in names, references, pods, probes, program, network, jobs and monitoring; what is true of Sluice's processes is in facts,
+read from the references and the code. Needs PyYAML.
+"""
+
+from __future__ import annotations
+
+from . import jobs, monitoring, names, network, pods, probes, program, references  # noqa: F401  # they fill RULES
+from .objects import RULES, Cluster, Object, load
+
+__all__ = ["RULES", "Cluster", "Object", "findings", "load"]
+
+
+def findings(things: list[Object]) -> list[tuple[str, str, str]]:
+    """(rule, object, what is wrong), over the objects of one overlay."""
+    cluster = Cluster(things)
+    return [(one.name, where, text) for one in RULES.values() for where, text in one.check(cluster)]
