@@ -40,6 +40,11 @@ def own_schema(kind: str) -> Any:
         return json.load(file)
 
 
+@functools.cache
+def minors_of_the_wheel() -> frozenset[str]:
+    return frozenset(map(kubernetes_validate.utils.major_minor, kubernetes_validate.utils.all_versions()))
+
+
 def title(thing: Object) -> str:
     return f"{thing.get('kind', 'an object without kind')}/{(thing.get('metadata') or {}).get('name', '?')}"
 
@@ -62,15 +67,15 @@ def builtin(thing: Object, minor: str) -> Iterator[str]:
     if "/" in thing["apiVersion"] and "." in group and not group.endswith(".k8s.io"):
         yield f"there is no schema for {thing['apiVersion']} {thing['kind']}"
         return
+    if minor not in minors_of_the_wheel():  # the wheel itself falls back to another release without a word
+        yield f"there are no schemas of Kubernetes {minor} here"
+        return
     try:
-        used = kubernetes_validate.validate(thing, minor, strict=True)
+        kubernetes_validate.validate(thing, minor, strict=True)
     except kubernetes_validate.SchemaNotFoundError:
         yield f"there is no schema for {thing['apiVersion']} {thing['kind']} in Kubernetes {minor}"
     except kubernetes_validate.ValidationError as error:
         yield place(error)
-    else:
-        if used != minor:  # the wheel falls back to an older release without a word
-            yield f"there are no schemas of Kubernetes {minor} here, only up to {used}"
 
 
 def jobs_within(thing: Object) -> Iterator[Object]:

@@ -19,7 +19,7 @@ def peer_name(peer: Object) -> str:
     pods = dict((peer.get("podSelector") or {}).get("matchLabels") or {})
     spaces = (peer.get("namespaceSelector") or {}).get("matchLabels")
     if set(peer) == {"podSelector"} and set(pods) == {NAME, COMPONENT} and pods[NAME] == "sluice":
-        return pods[COMPONENT]
+        return str(pods[COMPONENT])
     if set(peer) == {"podSelector", "namespaceSelector"} and len(pods) == 1 and spaces:
         key, value = next(iter(pods.items()))
         known = PEERS.get((spaces.get("kubernetes.io/metadata.name", ""), key, value))

@@ -116,7 +116,11 @@ def grace_covers_drain(cluster: Cluster) -> Findings:
             continue
         needed = float(DRAIN_MARGIN)
         for _, amount in drain(pod.role):
-            needed += amount if isinstance(amount, int) else float(container.flags.get(amount) or "inf")
+            if isinstance(amount, str):
+                value = container.flags.get(amount, "")
+                needed += float(value) if value.replace(".", "", 1).isdigit() else float("inf")
+            else:
+                needed += amount
         grace = pod.spec.get("terminationGracePeriodSeconds", 30)
         if grace < needed:
             yield pod.title, f"terminationGracePeriodSeconds is {grace}, draining may take {needed:g} s"
