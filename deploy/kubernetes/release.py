@@ -4,7 +4,7 @@
     python3 deploy/kubernetes/release.py --image sha256:... --cuda-image sha256:... [--repository HOST/PATH] [--out DIR]
 
 The digests are what your registry answered when the images were pushed. Writes deploy/kubernetes/release/, which git
-ignores and without which prod-* do not render; with --out also one file an overlay, to apply or to keep with the release.
+ignores and without which prod-* do not render; with --out also one file an overlay, to apply or to keep.
 Python's standard library alone; --out needs kubectl.
 """
 

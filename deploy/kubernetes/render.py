@@ -4,8 +4,8 @@
     python3 deploy/kubernetes/render.py            writes deploy/kubernetes/rendered/*.yaml
     python3 deploy/kubernetes/render.py --check    only says what is out of date, and ends with 1 if anything is
 
-Needs kubectl 1.27 or newer: the one of .venv (./sluice setup installs it), else the one on PATH. Python's standard library
-alone.
+Needs kubectl 1.27 or newer: the one of .venv (./sluice setup installs it), else the one on PATH. Python's standard
+library alone.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ TOP = written_files.TOP
 FOLDER = os.path.join("deploy", "kubernetes")
 RENDERED = os.path.join(FOLDER, "rendered")
 # Overlay, and what the first line of its rendered file says of it.
-OVERLAYS = {"dev-cpu": "Apply it as it is.", "single-gpu-node": "Apply it as it is.",
-            "prod-tcp": "To read, not to apply", "prod-ib": "To read, not to apply", "prod-efa": "To read, not to apply"}
-UNRELEASED = tuple(name for name in OVERLAYS if name.startswith("prod-"))
+OVERLAYS = {"dev-cpu": "Apply it as it is.", "single-gpu-node": "Apply it as it is."}
+UNRELEASED = ("prod-tcp", "prod-ib", "prod-efa")
+OVERLAYS.update(dict.fromkeys(UNRELEASED, "To read, not to apply: it lacks the\n"
+                                          "# digests of the images, which release.py sets, and the dashboards, which are "
+                                          "deploy/grafana/dashboards."))
 IMAGES = ("sluice", "sluice-cuda")  # names in the base; for processors, and with NVIDIA's wheels of torch
 REPOSITORY = "registry.example.com/sluice"
 # Stands where release.py puts a digest. No image reference, so that whoever applies it all the same starts nothing.
@@ -52,7 +54,8 @@ def kubectl() -> str:
             return path
         reasons.append(f"{path} is {'v' + '.'.join(found.groups()) if found else 'no kubectl'}")
     wanted = ".".join(map(str, OLDEST_KUBECTL))
-    raise RenderError(f"there is no kubectl {wanted} or newer ({'; '.join(reasons) or 'none at all'}): ./sluice setup brings one")
+    raise RenderError(f"there is no kubectl {wanted} or newer ({'; '.join(reasons) or 'none at all'}): "
+                      "./sluice setup brings one")
 
 
 def build(folder: str) -> str:
@@ -65,8 +68,8 @@ def build(folder: str) -> str:
 
 def release_component(digests: dict[str, str], repository: str = REPOSITORY) -> str:
     """The kustomization that gives the production overlays their images."""
-    lines = ["# Written by deploy/kubernetes/release.py.", "apiVersion: kustomize.config.k8s.io/v1alpha1", "kind: Component",
-             "images:"]
+    lines = ["# Written by deploy/kubernetes/release.py.", "apiVersion: kustomize.config.k8s.io/v1alpha1",
+             "kind: Component", "images:"]
     for name in IMAGES:
         lines += [f"  - name: {name}", f"    newName: {repository}/{name}", f"    digest: {json.dumps(digests[name])}"]
     return "\n".join(lines) + "\n"
@@ -117,9 +120,6 @@ def files() -> written_files.Files:
     with Copy() as copy:
         copy.release(dict.fromkeys(IMAGES, NO_DIGEST))
         for name, use in OVERLAYS.items():
-            if name in UNRELEASED:
-                use += (": it lacks the digests of the images, which release.py sets, and the dashboards,\n"
-                        "# which stand in deploy/grafana/dashboards.")
             head = f"# Written by deploy/kubernetes/render.py from overlays/{name}: edit that. {use}\n"
             made[os.path.join(RENDERED, f"{name}.yaml")] = head + without_dashboards(copy.overlay(name))
     return made

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Validates rendered manifests against strict schemas of several Kubernetes releases. A kind without a schema is an error.
+"""Validates rendered manifests against strict schemas of several Kubernetes releases; no schema is an error.
 
     python3 deploy/kubernetes/validate.py deploy/kubernetes/rendered/*.yaml
-    python3 deploy/kubernetes/validate.py --crds DIR FILE...     the custom kinds also by the definitions of your cluster:
+    python3 deploy/kubernetes/validate.py --crds DIR FILE...     the custom kinds also by your cluster's definitions:
                                                                  DIR holds what `kubectl get crd -o yaml` printed
 
-Built-in kinds: the schemas that the wheel kubernetes-validate brings. Custom kinds: schemas/KIND.json beside this file, which
-know the fields that are used here and refuse every other one. Needs tests/deploy/requirements.txt.
+Built-in kinds: the schemas that the wheel kubernetes-validate brings. Custom kinds: schemas/KIND.json beside this file,
+which know the fields that are used here and refuse every other one. Needs tests/deploy/requirements.txt.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def builtin(thing: Object, minor: str) -> Iterator[str]:
 def jobs_within(thing: Object) -> Iterator[Object]:
     """The jobs of a JobSet as objects of their own."""
     for job in thing["spec"]["replicatedJobs"]:
-        yield {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": f"{thing['metadata']['name']}-{job['name']}"},
-               "spec": job["template"]["spec"]}
+        name = f"{thing['metadata']['name']}-{job['name']}"
+        yield {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": job["template"]["spec"]}
 
 
 def problems(thing: Object, minor: str) -> list[str]:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The alerts of Sluice, their recording rules and their runbooks: one table, from which all files are written.
 
-    python3 deploy/prometheus/alerts.py            writes deploy/prometheus/rules.yml, the same for the Prometheus operator,
-                                                   and docs/runbooks/
+    python3 deploy/prometheus/alerts.py            writes deploy/prometheus/rules.yml, the same as an object of the
+                                                   Prometheus operator, and docs/runbooks/
     python3 deploy/prometheus/alerts.py --check    only says what is out of date, and ends with 1 if anything is
 
 Python's standard library alone. Edit this file, never what it writes.
@@ -399,7 +399,8 @@ def index() -> str:
 
 def files() -> dict[str, str]:
     """What this table becomes: path from the top of the tree, and text."""
-    made = {"deploy/prometheus/rules.yml": rules(), OPERATOR_RULES: operator_rules(), "docs/runbooks/README.md": index()}
+    made = {"deploy/prometheus/rules.yml": rules(), OPERATOR_RULES: operator_rules(),
+            "docs/runbooks/README.md": index()}
     made.update({f"docs/runbooks/{alert.name}.md": runbook(alert) for alert in ALERTS})
     return made
 

@@ -9,6 +9,7 @@ import importlib.util
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -96,7 +97,8 @@ class RenderTest(unittest.TestCase):
         with render.Copy() as copied:
             for name in COMPONENTS:
                 with self.subTest(name):
-                    self.assertEqual(lint.findings(lint.load(copied.combination("dev-cpu", ALONE.get(name, (name,))))), [])
+                    text = copied.combination("dev-cpu", ALONE.get(name, (name,)))
+                    self.assertEqual(lint.findings(lint.load(text)), [])
         self.assertEqual(lint.findings(everything()), [])
 
     def test_a_patch_that_hits_another_flag_than_it_means_fails(self):
@@ -133,7 +135,8 @@ class ReleaseTest(unittest.TestCase):
         for wrong in ("latest", "sha256:12ab", "sha256:" + "g" * 64, DIGESTS[0].upper()):
             self.assertIn("64 hexadecimal digits", self.refused("--image", wrong, "--cuda-image", DIGESTS[1]))
         self.assertIn("made up", self.refused("--image", "sha256:" + "0" * 64, "--cuda-image", DIGESTS[1]))
-        self.assertIn("without a tag", self.refused("--image", DIGESTS[0], "--cuda-image", DIGESTS[1], "--repository", "a/b:1"))
+        self.assertIn("without a tag", self.refused("--image", DIGESTS[0], "--cuda-image", DIGESTS[1],
+                                                    "--repository", "a/b:1"))
 
     @needs_kubectl
     def test_a_release_is_one_file_an_overlay(self):
@@ -144,7 +147,8 @@ class ReleaseTest(unittest.TestCase):
                 os.symlink(os.path.join(top, ".venv"), os.path.join(folder, ".venv"))
                 component, release.COMPONENT = release.COMPONENT, os.path.join(folder, "release", "kustomization.yaml")
                 with redirect_stdout(io.StringIO()):
-                    self.assertEqual(release.main(["--image", DIGESTS[0], "--cuda-image", DIGESTS[1], "--out", folder]), 0)
+                    self.assertEqual(release.main(["--image", DIGESTS[0], "--cuda-image", DIGESTS[1],
+                                                   "--out", folder]), 0)
                 for name in render.UNRELEASED:
                     text = written_files.read(os.path.join(folder, f"{name}.yaml"))
                     self.assertIn(f"registry.example.com/sluice/sluice-cuda@{DIGESTS[1]}", text)
@@ -166,8 +170,8 @@ class LintTest(unittest.TestCase):
         for folder in ("base", "components", "overlays"):
             for path in glob.glob(os.path.join(KUBERNETES, folder, "**", "*.yaml"), recursive=True):
                 lint.load(written_files.read(path))
-        for text, reason in (("a: 1\nb: 2\na: 3\n", "twice"), ("a: {b: 1, b: 2}", "twice"), ("enabled: yes", "quote it"),
-                             ("- off", "quote it")):
+        for text, reason in (("a: 1\nb: 2\na: 3\n", "twice"), ("a: {b: 1, b: 2}", "twice"),
+                             ("enabled: yes", "quote it"), ("- off", "quote it")):
             with self.assertRaisesRegex(yaml.YAMLError, reason):
                 lint.load(text)
 
@@ -179,8 +183,8 @@ class LintTest(unittest.TestCase):
                                  "root-read-only"), (text + "---\na: 1\na: 2\n", "yaml-plain")):
                 with open(path, "w", encoding="utf-8") as file:
                     file.write(wrong)
-                answer = subprocess.run([sys.executable, "-B", os.path.join(KUBERNETES, "lint"), path], capture_output=True,
-                                        text=True, timeout=60)
+                answer = subprocess.run([sys.executable, "-B", os.path.join(KUBERNETES, "lint"), path],
+                                        capture_output=True, text=True, timeout=60)
                 self.assertEqual(answer.returncode, 1, answer.stderr)
                 self.assertIn(f": {name}: ", answer.stdout)
 
@@ -262,7 +266,7 @@ class SchemaTest(unittest.TestCase):
     def test_a_kind_or_a_release_without_a_schema_is_an_error(self):
         meta = {"name": "x", "namespace": "sluice"}
         for thing in ({"apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": meta},
-                      {"apiVersion": "policy.example.com/v1", "kind": "PodDisruptionBudget", "metadata": meta, "spec": {}},
+                      {"apiVersion": "policy.example.com/v1", "kind": "PodDisruptionBudget", "metadata": meta},
                       {"apiVersion": "kueue.x-k8s.io/v1beta1", "kind": "ClusterQueue", "metadata": meta}):
             self.assertRegex(self.problems([thing], [self.MINOR])[0], "there is no schema|was expected")
         service = {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 1}]}}
@@ -276,7 +280,7 @@ class SchemaTest(unittest.TestCase):
         for title, pointer, value, said in (
                 ("Deployment/sluice-actor", "/spec/replica", 4, "replica"),
                 ("Deployment/sluice-actor", "/spec/template/spec/containers/0/ports/0/containerPort", "7100", "7100"),
-                ("PodDisruptionBudget/sluice-rank", "/spec/unhealthyPodEviction", "AlwaysAllow", "unhealthyPodEviction"),
+                ("PodDisruptionBudget/sluice-rank", "/spec/unhealthyPods", "AlwaysAllow", "unhealthyPods"),
                 ("NetworkPolicy/sluice-rank", "/spec/ingres", [], "ingres"),
                 ("JobSet/sluice-job", "/spec/maxRestarts", 3, "maxRestarts"),
                 ("JobSet/sluice-job", "/spec/failurePolicy/rules/0/action", "Fail", "Fail"),
@@ -309,6 +313,42 @@ class SchemaTest(unittest.TestCase):
         self.assertRegex(next(validate.by_schema({"spec": {"queue": "a"}}, taken)), "queue")
 
 
+@needs_yaml
+@unittest.skipUnless(shutil.which("promtool"), "there is no promtool here: apt-get install prometheus")
+class ScalingTest(unittest.TestCase):
+    RANK = 'job="sluice",role="rank",instance="sluice-rank-0"'
+    # What is so, running, share of waiting, busy share of actors, and the answer; None: no answer, so nothing changes.
+    CASES = (("busy actors are too few", "1", "0.6", "0.9", 0.6),
+             ("idle actors would not be helped by more", "1", "0.6", "0.2", 0.25),
+             ("idle actors are too many", "1", "0.1", "0.2", 0.1),
+             ("no job", "0", "NaN", "0", 0),
+             ("a job between steps", "1", "NaN", "0.9", None),
+             ("ranks that are not scraped", "_", "_", "0.9", None))
+
+    def test_the_query_of_the_autoscaler(self):
+        path = os.path.join(KUBERNETES, "components", "keda", "scaled-object.yaml")
+        query = lint.load(written_files.read(path))[0]["spec"]["triggers"][0]["metadata"]["query"]
+        tests = []
+        for _, running, wait, busy, answer in self.CASES:
+            series = [(f"sluice_job_running{{{self.RANK}}}", running),
+                      (f"sluice:step_wait:ratio_5m{{{self.RANK}}}", wait),
+                      ('sluice:actor_busy:ratio_5m{job="sluice"}', busy),
+                      # Another deployment in the same Prometheus, and a rank that is not the first.
+                      ('sluice_job_running{job="sluice-b",instance="x"}', "1"),
+                      ('sluice:step_wait:ratio_5m{job="sluice-b",instance="x"}', "1"),
+                      (f"sluice_job_running{{{self.RANK.replace('-0', '-1')}}}", "0" if running != "_" else "_")]
+            expected = [] if answer is None else [{"labels": "{}", "value": answer}]
+            tests.append({"interval": "1m",
+                          "input_series": [{"series": name, "values": f"{value} {value}"} for name, value in series],
+                          "promql_expr_test": [{"expr": query, "eval_time": "1m", "exp_samples": expected}]})
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "test.yml"), "w", encoding="utf-8") as file:
+                yaml.safe_dump({"rule_files": [], "tests": tests}, file)
+            answer = subprocess.run(["promtool", "test", "rules", "test.yml"], cwd=folder, capture_output=True,
+                                    text=True, timeout=60)
+        self.assertEqual(answer.returncode, 0, answer.stdout + answer.stderr)
+
+
 class SourceTest(unittest.TestCase):
     @unittest.skipUnless(importlib.util.find_spec("mypy"), "there is no mypy here: ./sluice setup")
     def test_types(self):
@@ -324,8 +364,8 @@ class SourceTest(unittest.TestCase):
 
     @unittest.skipUnless(os.access(SLUICECTL, os.X_OK), "sluicectl is not built here")
     def test_the_spec_of_the_one_shot_job_is_valid(self):
-        answer = subprocess.run([self.SLUICECTL, "validate", os.path.join(KUBERNETES, "components", "jobset", "job.yaml")],
-                                capture_output=True, text=True, timeout=60)
+        spec = os.path.join(KUBERNETES, "components", "jobset", "job.yaml")
+        answer = subprocess.run([self.SLUICECTL, "validate", spec], capture_output=True, text=True, timeout=60)
         self.assertEqual(answer.returncode, 0, answer.stdout + answer.stderr)
 
 

@@ -1,8 +1,8 @@
 """A linter of Sluice's rendered manifests: what schemas let pass and a cluster, or an ops team, would not.
 
-A rule has a name, a sentence of what must hold (its docstring) and a function over all objects of one overlay. The rules are
-in names, references, pods, probes, program, network, jobs and monitoring; what is true of Sluice's processes is in facts,
-read from the references and the code. Needs PyYAML.
+A rule has a name, a sentence of what must hold (its docstring) and a function over all objects of one overlay. They
+are in names, references, pods, probes, program, network, jobs and monitoring; what is true of Sluice's processes is in
+facts, read from the references and the code. Needs PyYAML.
 """
 
 from __future__ import annotations

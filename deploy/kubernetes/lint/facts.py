@@ -17,7 +17,7 @@ COMMANDS = {"coordinator": ("sluice-learner", "coordinator"), "rank": ("sluice-l
 RUN = ("sluice-learner", "run")  # what a one-shot job's rank runs
 GLOO = "32768-60999"  # where the kernel puts a listener that asks for any port
 
-# Environment variables of ours that a process reads, beside what people set for tools. NCCL is not part of this release.
+# Environment variables of ours that a process reads. NCCL is not part of this release.
 ENVIRONMENT = ("SLUICE_SERVER",)
 
 # Flags whose value is an address that the process listens at, and those that name a peer with what it serves.
@@ -87,7 +87,7 @@ FLAG = re.compile(r"^  (?:-\w,)?--([a-z-]+)(?: (TEXT|INT|FLOAT|ENUM)(?::\{([^}]*
 
 @functools.cache
 def programs() -> dict[tuple[str, str], dict[str, Flag]]:
-    """(binary, subcommand) -> its flags, as docs/reference/processes.md has them; a test holds that page to the binaries."""
+    """(binary, subcommand) -> its flags, from docs/reference/processes.md; a test holds that page to the binaries."""
     found = {}
     for heading, body in re.findall(r"^## (sluice[\w -]*)\n\n```\n(.*?)^```", read("docs/reference/processes.md"),
                                     re.MULTILINE | re.DOTALL):
@@ -101,7 +101,8 @@ def programs() -> dict[tuple[str, str], dict[str, Flag]]:
 
 @functools.cache
 def exit_codes() -> frozenset[int]:
-    return frozenset(int(code) for code in re.findall(r"^\| (\d+) \|", read("docs/reference/processes.md"), re.MULTILINE))
+    page = read("docs/reference/processes.md")
+    return frozenset(int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE))
 
 
 @functools.cache

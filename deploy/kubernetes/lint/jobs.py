@@ -76,17 +76,18 @@ def jobset_names(cluster: Cluster) -> Findings:
 
 @rule("jobset-outcome")
 def jobset_outcome(cluster: Cluster) -> Findings:
-    """The set succeeds with its learner and fails with it; helpers alone never end it, and old pods go before new ones come."""
+    """The set succeeds and fails with its learner, helpers alone never end it, and old pods go before new ones come."""
     for thing in cluster.kind("JobSet"):
         learners = [pod.title.rpartition("/")[2] for pod in cluster.pods
                     if pod.owner is thing and any(map(is_run, pod.containers))]
         spec = thing["spec"]
-        if len(learners) != 1 or (spec.get("successPolicy") or {}).get("targetReplicatedJobs") != learners:
-            yield title(thing), f"succeeds with {(spec.get('successPolicy') or {}).get('targetReplicatedJobs')}, want {learners}"
+        success = (spec.get("successPolicy") or {}).get("targetReplicatedJobs")
+        if len(learners) != 1 or success != learners:
+            yield title(thing), f"succeeds with {success}, want {learners}"
         failure = spec.get("failurePolicy") or {}
         first = (failure.get("rules") or [{}])[0]
         if (first.get("action"), first.get("targetReplicatedJobs")) != ("FailJobSet", learners):
-            yield title(thing), f"want FailJobSet for {learners} as the first rule: its Job has had all tries that make sense"
+            yield title(thing), f"want FailJobSet for {learners} as the first rule: its Job has had all its tries"
         if failure.get("restartStrategy") != "BlockingRecreate":
             yield title(thing), "want restartStrategy BlockingRecreate: a run folder has one learner at a time"
         if not (spec.get("network") or {}).get("enableDNSHostnames"):

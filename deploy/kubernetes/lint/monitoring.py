@@ -55,8 +55,9 @@ def scrape_everyone(cluster: Cluster) -> Findings:
         for endpoint in thing["spec"].get("podMetricsEndpoints") or []:
             for pod in chosen:
                 if endpoint.get("port") != "metrics" or endpoint.get("path") != "/metrics":
-                    yield title(thing), f"asks {endpoint.get('port')}{endpoint.get('path')}; {pod.title} serves metrics/metrics"
-            interval, limit = (float(str(endpoint.get(key, "0s")).rstrip("s") or 0) for key in ("interval", "scrapeTimeout"))
+                    yield title(thing), f"asks {pod.title} at {endpoint.get('port')}{endpoint.get('path')}"
+            interval, limit = (float(str(endpoint.get(key, "0s")).rstrip("s") or 0)
+                               for key in ("interval", "scrapeTimeout"))
             if not 0 < limit <= interval:
                 yield title(thing), f"scrapes every {interval:g} s and waits {limit:g} s"
 
@@ -89,9 +90,9 @@ def scaling_query(cluster: Cluster) -> Findings:
     for thing in cluster.kind("ScaledObject"):
         for trigger in thing["spec"].get("triggers") or []:
             metadata = trigger.get("metadata") or {}
-            if set(MATCHER.findall(metadata.get("query", ""))) != instances:
-                yield title(thing), f"its query is about job {sorted(set(MATCHER.findall(metadata.get('query', ''))))}, " \
-                                    f"the pods are of {sorted(map(str, instances))}"
+            asked = set(MATCHER.findall(metadata.get("query", "")))
+            if asked != instances:
+                yield title(thing), f"its query is about job {sorted(asked)}, the pods of {sorted(map(str, instances))}"
             if trigger.get("metricType") != "Value":
                 yield title(thing), "a share is no sum over actors: want metricType: Value"
             if not 0 < (quantity(metadata.get("threshold")) or 0) < 1:

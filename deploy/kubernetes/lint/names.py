@@ -29,7 +29,8 @@ def name_legal(cluster: Cluster) -> Findings:
 @rule("label-legal")
 def label_legal(cluster: Cluster) -> Findings:
     """Labels keep the syntax that selectors need."""
-    sets = [(title(thing), labels(thing)) for thing in cluster.things] + [(pod.title, pod.labels) for pod in cluster.pods]
+    sets = [(title(thing), labels(thing)) for thing in cluster.things]
+    sets += [(pod.title, pod.labels) for pod in cluster.pods]
     for where, found in sets:
         for key, value in found.items():
             if not LABEL_KEY.fullmatch(key) or not isinstance(value, str) or not LABEL_VALUE.fullmatch(value):
@@ -55,8 +56,9 @@ def one_namespace(cluster: Cluster) -> Findings:
         return
     for thing in cluster.things:
         namespace = thing["metadata"].get("namespace")
-        if (namespace is not None) if thing["kind"] in CLUSTER_KINDS else (namespace != made[0]):
-            yield title(thing), f"is in namespace {namespace}, want {'none' if thing['kind'] in CLUSTER_KINDS else made[0]}"
+        want = None if thing["kind"] in CLUSTER_KINDS else made[0]
+        if namespace != want:
+            yield title(thing), f"is in namespace {namespace}, want {want}"
 
 
 @rule("namespace-restricted")

@@ -116,7 +116,7 @@ def edge_extra(cluster: Cluster) -> Findings:
 
 @rule("edge-port-served")
 def edge_port_served(cluster: Cluster) -> Findings:
-    """The ports of edges between our pods are ports that the target declares; the collective's are the kernel's choice."""
+    """Edges between our pods lead to ports that the target declares; the collective's are the kernel's choice."""
     for _, target, port in sorted(allowed(cluster, "ingress")):
         for pod in cluster.pods:
             if pod.component == target and port.isdigit() and int(port) not in [

@@ -1,4 +1,4 @@
-"""Rendered manifests as the rules see them: objects, pods and their programs. Knows Kubernetes, and nothing of Sluice."""
+"""Rendered manifests as the rules see them: objects, pods and their command lines. Knows nothing of Sluice's flags."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ Findings = Iterator[tuple[str, str]]  # the object, and what is wrong with it
 
 CLUSTER_KINDS = ("Namespace", "PriorityClass")  # the kinds used here that belong to no namespace
 QUANTITY = re.compile(r"^(\d+(?:\.\d+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")
-FACTORS = {"m": 0.001, "": 1, "k": 1e3, "Ki": 2**10, "M": 1e6, "Mi": 2**20, "G": 1e9, "Gi": 2**30, "T": 1e12, "Ti": 2**40}
+FACTORS = {"m": 0.001, "": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30,
+           "Ti": 2**40}
 
 
 @dataclass(frozen=True)

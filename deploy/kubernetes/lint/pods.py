@@ -96,7 +96,7 @@ def no_api_rights(cluster: Cluster) -> Findings:
 
 @rule("environment-plain")
 def environment_plain(cluster: Cluster) -> Findings:
-    """Variables are those that this release reads or that arguments refer to; none carries a secret or a Service's address."""
+    """Variables are those that this release reads or that arguments refer to; none carries a secret."""
     for pod in cluster.pods:
         if pod.spec.get("enableServiceLinks") is not False:
             yield pod.title, "want enableServiceLinks: false, or every Service becomes variables"
@@ -151,10 +151,10 @@ def image_version_label(cluster: Cluster) -> Findings:
 def resources_set(cluster: Cluster) -> Findings:
     """Requests of CPU, memory and scratch; limits of memory and scratch; none of CPU, which would delay heartbeats."""
     for pod, container in cluster.containers():
-        for kind, names in (("requests", ("cpu", "memory", "ephemeral-storage")), ("limits", ("memory", "ephemeral-storage"))):
-            for name in names:
-                if container.resource(kind, name) is None:
-                    yield pod.title, f"container {container.name} lacks resources.{kind}.{name}"
+        for kind, name in (("requests", "cpu"), ("requests", "memory"), ("requests", "ephemeral-storage"),
+                           ("limits", "memory"), ("limits", "ephemeral-storage")):
+            if container.resource(kind, name) is None:
+                yield pod.title, f"container {container.name} lacks resources.{kind}.{name}"
         if container.resource("limits", "cpu") is not None:
             yield pod.title, f"container {container.name} has a limit on CPU"
 
@@ -172,10 +172,10 @@ def resources_legal(cluster: Cluster) -> Findings:
                 elif "/" in name and number != int(number):
                     yield pod.title, f"container {container.name}: {kind}.{name} must be whole: {value}"
         for name in ("memory", "ephemeral-storage"):
-            asked, most = (quantity(container.resource(kind, name)) for kind in ("requests", "limits"))
+            request, limit = (container.resource(kind, name) for kind in ("requests", "limits"))
+            asked, most = quantity(request), quantity(limit)
             if asked is not None and most is not None and (asked > most or (name == "memory" and asked != most)):
-                yield pod.title, f"container {container.name}: requests {container.resource('requests', name)} of {name}, " \
-                                 f"limit {container.resource('limits', name)}"
+                yield pod.title, f"container {container.name}: requests {request} of {name}, limit {limit}"
     for claim in cluster.kind("PersistentVolumeClaim"):
         value = ((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage")
         if not quantity(value):
@@ -194,7 +194,7 @@ def threads_fit(cluster: Cluster) -> Findings:
 
 @rule("gpu-and-device")
 def gpu_and_device(cluster: Cluster) -> Findings:
-    """Who computes on cuda asks for a GPU, tolerates its taint and runs the image for it; who does not asks for none."""
+    """Who computes on cuda asks for a GPU, tolerates its taint and runs the image for it; nobody else does."""
     for pod, container in cluster.containers():
         cuda = container.flags.get("device", "cpu").startswith("cuda")
         has = container.resource("limits", GPU) is not None
@@ -223,7 +223,7 @@ def mounts_and_volumes(cluster: Cluster) -> Findings:
 
 @rule("scratch-bounded")
 def scratch_bounded(cluster: Cluster) -> Findings:
-    """Scratch space has a size, in memory a small part of the limit; on disk within the limit of scratch. /tmp is there."""
+    """Scratch space has a size, in memory at most half of the limit, on disk within the limit; /tmp is there."""
     for pod in cluster.pods:
         for container in pod.containers:
             sums = {"memory": 0.0, "ephemeral-storage": 0.0}
@@ -306,7 +306,8 @@ def container_names(cluster: Cluster) -> Findings:
         for container in pod.containers:
             ports = container.spec.get("ports") or []
             numbers = [port["containerPort"] for port in ports]
-            if sorted(port.get("name", "") for port in ports) != ["grpc", "metrics"] or len(set(numbers)) != len(numbers):
+            names = sorted(port.get("name", "") for port in ports)
+            if names != ["grpc", "metrics"] or len(set(numbers)) != len(numbers):
                 yield pod.title, f"want the ports grpc and metrics, got {container.ports}"
             if not all(1 <= number <= 65535 for number in numbers):
                 yield pod.title, f"ports {numbers}: want 1 to 65535"

@@ -48,7 +48,7 @@ def probe_port(cluster: Cluster) -> Findings:
 
 @rule("probe-question")
 def probe_question(cluster: Cluster) -> Findings:
-    """gRPC health is asked where gRPC is served, for the whole process; /metrics on the port of metrics; nothing else."""
+    """gRPC health is asked where gRPC is served, for the whole process; /metrics at the port metrics; nothing else."""
     for pod, container in cluster.containers():
         for kind in KINDS:
             probe = container.spec.get(kind) or {}
@@ -59,7 +59,8 @@ def probe_question(cluster: Cluster) -> Findings:
                 if probe["grpc"].get("service"):
                     yield pod.title, f"{kind}: no process answers for the service {probe['grpc']['service']!r}"
             elif "httpGet" in probe:
-                if probe["httpGet"].get("path") != "/metrics" or (port is not None and port != container.ports.get("metrics")):
+                wrong = port is not None and port != container.ports.get("metrics")
+                if probe["httpGet"].get("path") != "/metrics" or wrong:
                     yield pod.title, f"{kind}: the one page is /metrics at the port metrics"
             elif probe:
                 yield pod.title, f"{kind}: want gRPC health or /metrics, got {sorted(probe)}"
@@ -80,7 +81,7 @@ def probe_numbers(cluster: Cluster) -> Findings:
             if kind != "readinessProbe" and setting(probe, "successThreshold") != 1:
                 yield pod.title, f"{kind}: successThreshold must be 1"
             if probe.get("initialDelaySeconds"):
-                yield pod.title, f"{kind}: initialDelaySeconds hides a start that was quick: the startup probe is for that"
+                yield pod.title, f"{kind}: initialDelaySeconds hides a quick start: the startup probe is for that"
 
 
 @rule("startup-budget")

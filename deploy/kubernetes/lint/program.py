@@ -33,9 +33,9 @@ def command_of_role(cluster: Cluster) -> Findings:
         if pod.role not in ROLES:
             yield pod.title, f"'{pod.component}' is no component of Sluice"
             continue
-        wanted = [COMMANDS[pod.role]] if pod.component == pod.role else [RUN if pod.role == "rank" else COMMANDS[pod.role]]
-        if command_of(container) not in wanted:
-            yield pod.title, f"runs {' '.join(command_of(container))}, want {' '.join(wanted[0])}"
+        wanted = RUN if pod.component == "job-rank" else COMMANDS[pod.role]
+        if command_of(container) != wanted:
+            yield pod.title, f"runs {' '.join(command_of(container))}, want {' '.join(wanted)}"
 
 
 @rule("flags-known")
@@ -176,7 +176,7 @@ def folders_mounted(cluster: Cluster) -> Findings:
                 continue
             mount = container.mount_of(path)
             if mount is None or "persistentVolumeClaim" not in (pod.volumes.get(mount["name"]) or {}):
-                yield pod.title, f"--{flag}={path} lies in no claim: it would be gone with the pod, or cannot be written"
+                yield pod.title, f"--{flag}={path} lies in no claim: gone with the pod, or not to be written"
             elif writes and mount.get("readOnly"):
                 yield pod.title, f"--{flag}={path} is mounted read-only"
         if container.binary == "sluice-reward" and any(

@@ -122,7 +122,7 @@ def claim_exists(cluster: Cluster) -> Findings:
 
 @rule("claim-fits-pods")
 def claim_fits_pods(cluster: Cluster) -> Findings:
-    """A claim of one pod is one pod's; one of a node is for clusters in which every workload has one pod or asks for no more."""
+    """A claim of one pod is mounted by one, one of a node by workloads of one pod, and every claim by somebody."""
     for claim in cluster.kind("PersistentVolumeClaim"):
         modes = claim["spec"].get("accessModes") or []
         users = [pod for pod in cluster.pods for volume in pod.volumes.values()
