@@ -28,9 +28,9 @@ RENDERED = os.path.join(FOLDER, "rendered")
 # Overlay, and what the first line of its rendered file says of it.
 OVERLAYS = {"dev-cpu": "Apply it as it is.", "single-gpu-node": "Apply it as it is."}
 UNRELEASED = ("prod-tcp", "prod-ib", "prod-efa")
-OVERLAYS.update(dict.fromkeys(UNRELEASED, "To read, not to apply: it lacks the\n"
-                                          "# digests of the images, which release.py sets, and the dashboards, which are "
-                                          "deploy/grafana/dashboards."))
+TO_READ = ("To read, not to apply: it lacks the\n"
+           "# digests of the images, which release.py sets, and the dashboards, which are deploy/grafana/dashboards.")
+OVERLAYS.update(dict.fromkeys(UNRELEASED, TO_READ))
 IMAGES = ("sluice", "sluice-cuda")  # names in the base; for processors, and with NVIDIA's wheels of torch
 REPOSITORY = "registry.example.com/sluice"
 # Stands where release.py puts a digest. No image reference, so that whoever applies it all the same starts nothing.

