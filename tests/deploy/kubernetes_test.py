@@ -101,6 +101,15 @@ class RenderTest(unittest.TestCase):
                     self.assertEqual(lint.findings(lint.load(text)), [])
         self.assertEqual(lint.findings(everything()), [])
 
+    @needs_yaml
+    def test_every_dashboard_is_carried_as_it_is(self):
+        carried = {}
+        for thing in everything():
+            if lint.objects.labels(thing).get("grafana_dashboard") == "1":
+                carried.update(thing["data"])
+        folder = os.path.join(TOP, "deploy", "grafana", "dashboards")
+        self.assertEqual(carried, {name: written_files.read(os.path.join(folder, name)) for name in os.listdir(folder)})
+
     def test_a_patch_that_hits_another_flag_than_it_means_fails(self):
         with render.Copy() as copied:
             path = os.path.join(copied.kubernetes, "base", "rank.yaml")
@@ -165,6 +174,11 @@ class LintTest(unittest.TestCase):
         for path, things in checked_in().items():
             with self.subTest(os.path.basename(path)):
                 self.assertEqual(lint.findings(things), [])
+
+    def test_no_registry_is_named_but_the_example(self):
+        for things in checked_in().values():
+            for _, container in lint.Cluster(things).containers():
+                self.assertTrue(container.spec["image"].startswith("registry.example.com/"), container.spec["image"])
 
     def test_no_source_has_a_key_twice_or_a_word_that_is_a_boolean_by_accident(self):
         for folder in ("base", "components", "overlays"):

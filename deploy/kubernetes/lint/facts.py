@@ -8,7 +8,6 @@ import re
 from dataclasses import dataclass
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-REPOSITORY = "registry.example.com/"
 API_LABELS = ("app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/version",
               "app.kubernetes.io/component", "app.kubernetes.io/part-of")
 ROLES = ("coordinator", "rank", "reward", "actor")
