@@ -8,6 +8,7 @@ import glob
 import importlib.util
 import io
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -247,6 +248,25 @@ class BugsTest(unittest.TestCase):
             with self.subTest(bug.what):
                 self.assertIn(bug.rule, {name for name, _, _ in lint.findings(things)})
 
+    def test_no_missing_field_ends_the_linter(self):
+        places = []
+
+        def walk(node, path):
+            pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+            for key, value in pairs:
+                places.append((*path, key))
+                walk(value, (*path, key))
+
+        walk(everything(), ())
+        for path in random.Random(1).sample(places, 60):
+            for value in (None, "x", []):
+                things = everything()
+                node = things
+                for key in path[:-1]:
+                    node = node[key]
+                node[path[-1]] = value
+                lint.findings([thing for thing in things if isinstance(thing, dict)])
+
     def test_every_rule_has_a_bug_and_no_bug_is_there_twice(self):
         self.assertEqual({bug.rule for bug in kubernetes_bugs.BUGS}, set(lint.RULES))
         self.assertEqual(len({bug.what for bug in kubernetes_bugs.BUGS}), len(kubernetes_bugs.BUGS))
@@ -263,7 +283,9 @@ class BugsTest(unittest.TestCase):
 
     def test_edges_come_from_both_ends(self):
         cluster = lint.Cluster(everything())
-        self.assertEqual(network.allowed(cluster, "ingress") | network.allowed(cluster, "egress"), set(facts.EDGES))
+        allowed = network.allowed(cluster, "ingress") | network.allowed(cluster, "egress")
+        self.assertEqual({(source, target, port.removesuffix("/UDP")) for source, target, port in allowed},
+                         set(facts.EDGES))
 
 
 @needs_schemas

@@ -10,10 +10,23 @@ from __future__ import annotations
 from . import jobs, monitoring, names, network, pods, probes, program, references  # noqa: F401  # they fill RULES
 from .objects import RULES, Cluster, Object, load
 
+SHAPE = (AttributeError, IndexError, KeyError, TypeError, ValueError)  # what a missing or mistyped field turns into
 __all__ = ["RULES", "Cluster", "Object", "findings", "load"]
 
 
 def findings(things: list[Object]) -> list[tuple[str, str, str]]:
-    """(rule, object, what is wrong), over the objects of one overlay."""
-    cluster = Cluster(things)
-    return [(one.name, where, text) for one in RULES.values() for where, text in one.check(cluster)]
+    """(rule, object, what is wrong), over the objects of one overlay.
+
+    Rules rely on the shape that schemas ask for. Where it is missing they cannot judge, which is a finding, not an end.
+    """
+    found = []
+    try:
+        cluster = Cluster(things)
+    except SHAPE as error:
+        return [("shape", "objects", f"no rule can judge them ({error!r}): see what validate.py says")]
+    for one in RULES.values():
+        try:
+            found += [(one.name, where, text) for where, text in one.check(cluster)]
+        except SHAPE as error:
+            found.append((one.name, "objects", f"cannot be judged ({error!r}): see what validate.py says"))
+    return found

@@ -8,8 +8,10 @@ import re
 from dataclasses import dataclass
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-API_LABELS = ("app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/version",
-              "app.kubernetes.io/component", "app.kubernetes.io/part-of")
+API_LABELS: tuple[str, ...] = ("app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/version",
+                               "app.kubernetes.io/component", "app.kubernetes.io/part-of")
+SHARED_LABELS: tuple[str, ...] = ("app.kubernetes.io/instance", "app.kubernetes.io/version",
+                                  "app.kubernetes.io/part-of")
 ROLES = ("coordinator", "rank", "reward", "actor")
 COMMANDS = {"coordinator": ("sluice-learner", "coordinator"), "rank": ("sluice-learner", "rank"),
             "reward": ("sluice-reward", ""), "actor": ("sluice-actor", "")}

@@ -64,12 +64,14 @@ def scrape_everyone(cluster: Cluster) -> Findings:
 
 @rule("scrape-labels")
 def scrape_labels(cluster: Cluster) -> Findings:
-    """Scraped series carry the labels that rules and dashboards ask for: job from the instance's name, and role."""
+    """Scraped series carry the labels that rules and dashboards ask for: job, role, and the pod as instance."""
     for thing in cluster.kind("PodMonitor"):
         if thing["spec"].get("jobLabel") != "app.kubernetes.io/instance":
             yield title(thing), "want jobLabel: app.kubernetes.io/instance"
         for endpoint in thing["spec"].get("podMetricsEndpoints") or []:
             targets = {entry.get("targetLabel"): entry for entry in endpoint.get("relabelings") or []}
+            if (targets.get("instance") or {}).get("sourceLabels") != ["__meta_kubernetes_pod_name"]:
+                yield title(thing), "instance is not the pod's name, so a restart looks like another process"
             role = targets.get("role") or {}
             form = re.compile(str(role.get("regex", "(.*)")))
             for pod in cluster.pods:

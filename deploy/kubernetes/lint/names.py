@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from .facts import API_LABELS
+from .facts import API_LABELS, SHARED_LABELS
 from .objects import CLUSTER_KINDS, Cluster, Findings, labels, rule, title
 
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -73,10 +73,12 @@ def namespace_restricted(cluster: Cluster) -> Findings:
 
 @rule("labels-recommended")
 def labels_recommended(cluster: Cluster) -> Findings:
-    """Workloads and their pods carry the recommended labels."""
-    sets = [(pod.title + " (pods)", pod.labels) for pod in cluster.pods]
-    sets += [(title(thing), labels(thing)) for thing in cluster.kind("Deployment", "StatefulSet", "Service", "JobSet")]
-    for where, found in sets:
-        missing = [key for key in API_LABELS if key not in found]
+    """Objects and pods carry the recommended labels; what is about all roles has no component."""
+    sets = [(pod.title + " (pods)", pod.labels, API_LABELS) for pod in cluster.pods]
+    for thing in cluster.things:
+        whole = thing["kind"] == "Namespace" or title(thing) == "NetworkPolicy/sluice-deny"
+        sets.append((title(thing), labels(thing), SHARED_LABELS if whole else API_LABELS))
+    for where, found, wanted in sets:
+        missing = [key for key in wanted if key not in found]
         if missing:
             yield where, f"lacks {', '.join(missing)}"

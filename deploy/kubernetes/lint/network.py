@@ -35,8 +35,7 @@ def port_names(ports: list[Object]) -> set[str]:
     for port in ports:
         number = str(port.get("port", "any port"))
         text = f"{number}-{port['endPort']}" if "endPort" in port else number
-        # DNS is asked over UDP and over TCP; everything else is TCP.
-        found.add(text if port.get("protocol", "TCP") == "TCP" or number == "53" else f"{text}/{port['protocol']}")
+        found.add(text if port.get("protocol", "TCP") == "TCP" else f"{text}/{port['protocol']}")
     return found
 
 
@@ -60,8 +59,10 @@ def here(cluster: Cluster) -> set[str]:
 def expected(cluster: Cluster, side: str) -> set[Edge]:
     present = here(cluster)
     outside = "prometheus" if side == "egress" else "dns"  # their policies are not ours to write
-    return {edge for edge in EDGES if edge[0] in present and edge[1] in present
-            and edge[0 if side == "egress" else 1] != outside}
+    found = {edge for edge in EDGES if edge[0] in present and edge[1] in present
+             and edge[0 if side == "egress" else 1] != outside}
+    # DNS is asked over UDP, and over TCP for long answers; everything else is TCP.
+    return found | {(source, target, f"{port}/UDP") for source, target, port in found if target == "dns"}
 
 
 def allowed(cluster: Cluster, side: str) -> set[Edge]:

@@ -23,11 +23,14 @@ def both(pod: Pod, container: Container, key: str) -> object:
 
 @rule("user-unprivileged")
 def user_unprivileged(cluster: Cluster) -> Findings:
-    """Containers run as the images' user, never as root."""
+    """Containers run as the images' user, never as root, and claims belong to its group."""
     for pod, container in cluster.containers():
         found = {key: both(pod, container, key) for key in ("runAsNonRoot", "runAsUser", "runAsGroup")}
         if found != {"runAsNonRoot": True, "runAsUser": UID, "runAsGroup": UID}:
             yield pod.title, f"container {container.name}: want runAsNonRoot, user and group {UID}, got {found}"
+        claims = any("persistentVolumeClaim" in volume for volume in pod.volumes.values())
+        if claims and both(pod, container, "fsGroup") != UID:
+            yield pod.title, f"its claims may belong to another group: want fsGroup {UID}"
 
 
 @rule("seccomp-default")
@@ -207,7 +210,7 @@ def gpu_and_device(cluster: Cluster) -> Findings:
 
 @rule("mounts-and-volumes")
 def mounts_and_volumes(cluster: Cluster) -> Findings:
-    """Every mount has its volume and every volume a mount, each path once."""
+    """Every mount has its volume, every volume a mount and one source, and each path is there once."""
     for pod in cluster.pods:
         used = set()
         for container in pod.containers:
@@ -220,6 +223,9 @@ def mounts_and_volumes(cluster: Cluster) -> Findings:
                     yield pod.title, f"container {container.name} mounts {mount['name']}, which is no volume"
         for name in sorted(set(pod.volumes) - used):
             yield pod.title, f"nobody mounts volume {name}"
+        for name, volume in pod.volumes.items():
+            if len(volume) != 2 or not name:
+                yield pod.title, f"volume {name} has {len(volume) - 1} sources"
 
 
 @rule("scratch-bounded")

@@ -10,7 +10,7 @@ DEFAULTS = {"periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3, "su
 
 
 def setting(probe: Object, key: str) -> int:
-    return int(probe.get(key, DEFAULTS[key]))
+    return int(probe.get(key) or 0) if key in probe else DEFAULTS[key]
 
 
 def port_of(probe: Object, container: Container) -> int | None:
@@ -76,6 +76,8 @@ def probe_numbers(cluster: Cluster) -> Findings:
                 continue
             if min(setting(probe, key) for key in DEFAULTS) < 1:
                 yield pod.title, f"{kind} has a number below 1"
+            if setting(probe, "timeoutSeconds") == 1:
+                yield pod.title, f"{kind} waits for one second, the default: busy cores answer later"
             if setting(probe, "timeoutSeconds") > setting(probe, "periodSeconds"):
                 yield pod.title, f"{kind} waits longer for an answer than its period"
             if kind != "readinessProbe" and setting(probe, "successThreshold") != 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from .objects import Cluster, Findings, Object, rule, title
 
 UNSTABLE = ("app.kubernetes.io/version", "app.kubernetes.io/instance")
@@ -36,6 +38,34 @@ def selector_stable(cluster: Cluster) -> Findings:
         for key in UNSTABLE:
             if key in (pod.selector or {}):
                 yield pod.title, f"selects by {key}"
+
+
+def selectors(cluster: Cluster) -> Iterator[tuple[str, dict[str, str]]]:
+    """Every selector that means one role, with whose it is."""
+    for thing in cluster.kind("Service"):
+        yield title(thing), match_labels(thing, "selector")
+    for thing in cluster.kind("PodDisruptionBudget"):
+        yield title(thing), match_labels(thing, "selector", "matchLabels")
+    for thing in cluster.kind("NetworkPolicy"):
+        if thing["spec"].get("ingress") or thing["spec"].get("egress"):
+            yield title(thing), match_labels(thing, "podSelector", "matchLabels")
+    for pod in cluster.pods:
+        if pod.selector is not None:
+            yield pod.title, pod.selector
+        wishes = (pod.spec.get("affinity") or {}).get("podAffinity") or {}
+        terms = [wish.get("podAffinityTerm") or {}
+                 for wish in wishes.get("preferredDuringSchedulingIgnoredDuringExecution") or []]
+        for term in [*(pod.spec.get("topologySpreadConstraints") or []), *terms]:
+            yield f"{pod.title} ({term.get('topologyKey')})", (term.get("labelSelector") or {}).get("matchLabels") or {}
+
+
+@rule("selector-whole")
+def selector_whole(cluster: Cluster) -> Findings:
+    """Selectors say name and component: one alone would take in other roles, or other programs of the namespace."""
+    for where, selector in selectors(cluster):
+        for key in ("app.kubernetes.io/name", "app.kubernetes.io/component"):
+            if key not in selector:
+                yield where, f"selects without {key}"
 
 
 @rule("service-selects-pods")
@@ -177,6 +207,10 @@ def priority_exists(cluster: Cluster) -> Findings:
             yield pod.title, f"there is no PriorityClass {name}"
         if found and pod.selector is not None:
             values[pod.component] = found["value"]
+    resident = [pod for pod in cluster.pods if pod.selector is not None]
+    for pod in resident:
+        if values and pod.component not in values:
+            yield pod.title, "has no priority class, but others have"
     order = [values[role] for role in ("coordinator", "reward", "rank", "actor") if role in values]
     if order != sorted(order, reverse=True) or len(set(order)) != len(order):
         yield "PriorityClass", f"want coordinator over reward over rank over actor, got {values}"
@@ -184,7 +218,7 @@ def priority_exists(cluster: Cluster) -> Findings:
 
 @rule("autoscaler-alone")
 def autoscaler_alone(cluster: Cluster) -> Findings:
-    """What an autoscaler scales is there, is scaled by it alone, and within sensible bounds."""
+    """Each number of replicas has one owner: the manifest, or an autoscaler with sensible bounds."""
     for thing in cluster.kind("ScaledObject", "HorizontalPodAutoscaler"):
         target = thing["spec"].get("scaleTargetRef") or {}
         found = cluster.named(target.get("kind", "Deployment"), target.get("name", ""))
@@ -196,3 +230,8 @@ def autoscaler_alone(cluster: Cluster) -> Findings:
         high = thing["spec"].get("maxReplicaCount", thing["spec"].get("maxReplicas", 1))
         if not 1 <= low < high:
             yield title(thing), f"scales from {low} to {high}"
+    scaled = [(thing["spec"].get("scaleTargetRef") or {}).get("name")
+              for thing in cluster.kind("ScaledObject", "HorizontalPodAutoscaler")]
+    for pod in cluster.pods:
+        if pod.replicas is None and pod.owner["metadata"]["name"] not in scaled:
+            yield pod.title, "says no number of replicas, and nothing scales it"
