@@ -16,8 +16,8 @@ import sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PAGE = os.path.join(TOP, "docs", "reference", "processes.md")
-COMMANDS = (("sluice-learner", "coordinator"), ("sluice-learner", "rank"), ("sluice-learner", "run"), ("sluice-reward",),
-            ("sluice-actor",), ("sluicectl",))
+COMMANDS = (("sluice-learner",), ("sluice-learner", "coordinator"), ("sluice-learner", "rank"),
+            ("sluice-learner", "run"), ("sluice-reward",), ("sluice-actor",), ("sluicectl",))
 
 INTRO = """# Processes
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The alerts of Sluice, their recording rules and their runbooks: one table, from which all files are written.
 
-    python3 deploy/prometheus/alerts.py            writes deploy/prometheus/rules.yml and docs/runbooks/
+    python3 deploy/prometheus/alerts.py            writes deploy/prometheus/rules.yml, the same as an object of the
+                                                   Prometheus operator, and docs/runbooks/
     python3 deploy/prometheus/alerts.py --check    only says what is out of date, and ends with 1 if anything is
 
 Python's standard library alone. Edit this file, never what it writes.
@@ -352,6 +353,17 @@ def rules(alerts: tuple[Alert, ...] = ALERTS, records: tuple[Record, ...] = RECO
     return "\n".join(lines) + "\n"
 
 
+OPERATOR_RULES = "deploy/kubernetes/components/prometheus-operator/rules.yaml"
+
+
+def operator_rules() -> str:
+    """The same rules as an object of the Prometheus operator."""
+    head = ["# Written by deploy/prometheus/alerts.py: edit that.", "apiVersion: monitoring.coreos.com/v1",
+            "kind: PrometheusRule", "metadata:", "  name: sluice", "  labels:", "    app.kubernetes.io/name: sluice",
+            "    app.kubernetes.io/component: metrics", "spec:"]
+    return "\n".join(head + ["  " + line for line in rules().splitlines() if not line.startswith("#")]) + "\n"
+
+
 def annotations(alert: Alert) -> dict[str, str]:
     return {"summary": alert.summary, "description": alert.description, "runbook": f"docs/runbooks/{alert.name}.md"}
 
@@ -387,7 +399,8 @@ def index() -> str:
 
 def files() -> dict[str, str]:
     """What this table becomes: path from the top of the tree, and text."""
-    made = {"deploy/prometheus/rules.yml": rules(), "docs/runbooks/README.md": index()}
+    made = {"deploy/prometheus/rules.yml": rules(), OPERATOR_RULES: operator_rules(),
+            "docs/runbooks/README.md": index()}
     made.update({f"docs/runbooks/{alert.name}.md": runbook(alert) for alert in ALERTS})
     return made
 
