@@ -156,8 +156,9 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::Load(const std::string& folder, 
       known_leaves = LeavesWithin(*leaves, *trie);
       if (!known_leaves) {
         return absl::FailedPreconditionError(
-            absl::StrCat(path, ": the policy's semantic IDs are not all in the catalog: use the catalog that it was "
-                               "trained on, or one that only has more"));
+            absl::StrCat(path,
+                         ": the policy's semantic IDs are not all in the catalog: use the catalog that it was "
+                         "trained on, or one that only has more"));
       }
       checked.num_leaves = config->num_leaves = trie->num_leaves();
       checked.catalog_version = config->catalog_version = trie->version();
@@ -186,7 +187,8 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::Load(const std::string& folder, 
       own_names.insert(tensor.name);
       const SafetensorsFile& file = tensor.file == TensorFile::kEncoder ? *encoder : *value;
       const bool grown = known_leaves && tensor.file == TensorFile::kEncoder;
-      status = Annotate(ReadTensor(file, tensor, map, policy->parameters_, grown ? &*known_leaves : nullptr), file.path());
+      status =
+          Annotate(ReadTensor(file, tensor, map, policy->parameters_, grown ? &*known_leaves : nullptr), file.path());
     }
     SLUICE_RETURN_IF_ERROR(status);
   }

@@ -126,8 +126,8 @@ std::optional<double> GateThreshold(const GateOptions& options);
 //              the highest region. While the region has too few groups, or no two regions differ, AdaGRPO's test
 //              decides, with its reasons and without an estimate
 //   kCombined  (1 - w) s + w z: w = pool_weight, s the single-sample test, z the region's standing between the lowest
-//              (0) and the highest (1) estimate, .5 as long as it has none. With the defaults w = .25 and threshold .8 a
-//              region without standing asks s > .9. Closed as its single-sample test if that has nothing to compare
+//              (0) and the highest (1) estimate, .5 as long as it has none. With the defaults w = .25 and threshold .8
+//              a region without standing asks s > .9. Closed as its single-sample test if that has nothing to compare
 //   kOracle    1 if reliable, 0 if not; kTruth if that is not known
 // All diagnostics are filled whatever the verdict.
 GateVerdict Decide(const GateInput& input, const GateOptions& options, const GateState& state = {});

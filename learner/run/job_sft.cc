@@ -81,8 +81,8 @@ absl::Status SftJob::Prepare() {
   SLUICE_ASSIGN_OR_RETURN(policy_, MakePolicy(context_, *dataset_));
   if (options_.item_loss_weight > 0 && policy_->config().encoder != PromptEncoderKind::kMerged) {
     return absl::InvalidArgumentError(
-        "sft.item_loss_weight compares item vectors, which only merged policies have, and the model's encoder is codes; "
-        "set it to 0 or train a model with model.encoder: merged");
+        "sft.item_loss_weight compares item vectors, and the model's encoder, codes, has none; set it to 0 or train a "
+        "model with model.encoder: merged");
   }
   SLUICE_ASSIGN_OR_RETURN(folder_, RunFolder::Open(context_.run_folder));
   optimizer_ =

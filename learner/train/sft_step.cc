@@ -81,8 +81,8 @@ absl::StatusOr<SftLosses> SftLossSums(Policy& policy, const SftBatch& batch, dou
       leaves.push_back(policy.trie()->FindLeaf(batch.tree.branches[i].tokens));
     }
     const at::Device device = output.hidden.device();
-    losses.items = ItemLossSum(output.hidden.index_select(0, Upload(rows, device)), policy.ItemVectors(),
-                               Upload(leaves, device));
+    losses.items =
+        ItemLossSum(output.hidden.index_select(0, Upload(rows, device)), policy.ItemVectors(), Upload(leaves, device));
   }
   // Nearly every row predicts something: to pick those out would cost more than the logits of the others.
   const at::Tensor logits = policy.Logits(output.hidden);
@@ -99,7 +99,7 @@ absl::StatusOr<SftStepResult> SftStep(StepLanes& lanes, const Trie& trie, AdamW&
   for (const SftWindow* window : windows) costs.push_back(RowsOf(lanes.policy(0).config(), trie.levels(), *window));
   const std::vector<LaneRange> ranges = SplitByCost(costs, lanes.count());
   const bool with_items = settings.item_loss_weight > 0;
-  std::vector<double> loss_sums(2 * ranges.size(), 0);   // of each lane: tokens, then items
+  std::vector<double> loss_sums(2 * ranges.size(), 0);  // of each lane: tokens, then items
   std::vector<at::Tensor> on_device(loss_sums.size());  // the same where nothing is read before the step's end
   SLUICE_RETURN_IF_ERROR(lanes.Run([&](int lane) -> absl::Status {
     Policy& policy = lanes.policy(lane);

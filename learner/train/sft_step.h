@@ -60,10 +60,10 @@ struct SftStepResult {
   double gradient_norm = 0;
 };
 
-// Forward and backward in parts of at most settings.max_rows rows, one all-reduce of the gradient arena, clip, AdamW. The
-// gradient is that of (sum of the tokens' NLL + weight * sum of the items' loss) / tokens over all ranks, so the world
-// size does not change the update (beyond rounding and dropout). The lanes share the rank's windows; optimizer is of
-// lane 0's arenas. Collective.
+// Forward and backward in parts of at most settings.max_rows rows, one all-reduce of the gradient arena, clip, AdamW.
+// The gradient is that of (sum of the tokens' NLL + weight * sum of the items' loss) / tokens over all ranks, so the
+// world size does not change the update (beyond rounding and dropout). The lanes share the rank's windows; optimizer is
+// of lane 0's arenas. Collective.
 absl::StatusOr<SftStepResult> SftStep(StepLanes& lanes, const Trie& trie, AdamW& optimizer, Collective& collective,
                                       const SftStepPlan& plan, const SftStepSettings& settings);
 // The same in one lane.

@@ -18,8 +18,7 @@ TEST(ItemTermTest, EqualsCrossEntropyHoweverManyBlocks) {
     (2 * loss).backward();
     const at::Tensor hidden2 = hidden.detach().clone().requires_grad_();
     const at::Tensor vectors2 = vectors.detach().clone().requires_grad_();
-    const at::Tensor want =
-        at::cross_entropy_loss(at::matmul(hidden2, vectors2.t()), leaves, {}, at::Reduction::Sum);
+    const at::Tensor want = at::cross_entropy_loss(at::matmul(hidden2, vectors2.t()), leaves, {}, at::Reduction::Sum);
     (2 * want).backward();
     EXPECT_NEAR(loss.item<double>(), want.item<double>(), 1e-12);
     EXPECT_TRUE(at::allclose(hidden.grad(), hidden2.grad(), 0, 1e-12));

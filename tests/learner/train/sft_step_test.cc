@@ -25,9 +25,8 @@ class SftStepTest : public ::testing::TestWithParam<PromptEncoderKind> {
  protected:
   std::unique_ptr<Policy> MakePolicy(uint64_t seed = 3) const {
     const auto architecture = PolicyArchitecture::kQwen3;
-    return testing::RandomPolicy(merged()
-                                     ? testing::SmallMergedConfig(architecture, kCodes, *trie_)
-                                     : testing::SmallConfig(architecture, kCodes),
+    return testing::RandomPolicy(merged() ? testing::SmallMergedConfig(architecture, kCodes, *trie_)
+                                          : testing::SmallConfig(architecture, kCodes),
                                  trie_, seed, at::kDouble);
   }
 
@@ -69,7 +68,8 @@ class SftStepTest : public ::testing::TestWithParam<PromptEncoderKind> {
     return {.learning_rate = learning_rate, .item_loss_weight = merged() ? 0.5 : 0, .max_rows = max_rows};
   }
 
-  // Sum over targets of -log softmax over all leaves, of the last hidden state against the sums that prompts are made of.
+  // Sum over targets of -log softmax over all leaves, of the last hidden state against the sums that prompts are made
+  // of.
   at::Tensor NaiveItemLossSum(const Policy& policy, const std::map<std::string, at::Tensor>& parameters,
                               const SftStepPlan& plan) const {
     std::vector<at::Tensor> vectors;
