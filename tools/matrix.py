@@ -512,15 +512,18 @@ class Runner:
     def arm_digest(self, arm, seed, upstream):
         return digest_of(upstream, text_of(arm.stage.spec), *arm.stage.overrides, *arm.reward, str(seed))
 
+    def train_arm(self, what, folder, digest, arm, overrides):
+        """The job of an arm, with an actor beside it."""
+        address = f"127.0.0.1:{demo.free_port()}"
+        actor = [os.path.join(BIN, "sluice-actor"), "--learner", address, "--reward", self.rewards[arm.reward][0]]
+        self.run_stage(what, folder, digest, arm.stage, overrides, ["--address", address], actor)
+
     def run_arm(self, arm, seed, model, upstream):
         """Trains an arm and evaluates its best and its final policy. Returns True if anything was to do."""
         folder = self.arm_folder(arm, seed)
         what = f"{arm.name}, seed {seed}"
         digest = self.arm_digest(arm, seed, upstream)
-        address = f"127.0.0.1:{demo.free_port()}"
-        actor = [os.path.join(BIN, "sluice-actor"), "--learner", address, "--reward", self.rewards[arm.reward][0]]
-        self.run_stage(what, folder, digest, arm.stage, [f"data={self.data}", f"model.path={model}", f"seed={seed}"],
-                       ["--address", address], actor)
+        self.train_arm(what, folder, digest, arm, [f"data={self.data}", f"model.path={model}", f"seed={seed}"])
         same = {}  # checkpoint -> folder of its evaluation
         results = read_json(folder, "run", "results.json")["numbers"]
         last = results["final"]["step"]
@@ -555,10 +558,8 @@ class Runner:
             return
         if arm.reward not in self.rewards:
             self.start_reward(arm.reward)
-        address = f"127.0.0.1:{demo.free_port()}"
-        actor = [os.path.join(BIN, "sluice-actor"), "--learner", address, "--reward", self.rewards[arm.reward][0]]
         self.say(f"{CELLS}: judging the {split} events of {users} users")
-        self.run_stage(CELLS, self.cells_folder(), digest, arm.stage, overrides, ["--address", address], actor)
+        self.train_arm(CELLS, self.cells_folder(), digest, arm, overrides)
 
     def arm_is_done(self, arm, seed, upstream):
         folder = self.arm_folder(arm, seed)
@@ -662,52 +663,49 @@ def compare(runner, report):
         return
     for which in CHECKPOINTS:
         for row in [row.name for row in runner.matrix.rows] or [None]:
-            compare_one(runner, report, metrics, which, row)
+            arms = [arm for arm in report["arms"] if arm["runs"] and arm["row"] in (None, row)]
+            if not any(arm["row"] == row for arm in arms):
+                continue
+            flags = ["--metrics", ",".join(metrics)]
+            for name in runner.matrix.against:
+                if name == START or name in [arm["label"] for arm in arms]:
+                    flags += ["--against", name]
+            key = which if row is None else f"{which}, {row}"
+            answer = answer_of_compare(runner, report, key, which, {arm["label"]: arm for arm in arms}, flags)
+            if answer is not None:
+                report["comparisons"][key] = answer
 
 
 def compare_cells(runner, report):
     """Where training changed what: the arms at their final checkpoint within each cell of the stratified analysis."""
-    results = os.path.join(runner.cells_folder(), "run", "results.json")
-    if runner.matrix.cells is None or not os.path.exists(results):
+    run = os.path.join(runner.cells_folder(), "run")
+    results = read_json(run, "results.json") if runner.matrix.cells else None
+    if results is None:
         return
-    numbers = read_json(results)["numbers"]
-    report["cells"] = {key.split("/")[1]: value for key, value in numbers.items() if key.startswith("cell/")}
-    arms = [f"{START}={os.path.join(runner.out, report['start']['folder'], 'run')}"]
-    for arm in report["arms"]:
-        folders = [os.path.join(runner.out, run["evaluations"]["final"], "run") for run in arm["runs"]]
-        if folders:
-            arms.append(f"{arm['name']}={','.join(folders)}")
-    path = os.path.join(runner.out, "logs", f"compare-{runner.evaluation}-{CELLS}.json")
-    argv = [os.path.join(BIN, "sluice-learner"), "compare", *arms, "--json", path, "--metrics", "hr@10", "--resamples",
-            str(runner.matrix.resamples), "--against", START, "--cells", os.path.dirname(results)]
-    answer = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=TOP)
-    if answer.returncode == 0:
-        report["cell_comparisons"] = read_json(path)
-    else:
-        report.setdefault("comparison_failures", {})[CELLS] = answer.stderr.strip()
+    report["cells"] = {key.split("/")[1]: value for key, value in results["numbers"].items() if key.startswith("cell/")}
+    arms = {arm["name"]: arm for arm in report["arms"] if arm["runs"]}
+    answer = answer_of_compare(runner, report, CELLS, "final", arms,
+                               ["--metrics", "hr@10", "--against", START, "--cells", run])
+    if answer is not None:
+        report["cell_comparisons"] = answer
 
 
-def compare_one(runner, report, metrics, which, row):
-    key = which if row is None else f"{which}, {row}"
-    arms = {START: os.path.join(runner.out, report["start"]["folder"], "run")}
-    for arm in report["arms"]:
-        folders = [os.path.join(runner.out, run["evaluations"][which], "run") for run in arm["runs"]]
-        if folders and arm["row"] in (None, row):
-            arms[arm["label"]] = ",".join(folders)
-    if len(arms) < 2 or row and not any(arm["row"] == row and arm["runs"] for arm in report["arms"]):
-        return
+def answer_of_compare(runner, report, key, which, arms, flags):
+    """What `sluice-learner compare` says of the start and of {name: arm} at a checkpoint. None if it refuses: the values
+    stand without it, and the page says why there are no intervals."""
+    named = [f"{START}={os.path.join(runner.out, report['start']['folder'], 'run')}"]
+    for name, arm in arms.items():
+        runs = [os.path.join(runner.out, run["evaluations"][which], "run") for run in arm["runs"]]
+        named.append(f"{name}={','.join(runs)}")
     path = os.path.join(runner.out, "logs", f"compare-{runner.evaluation}-{key.replace(', ', '-')}.json")
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    argv = [os.path.join(BIN, "sluice-learner"), "compare", *(f"{name}={places}" for name, places in arms.items()),
-            "--json", path, "--metrics", ",".join(metrics), "--resamples", str(runner.matrix.resamples)]
-    for name in runner.matrix.against:
-        if name in arms:
-            argv += ["--against", name]
+    argv = [os.path.join(BIN, "sluice-learner"), "compare", *named, "--json", path, "--resamples",
+            str(runner.matrix.resamples), *flags]
     answer = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=TOP)
     if answer.returncode == 0:
-        report["comparisons"][key] = read_json(path)
-    else:  # the values stand without it, and the page says why there are no intervals
-        report.setdefault("comparison_failures", {})[key] = answer.stderr.strip()
+        return read_json(path)
+    report.setdefault("comparison_failures", {})[key] = answer.stderr.strip()
+    return None
 
 
 def validate(matrix):
