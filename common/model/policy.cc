@@ -59,20 +59,25 @@ void Initialize(const PolicyConfig& config, const ParameterMap& map, uint64_t se
   }
 }
 
-// [leaves, D]: each leaf as the sum of its tokens.
-at::Tensor SumOfTokens(const Trie& trie, const at::Tensor& embedding) {
-  std::vector<int64_t> tokens;
-  tokens.reserve(trie.num_leaves() * trie.levels());
-  for (int32_t leaf = 0; leaf < trie.num_leaves(); ++leaf) {
-    const absl::Span<const int32_t> of_leaf = trie.TokensOfLeaf(leaf);
-    tokens.insert(tokens.end(), of_leaf.begin(), of_leaf.end());
-  }
-  return at::embedding(embedding, Upload(tokens, embedding.device()))
-      .view({trie.num_leaves(), trie.levels(), embedding.size(1)})
-      .sum(1);
+// [leaves, D]: each leaf as the sum of its tokens' embeddings and, if there is one, its own. Differentiable.
+at::Tensor LeafVectors(const PolicyWeights& weights, const Trie& trie) {
+  const at::Tensor sums = at::embedding(weights.embedding, Upload(LeafTokens(trie), weights.embedding.device()))
+                              .view({trie.num_leaves(), trie.levels(), weights.embedding.size(1)})
+                              .sum(1);
+  return weights.item_embedding.defined() ? sums + weights.item_embedding : sums;
 }
 
 }  // namespace
+
+std::vector<int32_t> LeafTokens(const Trie& trie) {
+  std::vector<int32_t> tokens;
+  tokens.reserve(trie.num_leaves() * trie.levels());
+  for (int32_t leaf = 0; leaf < trie.num_leaves(); ++leaf) {
+    const absl::Span<const int32_t> leaf_tokens = trie.TokensOfLeaf(leaf);
+    tokens.insert(tokens.end(), leaf_tokens.begin(), leaf_tokens.end());
+  }
+  return tokens;
+}
 
 RotaryTable MakeRotaryTable(const PolicyConfig& config, int64_t count, at::ScalarType dtype) {
   const int64_t half = config.head_dim / 2;
@@ -147,29 +152,22 @@ absl::StatusOr<at::Tensor> Policy::LeafEmbeddings(const Trie& trie) const {
     return absl::InvalidArgumentError(
         absl::StrCat("want a trie of ", config_.num_leaves, " leaves, got ", trie.num_leaves()));
   }
-  for (int32_t leaf = 0; leaf < trie.num_leaves(); ++leaf) {
-    for (const int32_t token : trie.TokensOfLeaf(leaf)) {
-      if (token >= config_.vocab_size) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("token ", token, " is outside the vocabulary of ", config_.vocab_size));
-      }
+  for (const int32_t token : LeafTokens(trie)) {
+    if (token >= config_.vocab_size) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("token ", token, " is outside the vocabulary of ", config_.vocab_size));
     }
   }
   return CatchTorch("embedding the catalog", [&] {
     c10::InferenceMode no_inference(false);
     at::NoGradGuard no_grad;
-    const PolicyWeights& weights = internals_->weights;
-    at::Tensor sums = SumOfTokens(trie, weights.embedding);
-    if (weights.item_embedding.defined()) sums = sums + weights.item_embedding;
-    return sums.detach().to(at::kCPU);
+    return LeafVectors(internals_->weights, trie).detach().to(at::kCPU);
   });
 }
 
 at::Tensor Policy::ItemVectors() const {
   SLUICE_CHECK(config_.encoder == PromptEncoderKind::kMerged, "only merged policies have item vectors");
-  const PolicyWeights& weights = internals_->weights;
-  const at::Tensor sums = SumOfTokens(*trie_, weights.embedding);
-  return weights.item_embedding.defined() ? sums + weights.item_embedding : sums;
+  return LeafVectors(internals_->weights, *trie_);
 }
 
 Policy::Policy() : internals_(std::make_unique<Internals>()) {}

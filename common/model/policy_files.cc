@@ -121,16 +121,6 @@ std::optional<std::vector<int64_t>> LeavesWithin(const Trie& smaller, const Trie
   return leaves;
 }
 
-std::vector<int32_t> LeafTokens(const Trie& trie) {
-  std::vector<int32_t> tokens;
-  tokens.reserve(trie.num_leaves() * trie.levels());
-  for (int32_t leaf = 0; leaf < trie.num_leaves(); ++leaf) {
-    const absl::Span<const int32_t> leaf_tokens = trie.TokensOfLeaf(leaf);
-    tokens.insert(tokens.end(), leaf_tokens.begin(), leaf_tokens.end());
-  }
-  return tokens;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Policy>> Policy::Load(const std::string& folder, std::shared_ptr<const Trie> trie,

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "common/model/device_path.h"
 #include "common/model/operations.h"
@@ -38,6 +39,9 @@ RotaryTable MakeRotaryTable(const PolicyConfig& config, int64_t count, at::Scala
 const RotaryTable& ReachPositions(const PolicyConfig& config, int64_t count, at::ScalarType dtype, RotaryTable* table);
 
 TreeLimits LimitsOf(const PolicyConfig& config);
+
+// The tokens of all leaves, [leaves, L].
+std::vector<int32_t> LeafTokens(const Trie& trie);
 
 }  // namespace sluice
 
