@@ -90,7 +90,7 @@ class RlJob {
   std::vector<int32_t> LeavesOf(const std::vector<int32_t>& items) const;
   // The level-1 token of most of the prompt's items.
   int32_t RegionOfPrompt(const Prompt& prompt) const;
-  // InvalidArgument: the gate asks for a truth that the data set lacks.
+  // InvalidArgument: the gate or the ranker asks for a truth that the data set lacks.
   absl::Status LoadTruth();
   // Whether the ranker is right about this user, if the data set knows.
   std::optional<bool> Reliable(const Prompt& prompt) const;
@@ -171,10 +171,6 @@ absl::Status RlJob::Prepare() {
   optimizer_ =
       std::make_unique<AdamW>(policy_->parameters(), policy_->gradients(), policy_->decay_mask(), options_.optimizer);
   budget_ = OperationalBudget(options_.operational_share, options_.operational_steps);
-  // An outage of every score would say less.
-  if (NeedsScores(options_) && IsTruthRankingName(options_.reward.ranker)) {
-    SLUICE_RETURN_IF_ERROR(TruthRanking::FromName(dataset_->shared_truth(), options_.reward.ranker).status());
-  }
   examples_ = dataset_->Examples(LabelOf(options_.prompt_split));
   if (examples_.empty()) {
     return absl::InvalidArgumentError(
@@ -441,20 +437,23 @@ int32_t RlJob::RegionOfPrompt(const Prompt& prompt) const {
 }
 
 absl::Status RlJob::LoadTruth() {
-  const bool oracle = options_.objective == ObjectiveKind::kGated && options_.gate.kind == GateKind::kOracle;
-  const bool known = dataset_->truth() != nullptr && IsTruthRankingName(options_.reward.ranker);
-  if (!oracle && !known) return absl::OkStatus();  // where it is known, records hold it too
-  if (dataset_->truth() == nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("rl.gate.kind oracle asks for which users the ranker is right, which only a generated data set "
-                     "knows; '",
-                     dataset_->folder(), "' has no truth. Use a data set that a market made, or another kind."));
+  const bool of_known_error = IsTruthRankingName(options_.reward.ranker);
+  if (options_.objective == ObjectiveKind::kGated && options_.gate.kind == GateKind::kOracle) {
+    if (dataset_->truth() == nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("rl.gate.kind oracle asks for which users the ranker is right, which only a generated data set "
+                       "knows; '",
+                       dataset_->folder(), "' has no truth. Use a data set that a market made, or another kind."));
+    }
+    if (!of_known_error) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("rl.gate.kind oracle knows where a ranker of known error is right; of '", options_.reward.ranker,
+                       "' nobody knows it. Set rl.reward.ranker to one such as truth:pop:0.5, or take another kind."));
+    }
   }
-  if (!IsTruthRankingName(options_.reward.ranker)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("rl.gate.kind oracle knows where a ranker of known error is right; of '", options_.reward.ranker,
-                     "' nobody knows it. Set rl.reward.ranker to one such as truth:pop:0.5, or take another kind."));
-  }
+  // Records hold the truth whatever the gate. A ranker that is not there is refused now: an outage of every score would
+  // say less.
+  if (!of_known_error || (dataset_->truth() == nullptr && !NeedsScores(options_))) return absl::OkStatus();
   SLUICE_ASSIGN_OR_RETURN(const TruthRanking ranking,
                           TruthRanking::FromName(dataset_->shared_truth(), options_.reward.ranker));
   is_reliable_ = [ranking](int32_t user) { return ranking.Reliable(user); };
