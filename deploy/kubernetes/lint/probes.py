@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from .facts import DRAIN_MARGIN, HEALTH_OF_PEERS, STARTUP, drain
-from .objects import Cluster, Container, Findings, Object, rule
+from .objects import Cluster, Container, Findings, Object, Pod, rule
 
 KINDS = ("startupProbe", "livenessProbe", "readinessProbe")
 DEFAULTS = {"periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3, "successThreshold": 1}
@@ -11,6 +13,14 @@ DEFAULTS = {"periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3, "su
 
 def setting(probe: Object, key: str) -> int:
     return int(probe.get(key) or 0) if key in probe else DEFAULTS[key]
+
+
+def probes(cluster: Cluster) -> Iterator[tuple[Pod, Container, str, Object]]:
+    """Every probe that is there, with its kind."""
+    for pod, container in cluster.containers():
+        for kind in KINDS:
+            if container.spec.get(kind) is not None:
+                yield pod, container, kind, container.spec[kind]
 
 
 def port_of(probe: Object, container: Container) -> int | None:
@@ -35,55 +45,45 @@ def probes_three(cluster: Cluster) -> Findings:
 @rule("probe-port")
 def probe_port(cluster: Cluster) -> Findings:
     """A probe asks a port that the container has, gRPC by number."""
-    for pod, container in cluster.containers():
-        for kind in KINDS:
-            probe = container.spec.get(kind)
-            if probe is None:
-                continue
-            if "grpc" in probe and not isinstance(probe["grpc"].get("port"), int):
-                yield pod.title, f"{kind}: a gRPC probe takes a number, got {probe['grpc'].get('port')!r}"
-            elif port_of(probe, container) is None:
-                yield pod.title, f"{kind} asks a port that container {container.name} does not have"
+    for pod, container, kind, probe in probes(cluster):
+        if "grpc" in probe and not isinstance(probe["grpc"].get("port"), int):
+            yield pod.title, f"{kind}: a gRPC probe takes a number, got {probe['grpc'].get('port')!r}"
+        elif port_of(probe, container) is None:
+            yield pod.title, f"{kind} asks a port that container {container.name} does not have"
 
 
 @rule("probe-question")
 def probe_question(cluster: Cluster) -> Findings:
     """gRPC health is asked where gRPC is served, for the whole process; /metrics at the port metrics; nothing else."""
-    for pod, container in cluster.containers():
-        for kind in KINDS:
-            probe = container.spec.get(kind) or {}
-            port = port_of(probe, container)
-            if "grpc" in probe:
-                if port is not None and port != container.ports.get("grpc"):
-                    yield pod.title, f"{kind}: gRPC is not served at {port}"
-                if probe["grpc"].get("service"):
-                    yield pod.title, f"{kind}: no process answers for the service {probe['grpc']['service']!r}"
-            elif "httpGet" in probe:
-                wrong = port is not None and port != container.ports.get("metrics")
-                if probe["httpGet"].get("path") != "/metrics" or wrong:
-                    yield pod.title, f"{kind}: the one page is /metrics at the port metrics"
-            elif probe:
-                yield pod.title, f"{kind}: want gRPC health or /metrics, got {sorted(probe)}"
+    for pod, container, kind, probe in probes(cluster):
+        port = port_of(probe, container)
+        if "grpc" in probe:
+            if port is not None and port != container.ports.get("grpc"):
+                yield pod.title, f"{kind}: gRPC is not served at {port}"
+            if probe["grpc"].get("service"):
+                yield pod.title, f"{kind}: no process answers for the service {probe['grpc']['service']!r}"
+        elif "httpGet" in probe:
+            wrong = port is not None and port != container.ports.get("metrics")
+            if probe["httpGet"].get("path") != "/metrics" or wrong:
+                yield pod.title, f"{kind}: the one page is /metrics at the port metrics"
+        elif probe:
+            yield pod.title, f"{kind}: want gRPC health or /metrics, got {sorted(probe)}"
 
 
 @rule("probe-numbers")
 def probe_numbers(cluster: Cluster) -> Findings:
     """Periods and limits are positive, an answer is waited for no longer than a period, and nothing starts blind."""
-    for pod, container in cluster.containers():
-        for kind in KINDS:
-            probe = container.spec.get(kind)
-            if probe is None:
-                continue
-            if min(setting(probe, key) for key in DEFAULTS) < 1:
-                yield pod.title, f"{kind} has a number below 1"
-            if setting(probe, "timeoutSeconds") == 1:
-                yield pod.title, f"{kind} waits for one second, the default: busy cores answer later"
-            if setting(probe, "timeoutSeconds") > setting(probe, "periodSeconds"):
-                yield pod.title, f"{kind} waits longer for an answer than its period"
-            if kind != "readinessProbe" and setting(probe, "successThreshold") != 1:
-                yield pod.title, f"{kind}: successThreshold must be 1"
-            if probe.get("initialDelaySeconds"):
-                yield pod.title, f"{kind}: initialDelaySeconds hides a quick start: the startup probe is for that"
+    for pod, _, kind, probe in probes(cluster):
+        if min(setting(probe, key) for key in DEFAULTS) < 1:
+            yield pod.title, f"{kind} has a number below 1"
+        if setting(probe, "timeoutSeconds") == 1:
+            yield pod.title, f"{kind} waits for one second, the default: busy cores answer later"
+        if setting(probe, "timeoutSeconds") > setting(probe, "periodSeconds"):
+            yield pod.title, f"{kind} waits longer for an answer than its period"
+        if kind != "readinessProbe" and setting(probe, "successThreshold") != 1:
+            yield pod.title, f"{kind}: successThreshold must be 1"
+        if probe.get("initialDelaySeconds"):
+            yield pod.title, f"{kind}: initialDelaySeconds hides a quick start: the startup probe is for that"
 
 
 @rule("startup-budget")
