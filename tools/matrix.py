@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs arms of an experiment, each with several seeds, and ends in one table. Called by ./sluice matrix.
 
-    ./sluice matrix FILE [--jobs N] [--out DIR] [--evaluation NAME] [--data DIR] [--model DIR] [--only ARM,...] [--dry-run]
+    ./sluice matrix FILE [--jobs N] [--out DIR] [--evaluation NAME] [--data DIR] [--model DIR] [--only ARM,...]
+                         [--replicates N,...] [--dry-run]
 
 FILE says which data set, which start policy, which base spec and which arms (docs/results.md). Every stage is one
 `sluice-learner run` in a folder of its own. What is done is not done again: call the same command after an interruption,
@@ -636,7 +637,7 @@ def write_tables(runner, failures):
     report = matrix_report.collect(runner.matrix, runner.out, runner.evaluation, failures)
     if report is None:
         print("no arm has ended, so there is no table")
-        return
+        return None
     compare(runner, report)
     compare_cells(runner, report)
     base = os.path.join(runner.out, runner.evaluation)
@@ -652,6 +653,7 @@ def write_tables(runner, failures):
     if gains:
         print(f"Gains, for sluicectl advise: {base}.gains.csv")
     print(f"Table: {base}.md, {base}.json; page: {base}.html")
+    return report
 
 
 def compare(runner, report):
@@ -739,6 +741,8 @@ def main(argv=None):
     parser.add_argument("--data", metavar="DIR", help="a prepared data set, in place of the file's prepare or data")
     parser.add_argument("--model", metavar="DIR", help="the start policy, in place of the file's start: an export or a run")
     parser.add_argument("--only", help="what to run, joined by commas: ARM, ROW or ROW.ARM (default: all)")
+    parser.add_argument("--replicates", metavar="N,...", help="run everything once with each of these seeds, data set and "
+                        "start included, and pool the tables")
     parser.add_argument("--dry-run", action="store_true", help="check all specs and list what would run")
     args = parser.parse_args(argv)
     try:
@@ -762,7 +766,13 @@ def main(argv=None):
             for arm in matrix.arms:
                 print(f"  {arm.name}: {os.path.relpath(arm.stage.spec, TOP)} {' '.join(arm.stage.overrides)}")
             return 0
-        runner = Runner(matrix, args.out or os.path.join(TOP, ".sluice", "matrix", matrix.name), args.jobs, evaluation)
+        out = args.out or os.path.join(TOP, ".sluice", "matrix", matrix.name)
+        if args.replicates:
+            if args.data or args.model:
+                raise Failure("--replicates make their own data set and start; remove --data and --model", 2)
+            run_replicates(args, replicates_of(args.replicates), os.path.abspath(out), evaluation, only)
+            return 0
+        runner = Runner(matrix, out, args.jobs, evaluation)
         failures = runner.run(only)
         write_tables(runner, failures)
         if failures:  # named in the table too
@@ -775,6 +785,47 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("sluice: interrupted; the same command goes on", file=sys.stderr)
         return 130
+
+
+def replicates_of(text):
+    """The numbers of --replicates."""
+    try:
+        numbers = [int(one) for one in text.split(",")]
+    except ValueError:
+        numbers = []
+    most = max(matrix_report.T_975) + 1
+    if not 2 <= len(numbers) <= most or len(set(numbers)) != len(numbers) or min(numbers) < 0:
+        raise Failure(f"--replicates: want 2 to {most} different whole numbers joined by commas, got {text!r}", 2)
+    return numbers
+
+
+def run_replicates(args, numbers, out, evaluation, only):
+    """The whole matrix once for each number: data set, start and arms have it as their seed. So what differs between
+    replicates is everything that chance decides, and the pooled intervals speak of that."""
+    reports = []
+    for number in numbers:
+        print(f"Replicate {number}", flush=True)
+        matrix = Matrix(args.file)
+        if matrix.prepare is None and matrix.start is None:
+            raise wrong(args.file, "replicates make their own data set or start; want prepare or start.spec in the file")
+        for stage in (matrix.prepare, matrix.start):
+            if stage is not None:
+                stage.overrides.append(f"seed={number}")
+        matrix.seeds = [number]
+        runner = Runner(matrix, os.path.join(out, f"replicate-{number}"), args.jobs, evaluation)
+        failures = runner.run(only)
+        report = write_tables(runner, failures)
+        if failures:
+            raise Failure(f"{len(failures)} runs of replicate {number} failed: {'; '.join(failures)}. The same command "
+                          "tries them again.", 1)
+        reports.append(report)
+    pooled = matrix_report.pool_replicates(reports, numbers)
+    base = os.path.join(out, f"{evaluation}.replicates")
+    write_json(base + ".json", pooled)
+    with open(base + ".md", "w", encoding="utf-8") as file:
+        file.write(matrix_report.replicates_markdown(pooled))
+    print("\n" + matrix_report.replicates_markdown(pooled))
+    print(f"Table: {base}.md, {base}.json")
 
 
 def on_signal(*unused):

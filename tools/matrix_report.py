@@ -9,6 +9,8 @@ import re
 PER_USER = re.compile(r"^((sid_)?(hr|ndcg|mrr)@\d+|(sid_)?mrr|level_\d+_accuracy(@10)?|hallucination(@50)?|diversity)$")
 KNOWN_COLUMNS = 14
 CHECKPOINTS = ("best", "final")
+# Student's t, two-sided 95 %, by degrees of freedom.
+T_975 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 
 def read_json(*names):
@@ -190,6 +192,85 @@ def difference_tables(report):
             rows = [[arm, *(difference_text(found[arm, metric]) for metric in metrics)] for arm in arms]
             tables.append((which, against, ["arm", *metrics], rows))
     return tables
+
+
+# -------------------------------------------------------------------------------------------------- replicates
+
+def over_replicates(values):
+    """Mean and 95 % interval of what each replicate says (Student's t)."""
+    half = T_975[len(values) - 1] * spread(values) / len(values) ** 0.5
+    return {"mean": mean(values), "low": mean(values) - half, "high": mean(values) + half, "values": values}
+
+
+def pool_replicates(reports, numbers):
+    """One document of the final checkpoints of several replicates; arms that one of them lacks are left out.
+
+    A replicate is one draw: data set, start and trainings together. So an interval says how another draw would come out,
+    and needs no assumption about users."""
+    first = reports[0]
+    values = {}  # (arm, metric) -> one value a replicate
+    for report in reports:
+        found = {"start": report["start"]["metrics"]}
+        for arm in report["arms"]:
+            found[arm["name"]] = {name: entry["mean"] for name, entry in arm["summary"]["final"].items()}
+        for arm, metrics in found.items():
+            for metric, value in metrics.items():
+                values.setdefault((arm, metric), []).append(value)
+    values = {key: found for key, found in values.items() if len(found) == len(reports)}
+    arms = [arm for arm in first["arms"] if any((arm["name"], metric) in values for metric in first["metrics"])]
+    differences = []
+    for arm in arms:
+        # An arm that runs in every row is compared within its row.
+        reference = {other["label"]: other["name"] for other in arms if other["row"] in (None, arm["row"])}
+        reference["start"] = "start"
+        for against in first["against"]:
+            if reference.get(against, arm["name"]) == arm["name"]:
+                continue
+            for metric in first["metrics"]:
+                pair = (arm["name"], metric), (reference[against], metric)
+                if all(key in values for key in pair):
+                    each = [a - b for a, b in zip(*(values[key] for key in pair))]
+                    differences.append({"arm": arm["name"], "label": arm["label"], "row": arm["row"], "against": against,
+                                        "metric": metric, **over_replicates(each)})
+    return {"name": first["name"], "evaluation": first["evaluation"], "replicates": numbers, "metrics": first["metrics"],
+            "against": first["against"], "rows": [row["name"] for row in first["rows"]],
+            "arms": [{"name": arm["name"], "label": arm["label"], "row": arm["row"]} for arm in arms],
+            "values": [{"arm": arm, "metric": metric, **over_replicates(found)} for (arm, metric), found in values.items()],
+            "differences": differences}
+
+
+def replicates_markdown(pooled):
+    values = {(one["arm"], one["metric"]): one for one in pooled["values"]}
+    labels = list(dict.fromkeys(arm["label"] for arm in pooled["arms"]))
+    parts = [f"# {pooled['name']}: {pooled['evaluation']}, {len(pooled['replicates'])} replicates",
+             f"Each of the seeds {', '.join(map(str, pooled['replicates']))} made its own data set, start and trainings. "
+             "Means over them, final checkpoint; intervals of 95 % are Student's over replicates, not corrected for how "
+             "many are shown."]
+
+    def name_of(label, row):
+        return next((arm["name"] for arm in pooled["arms"] if arm["label"] == label and arm["row"] in (None, row)), None)
+    for metric in pooled["metrics"]:
+        if ("start", metric) not in values:
+            continue
+        rows = [[row or "all", number(values["start", metric]["mean"]),
+                 *(number(values[name_of(label, row), metric]["mean"]) if (name_of(label, row), metric) in values else "-"
+                   for label in labels)] for row in pooled["rows"] or [None]]
+        parts += [f"## {metric}", markdown_table(["row", "start", *labels], rows)]
+    for metric in pooled["metrics"]:
+        for against in pooled["against"]:
+            found = {(one["row"], one["label"]): one for one in pooled["differences"]
+                     if one["metric"] == metric and one["against"] == against}
+            if not found:
+                continue
+            shown = [label for label in labels if any(key[1] == label for key in found)]
+            rows = [[row or "all", *(replicate_text(found.get((row, label))) for label in shown)]
+                    for row in dict.fromkeys(key[0] for key in found)]
+            parts += [f"## {metric} against {against}", markdown_table(["row", *shown], rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def replicate_text(one):
+    return "-" if one is None else f"{one['mean']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
 
 
 CELL_NAMES = {"all": "all", "d0_c0": "D0 C0", "d0_c1": "D0 C1", "d1_c0": "D1 C0", "d1_c1": "D1 C1"}

@@ -194,6 +194,25 @@ class MatrixTest(harness.SluiceTest):
         with open(self.path("out", "tune.gains.csv"), encoding="utf-8") as file:
             self.assertRegex(file.read(), r"^error,share,gate,lambda,gain,low,high\npop,0.5,adagrpo,3,[-0-9.,]+\n$")
 
+    def test_replicates_draw_everything_anew_and_are_pooled(self):
+        said = self.run_matrix(self.matrix(), "--replicates", "1,2", "--only", "nll_only").said()
+        self.assertIn("tiny: tune, 2 replicates", said)
+        pooled = read_json(self.path("out", "tune.replicates.json"))
+        self.assertEqual([arm["name"] for arm in pooled["arms"]], ["nll_only"])
+        self.assertEqual({one["against"] for one in pooled["differences"]}, {"start"})
+        for number in (1, 2):
+            # Each has the table that a matrix of that seed alone has.
+            own = read_json(self.path("out", f"replicate-{number}", "tune.json"))
+            self.assertEqual(own["seeds"], [number])
+            hits = [one["values"] for one in pooled["values"] if (one["arm"], one["metric"]) == ("start", "hr@10")]
+            self.assertEqual(hits[0][number - 1], own["start"]["metrics"]["hr@10"])
+            with open(self.path("out", f"replicate-{number}", "start", "run", "spec.yaml"), encoding="utf-8") as file:
+                self.assertIn(f"seed: {number}\n", file.read())
+        for flags, why in ((["--replicates", "1"], "want 2 to 10 different whole numbers"),
+                           (["--replicates", "1,1"], "want 2 to 10 different whole numbers"),
+                           (["--replicates", "1,2", "--data", self.path("out")], "remove --data and --model")):
+            self.assertIn(why, self.run_matrix(self.matrix(), *flags, code=USAGE).said())
+
     def test_mistakes_in_the_file_are_refused_before_anything_runs(self):
         for changes, why in (
                 ({"arms": []}, "at least one arm"),

@@ -100,5 +100,41 @@ class MatrixReportTest(unittest.TestCase):
             self.assertNotIn(what, page)
 
 
+class ReplicatesTest(unittest.TestCase):
+    def replicates(self, *masses):
+        reports = []
+        for start, nll, first, second in masses:
+            report = document_with_rows()
+            report["against"] = ["start", "nll_only"]
+            report["start"]["metrics"] = {"mass@10": start}
+            for arm, mass in zip(report["arms"], (nll, first, second)):
+                arm["summary"]["final"]["mass@10"]["mean"] = mass
+            reports.append(report)
+        return reports
+
+    def test_differences_are_taken_within_a_replicate_and_a_row(self):
+        # Starts that differ by far more than arms do: pairing within the replicate is what shows the arms.
+        pooled = matrix_report.pool_replicates(
+            self.replicates((0.1, 0.2, 0.3, 0.2), (0.5, 0.6, 0.72, 0.6), (0.9, 1.0, 1.11, 1.0)), [1, 2, 3])
+        found = {(one["row"], one["label"], one["against"]): one for one in pooled["differences"]}
+        one = found["r1", "gate", "nll_only"]
+        # By hand: .1, .12, .11: mean .11, deviation .01, t(2 degrees of freedom) 4.303.
+        self.assertAlmostEqual(one["mean"], 0.11)
+        self.assertAlmostEqual(one["high"] - one["mean"], 4.303 * 0.01 / 3 ** 0.5)
+        self.assertAlmostEqual(found["r2", "gate", "nll_only"]["mean"], 0)
+        self.assertAlmostEqual(found[None, "nll_only", "start"]["mean"], 0.1)
+        self.assertNotIn((None, "nll_only", "nll_only"), found)
+        text = matrix_report.replicates_markdown(pooled)
+        self.assertIn("| r1 | 0.5000 | 0.6000 | 0.7100 |", text)
+        self.assertIn("+0.1100 [+0.0852, +0.1348]", text)
+
+    def test_an_arm_that_one_replicate_lacks_is_left_out(self):
+        reports = self.replicates((0.1, 0.2, 0.3, 0.2), (0.5, 0.6, 0.72, 0.6))
+        del reports[1]["arms"][2]
+        pooled = matrix_report.pool_replicates(reports, [1, 2])
+        self.assertEqual([arm["name"] for arm in pooled["arms"]], ["nll_only", "r1.gate"])
+        self.assertIn("| r2 | 0.3000 | 0.4000 | - |", matrix_report.replicates_markdown(pooled))
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)
