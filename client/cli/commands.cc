@@ -204,6 +204,18 @@ int Commands::Cancel(const std::string& job) {
   return 0;
 }
 
+int Commands::Resume(const std::string& job) {
+  const absl::StatusOr<std::string> id = client_->ResolveId(job);
+  if (!id.ok()) return Fail(id.status());
+  const absl::StatusOr<v1::ResumeResponse> resumed = client_->Resume(*id);
+  if (!resumed.ok()) return Fail(resumed.status());
+  Talk(absl::StrCat(
+      *id, ": waits for the group, and goes on from ",
+      resumed->last_checkpoint().empty() ? "the start, since it has no checkpoint" : resumed->last_checkpoint(),
+      ". Follow it with: sluicectl watch ", *id));
+  return 0;
+}
+
 int Commands::Detached(const std::string& job_id, uint64_t sequence) {
   Talk(absl::StrCat("\ndetached; the job goes on. Follow it again with: sluicectl watch ", job_id, " --after ",
                     sequence));

@@ -49,6 +49,7 @@ class Commands {
   int Watch(const std::string& job, uint64_t after);
   int Logs(const std::string& job, bool follow);
   int Cancel(const std::string& job);
+  int Resume(const std::string& job);
   // Waits for the job's end in silence; `timeout` InfiniteDuration: as long as it takes.
   int Wait(const std::string& job, absl::Duration timeout);
   // Keys at or below `path`; all if it is empty.

@@ -110,7 +110,12 @@ std::string DescribeText(const v1::DescribeResponse& job, absl::Time now) {
   std::string text =
       absl::StrCat(Line("job", summary.job_id()), Line("name", summary.name()), Line("kind", KindText(summary.kind())),
                    Line("state", StateText(summary.state())), Line("message", summary.message()));
-  if (IsTerminal(summary.state())) absl::StrAppend(&text, Line("exit code", absl::StrCat(summary.exit_code())));
+  if (IsTerminal(summary.state())) {
+    absl::StrAppend(&text, Line("exit code", absl::StrCat(summary.exit_code())));
+    if (summary.state() != v1::JOB_STATE_SUCCEEDED) {
+      absl::StrAppend(&text, Line("go on", absl::StrCat("sluicectl resume ", summary.job_id())));
+    }
+  }
   absl::StrAppend(&text, Line("step", StepText(summary)), Line("submitted", LocalTime(summary.submitted())));
   if (summary.has_started()) absl::StrAppend(&text, Line("started", LocalTime(summary.started())));
   if (summary.has_ended()) absl::StrAppend(&text, Line("ended", LocalTime(summary.ended())));

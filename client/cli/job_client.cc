@@ -102,6 +102,15 @@ absl::Status JobClient::Cancel(const std::string& job_id) {
   return Call([&](grpc::ClientContext* context) { return FromServer(stub_->Cancel(context, request, &response)); });
 }
 
+absl::StatusOr<v1::ResumeResponse> JobClient::Resume(const std::string& job_id) {
+  v1::ResumeRequest request;
+  request.set_job_id(job_id);
+  v1::ResumeResponse response;
+  SLUICE_RETURN_IF_ERROR(
+      Call([&](grpc::ClientContext* context) { return FromServer(stub_->Resume(context, request, &response)); }));
+  return response;
+}
+
 absl::StatusOr<std::string> JobClient::ResolveId(const std::string& abbreviation) {
   SLUICE_ASSIGN_OR_RETURN(const v1::ListResponse listed, List(kResolved));
   std::vector<std::string> found;

@@ -41,6 +41,7 @@ class JobClient {
   absl::StatusOr<v1::ListResponse> List(int limit);
   absl::StatusOr<v1::DescribeResponse> Describe(const std::string& job_id);
   absl::Status Cancel(const std::string& job_id);
+  absl::StatusOr<v1::ResumeResponse> Resume(const std::string& job_id);
 
   // The full id that `abbreviation` begins, or whose part after the last dash it begins. An exact id wins.
   // NotFound, or InvalidArgument with the candidates if there are several.

@@ -72,6 +72,7 @@ int Dispatch(const CLI::App& app, const Flags& flags) {
   if (app.got_subcommand("watch")) return commands.Watch(flags.job, flags.after);
   if (app.got_subcommand("logs")) return commands.Logs(flags.job, flags.follow);
   if (app.got_subcommand("cancel")) return commands.Cancel(flags.job);
+  if (app.got_subcommand("resume")) return commands.Resume(flags.job);
   if (app.got_subcommand("wait")) {
     return commands.Wait(flags.job,
                          flags.wait_timeout_s > 0 ? absl::Seconds(flags.wait_timeout_s) : absl::InfiniteDuration());
@@ -115,6 +116,8 @@ void AddCommands(CLI::App* app, Flags* flags) {
   add_job(logs);
   logs->add_flag("-f,--follow", flags->follow, "Go on until the job ends");
   add_job(app->add_subcommand("cancel", "Ask a job to end, with a checkpoint."));
+  add_job(
+      app->add_subcommand("resume", "Let a job that failed, was held or cancelled go on from its last checkpoint."));
   CLI::App* wait = app->add_subcommand("wait", "Wait for a job's end; the exit code is its outcome.");
   add_job(wait);
   wait->add_option("--for", flags->wait_timeout_s, "Give up after so many seconds (exit code 11); 0: never");

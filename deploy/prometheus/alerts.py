@@ -23,10 +23,9 @@ TOP = written_files.TOP
 PAGE, TICKET = "page", "ticket"  # wake somebody; look at it in working hours
 
 
-# The coordinator takes no job up again that has ended; only interrupted ones resume by themselves.
-AFTER_THE_END = ("A job that has ended is not taken up again: submit a new one whose `model.path` is the old one's "
-                 "`export/best`. A one-shot job (`sluice-learner run`) resumes from its checkpoint with the same "
-                 "`--run-folder`.")
+# Only interrupted jobs resume by themselves.
+AFTER_THE_END = ("`sluicectl resume JOB` takes a job that failed, was held or cancelled up again from its last checkpoint; "
+                 "a one-shot job (`sluice-learner run`) resumes with the same `--run-folder`.")
 
 
 @dataclass(frozen=True)
@@ -268,7 +267,8 @@ ALERTS = (
           "Lower checkpoint.every, so that a fault costs less than an hour of work.",
           "A job trains for more than an hour, and its last whole checkpoint is older than that, or there is none.",
           ("`checkpoint.every` of the spec times the time of a step (*Learners*).",),
-          ("Cancel, and choose a smaller `checkpoint.every`. " + AFTER_THE_END,)),
+          ("Cancel, and submit it again with a smaller `checkpoint.every` and the old one's `export/best` as `model.path`: a "
+           "job goes on with the spec that it began with.",)),
     Alert("JobEndedBadly", PAGE, "0s",
           'increase(sluice_jobs_ended_total{outcome=~"failed|held|no_space"}[10m]) > 0',
           "A job on {{ $labels.instance }} ended as {{ $labels.outcome }}",

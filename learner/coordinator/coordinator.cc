@@ -355,6 +355,17 @@ absl::Status Coordinator::Cancel(const std::string& job_id) {
   return absl::OkStatus();
 }
 
+absl::Status Coordinator::Resume(const std::string& job_id) {
+  MutexLock lock(&mutex_);
+  SLUICE_ASSIGN_OR_RETURN(const JobRecord job, store_->Apply(job_id, JobInput::kResume, "", 0, wall_()));
+  LogInfo("job resumed", {{"job", job.id}, {"checkpoint", job.last_checkpoint}});
+  queue_changed_ = true;
+  // It waits in the store; if it cannot be assigned now, the next tick tries again.
+  const absl::Status status = AssignLocked();
+  if (!status.ok()) LogError("could not assign a job", {{"error", status.ToString()}});
+  return absl::OkStatus();
+}
+
 void Coordinator::Drain() {
   MutexLock lock(&mutex_);
   if (!drain_) LogInfo("draining: the running job stops after a checkpoint, none is assigned");

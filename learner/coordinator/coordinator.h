@@ -98,6 +98,9 @@ class Coordinator {
   // For clients.
   absl::StatusOr<JobStore::Submission> Submit(const NewJob& job);
   absl::Status Cancel(const std::string& job_id);
+  // A job that failed, was held or cancelled waits for the group again, and goes on from its last checkpoint. Nothing
+  // happens to one that has not ended. FailedPrecondition: it succeeded, or is being cancelled.
+  absl::Status Resume(const std::string& job_id);
 
   // Ends leases that ran out. Called often (several times a heartbeat interval) by whoever owns the coordinator.
   void Tick();

@@ -65,6 +65,15 @@ JobTransition Decide(JobState state, bool cancel_requested, JobInput input) {
       }
       if (cancel_requested) return Keep(state, true, "cancelling already");
       return Go(state, true, "the job ends at its next step, with a checkpoint");
+    case JobInput::kResume:
+      if (state == JobState::kSucceeded) {
+        return Refuse(state, cancel_requested, "the job succeeded, and there is nothing to go on with");
+      }
+      if (IsTerminal(state)) return Go(JobState::kQueued, false, "resumed; it goes on from its last checkpoint");
+      if (cancel_requested) {
+        return Refuse(state, cancel_requested, "the job is being cancelled; resume it once it has ended");
+      }
+      return Keep(state, cancel_requested, "it has not ended");
     case JobInput::kPreempt:
       if (state == JobState::kQueued) return Keep(state, cancel_requested, "already given back");
       if (IsTerminal(state)) {

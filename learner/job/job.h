@@ -18,7 +18,7 @@ namespace sluice::learner {
 enum class JobState {
   kQueued,     // waits for the group; also after a preemption
   kRunning,    // assigned to the group; stays so while a lost group forms again
-  kSucceeded,  // the others are terminal: nothing leaves them
+  kSucceeded,  // the others are terminal: only kResume leaves them, and not this one
   kFailed,
   kCancelled,
   kHeld,  // ended with a checkpoint, needs a person
@@ -31,6 +31,7 @@ absl::string_view JobStateName(JobState state);  // "queued", ...
 enum class JobInput {
   kAssign,   // a group takes it, or takes it again after it was lost
   kCancel,   // somebody asks for its end
+  kResume,   // somebody asks that a job which ended early goes on
   kPreempt,  // the group gave it back after a checkpoint
   kSucceed,  // outcomes, reported by rank 0
   kFail,

@@ -323,6 +323,7 @@ absl::StatusOr<JobRecord> JobStore::TransitionLocked(const std::string& job_id, 
   const std::string words = message.empty() ? transition.reason : message;
   const bool assigned = input == JobInput::kAssign;
   const bool ended = IsTerminal(transition.state);
+  const int lost_groups = input == JobInput::kResume ? 0 : job.lost_groups;
   SLUICE_RETURN_IF_ERROR(
       database_
           ->Query("UPDATE jobs SET state = ?, cancel_requested = ?, message = ?, exit_code = ?, started_us = ?, "
@@ -334,7 +335,7 @@ absl::StatusOr<JobRecord> JobStore::TransitionLocked(const std::string& job_id, 
           .Bind(assigned && job.started == absl::InfinitePast() ? Micros(now) : Micros(job.started))
           .Bind(ended ? Micros(now) : int64_t{0})
           .Bind(assigned ? epoch : job.epoch)
-          .Bind(assigned && job.state == JobState::kRunning ? job.lost_groups + 1 : job.lost_groups)
+          .Bind(assigned && job.state == JobState::kRunning ? lost_groups + 1 : lost_groups)
           .Bind(job_id)
           .Run());
   SLUICE_RETURN_IF_ERROR(

@@ -220,6 +220,14 @@ grpc::Status JobService::Cancel(grpc::ServerContext*, const v1::CancelRequest* r
   return ToGrpc(coordinator_->Cancel(request->job_id()));
 }
 
+grpc::Status JobService::Resume(grpc::ServerContext*, const v1::ResumeRequest* request, v1::ResumeResponse* response) {
+  const absl::Status status = coordinator_->Resume(request->job_id());
+  if (!status.ok()) return ToGrpc(status);
+  const absl::StatusOr<JobRecord> job = coordinator_->store()->Get(request->job_id());
+  if (job.ok()) response->set_last_checkpoint(job->last_checkpoint);
+  return grpc::Status::OK;
+}
+
 grpc::ServerWriteReactor<v1::JobEvent>* JobService::Watch(grpc::CallbackServerContext*,
                                                           const v1::WatchRequest* request) {
   auto watcher = std::make_shared<Watcher>(this, *request);

@@ -49,6 +49,31 @@ class RewardOutageTest(harness.SluiceTest):
             self.assertEqual(row["gate/reward_unavailable"], 1 if row["step"] <= held_at else 0, row)
             self.assertEqual("reward/mean" in row, row["step"] > held_at, row)
 
+    def test_a_held_job_of_a_cluster_is_resumed_under_its_id(self):
+        cluster = harness.Cluster(self, self.prepare(ranker={"sequential": False}), ranks=1)
+        cluster.start_coordinator()
+        cluster.start_rank()
+        cluster.reward_address = harness.free_address()  # nobody there
+        actor = cluster.start_actor()
+        watch = cluster.submit(harness.rl_spec(cluster.data, steps=STEPS, on_reward_outage="hold", operational_steps=2,
+                                               reward=NO_DELAY))
+        self.assertEqual(watch.wait(), HELD, watch.said())
+        job = cluster.job()
+        self.assertEqual((job["state"], job["exit_code"]), ("held", HELD))
+        actor.kill()
+        cluster.start_reward()
+        cluster.start_actor()
+        resumed = cluster.ctl("resume", job["job_id"], name="resume")
+        self.assertEqual(resumed.wait(), DONE, resumed.said())
+        self.assertIn("step-00000003", resumed.said())
+        ended = cluster.ctl("wait", job["job_id"], name="wait")
+        self.assertEqual(ended.wait(), DONE, ended.said())
+        _, trained = self.check_rl_results(cluster.run_folder(), STEPS, 16)
+        self.assertEqual([row["gate/reward_unavailable"] for row in trained], [1, 1, 1, 0, 0, 0])
+        refused = cluster.ctl("resume", job["job_id"], name="refused")
+        self.assertNotEqual(refused.wait(), DONE)
+        self.assertIn("succeeded", refused.said())
+
     def test_the_job_fails_instead_if_its_spec_says_so(self):
         data = self.prepare(ranker={"sequential": False})
         learner, folder = self.start_rl(harness.rl_spec(data, steps=STEPS, on_reward_outage="fail", operational_steps=1,

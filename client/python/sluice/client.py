@@ -103,7 +103,7 @@ class Client:
             name: self._channel.unary_unary(f"/sluice.v1.JobService/{name}",
                                             request_serializer=getattr(job_pb2, f"{name}Request").SerializeToString,
                                             response_deserializer=getattr(job_pb2, f"{name}Response").FromString)
-            for name in ("Validate", "Submit", "List", "Describe", "Cancel")
+            for name in ("Validate", "Submit", "List", "Describe", "Cancel", "Resume")
         }
         self._watch = self._channel.unary_stream("/sluice.v1.JobService/Watch",
                                                  request_serializer=job_pb2.WatchRequest.SerializeToString,
@@ -275,6 +275,14 @@ class Job:
         JobStateError: it has ended in another way.
         """
         self.client._call("Cancel", job_pb2.CancelRequest(job_id=self.id))
+
+    def resume(self) -> str:
+        """Lets a job that failed, was held or cancelled go on under its id; returns the checkpoint that it goes on from,
+        or "" if it starts anew. Nothing happens to a job that has not ended.
+
+        JobStateError: it succeeded, or is being cancelled.
+        """
+        return str(self.client._call("Resume", job_pb2.ResumeRequest(job_id=self.id)).last_checkpoint)
 
     def watch(self, after: int = 0, *, until_now: bool = False,
               on_contact: Callable[[errors.SluiceError | None], None] | None = None) -> Iterator[Event]:

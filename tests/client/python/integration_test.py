@@ -143,6 +143,16 @@ class PythonClientTest(harness.SluiceTest):
         self.assertEqual((outcome.state, outcome.exit_code), (sluice.JobState.CANCELLED, harness.CANCELLED))
         self.assertTrue(job.run_folder().checkpoints())
 
+        # It goes on under its id, from where it was.
+        reached = job.describe().summary.step
+        last = max(event.sequence for event in job.watch(until_now=True))
+        self.assertIn("step-", job.resume())
+        for event in job.watch(after=last):
+            if isinstance(event, sluice.MetricsEvent) and event.step > reached:
+                break
+        job.cancel()
+        self.assertEqual(job.wait(timeout=harness.LIMIT_S, check=False).state, sluice.JobState.CANCELLED)
+
         failing = self.client.submit({"kind": "sft", "data": self.path("nowhere"), "model": harness.model_spec()})
         with self.assertRaisesRegex(sluice.JobFailedError, "nowhere") as raised:
             failing.wait(timeout=harness.LIMIT_S)

@@ -245,6 +245,42 @@ TEST_F(CoordinatorTest, CancellingAQueuedJobEndsItAtOnce) {
   EXPECT_EQ(coordinator_->Cancel("nope").code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(CoordinatorTest, AHeldJobGoesOnUnderItsIdAndItsOldOutcomeIsForgotten) {
+  const std::string job = Submit("job");
+  Join("a"), Join("b");
+  JobReport report;
+  report.report_id = "r";
+  report.epoch = 1;
+  report.last_checkpoint = "checkpoints/step-00000007";
+  ASSERT_TRUE(coordinator_->Report(job, report).ok());
+  ASSERT_TRUE(coordinator_->Finish(job, 1, JobInput::kHold, "the disk is full", 14).ok());
+  EXPECT_EQ(StateOf(job), JobState::kHeld);
+  ASSERT_TRUE(coordinator_->Resume(job).ok());
+  EXPECT_EQ(View("a").job->id, job);  // the group is there: it goes on at once
+  EXPECT_EQ(View("a").job->last_checkpoint, "checkpoints/step-00000007");
+  EXPECT_EQ(store_->Get(job)->exit_code, 0);
+  EXPECT_EQ(store_->Get(job)->ended, absl::InfinitePast());
+  ASSERT_TRUE(coordinator_->Resume(job).ok());  // its answer was lost, it comes again
+  ASSERT_TRUE(Finish(job, 1, JobInput::kSucceed).ok());
+  EXPECT_EQ(coordinator_->Resume(job).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(coordinator_->Resume("nope").code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(CoordinatorTest, AJobThatLostItsGroupsMayBeResumedAndCountsAnew) {
+  const std::string job = Submit("job");
+  Join("a"), Join("b");
+  for (int i = 1; i < options_.max_lost_groups + 1; ++i) {
+    Pass(absl::Seconds(6), {});
+    Join("a"), Join("b");
+  }
+  ASSERT_EQ(StateOf(job), JobState::kFailed);
+  ASSERT_TRUE(coordinator_->Resume(job).ok());
+  EXPECT_EQ(StateOf(job), JobState::kRunning);
+  Pass(absl::Seconds(6), {});
+  Join("a"), Join("b");
+  EXPECT_EQ(StateOf(job), JobState::kRunning);
+}
+
 TEST_F(CoordinatorTest, CancellingWithNoLearnerThereEndsTheJob) {
   const std::string job = Submit("job");
   Join("a"), Join("b");

@@ -8,7 +8,7 @@ namespace {
 constexpr JobState kStates[] = {JobState::kQueued, JobState::kRunning,   JobState::kSucceeded,
                                 JobState::kFailed, JobState::kCancelled, JobState::kHeld};
 constexpr JobInput kInputs[] = {JobInput::kAssign, JobInput::kCancel,    JobInput::kPreempt, JobInput::kSucceed,
-                                JobInput::kFail,   JobInput::kCancelled, JobInput::kHold};
+                                JobInput::kFail,   JobInput::kCancelled, JobInput::kHold,    JobInput::kResume};
 
 TEST(JobTest, AJobRunsAndEnds) {
   const JobTransition assigned = Decide(JobState::kQueued, false, JobInput::kAssign);
@@ -18,10 +18,11 @@ TEST(JobTest, AJobRunsAndEnds) {
   EXPECT_EQ(Decide(JobState::kRunning, false, JobInput::kHold).state, JobState::kHeld);
 }
 
-TEST(JobTest, NothingLeavesATerminalState) {
+TEST(JobTest, NothingButResumingLeavesATerminalState) {
   for (const JobState state : kStates) {
     if (!IsTerminal(state)) continue;
     for (const JobInput input : kInputs) {
+      if (input == JobInput::kResume) continue;
       const JobTransition transition = Decide(state, false, input);
       EXPECT_EQ(transition.state, state);
       EXPECT_FALSE(transition.changed);
@@ -65,6 +66,17 @@ TEST(JobTest, CancellingAnEndedJobIsRefusedUnlessItIsCancelled) {
 TEST(JobTest, APreemptedJobWaitsAgainUnlessItsEndWasAskedFor) {
   EXPECT_EQ(Decide(JobState::kRunning, false, JobInput::kPreempt).state, JobState::kQueued);
   EXPECT_EQ(Decide(JobState::kRunning, true, JobInput::kPreempt).state, JobState::kCancelled);
+}
+
+TEST(JobTest, WhatEndedEarlyMayBeResumed) {
+  for (const JobState state : {JobState::kFailed, JobState::kHeld, JobState::kCancelled}) {
+    const JobTransition resumed = Decide(state, true, JobInput::kResume);
+    EXPECT_EQ(resumed.state, JobState::kQueued);
+    EXPECT_FALSE(resumed.cancel_requested);
+  }
+  EXPECT_FALSE(Decide(JobState::kSucceeded, false, JobInput::kResume).allowed);
+  EXPECT_FALSE(Decide(JobState::kRunning, true, JobInput::kResume).allowed);  // its end was asked for first
+  EXPECT_FALSE(Decide(JobState::kRunning, false, JobInput::kResume).changed);
 }
 
 TEST(JobTest, AnOutcomeBeforeTheRunIsRefused) {
