@@ -42,8 +42,10 @@ bool IsOneOf(absl::string_view word, std::initializer_list<absl::string_view> wo
 }
 
 // ceil(fraction * size) as the gate counts places. The small term keeps 0.3 *
-// 10 from becoming 4.
+// 10 from becoming 4. A fraction out of its range is reported on its own, and
+// must not overflow here.
 int64_t CeilOf(double fraction, int64_t size) {
+  fraction = std::isnan(fraction) ? 0 : std::clamp(fraction, 0.0, 1.0);
   return static_cast<int64_t>(std::ceil(fraction * static_cast<double>(size) - 1e-9));
 }
 
@@ -68,6 +70,16 @@ void CheckModel(const v1::ModelSpec& model, const ReportRule& report) {
            absl::StrCat("rotary positions turn pairs of numbers, so the width "
                         "of a head must be even, got ",
                         head_dim));
+  }
+}
+
+// Of a model at model.path the job looks itself, once it has opened it.
+void CheckItemLoss(const v1::JobSpec& spec, const ReportRule& report) {
+  if (spec.sft().item_loss_weight() > 0 && spec.model().path().empty() &&
+      spec.model().encoder() != v1::PROMPT_ENCODER_MERGED) {
+    report({"sft.item_loss_weight", "model.encoder"},
+           "compares the vectors of items, and the encoder codes has none; want model.encoder merged, or "
+           "item_loss_weight 0");
   }
 }
 
@@ -506,6 +518,7 @@ void CheckRules(const v1::JobSpec& effective, const ReportRule& report) {
   }
   if (Reads(kind, "model")) CheckModel(effective.model(), report);
   if (kind == v1::JOB_KIND_PREPARE) CheckPrepare(effective.prepare(), report);
+  if (kind == v1::JOB_KIND_SFT) CheckItemLoss(effective, report);
   if (kind == v1::JOB_KIND_RL) {
     CheckRl(effective.rl(), report);
     CheckValue(effective, report);

@@ -18,7 +18,6 @@ namespace {
 constexpr double kBarelyAboveChance = 0.6;
 constexpr double kNoiseErrors = 3;
 constexpr int kRegionGroups = 30;
-constexpr double kLambdaRange = 4;
 // Above this share the gate has little to refuse, and its rate is what difficulty leaves.
 constexpr double kMostlyReliable = 0.8;
 
@@ -154,12 +153,11 @@ void Choose(const RlOptions& recorded, double recorded_dose, Advice* advice) {
   }
   advice->lambda = recorded.lambda;
   if (advice->rate > 0 && recorded_dose > 0) {
-    advice->lambda =
-        std::clamp(recorded_dose / advice->rate, recorded.lambda / kLambdaRange, recorded.lambda * kLambdaRange);
+    advice->equal_dose_lambda = recorded_dose / advice->rate;
     advice->because.push_back(absl::StrFormat(
-        "lambda %.3g at rate %.3f is a dose of %.3f, the recorded run's is %.3f: at equal dose a difference is one of "
-        "choice",
-        advice->lambda, advice->rate, advice->lambda * advice->rate, recorded_dose));
+        "lambda stays the recorded run's: where the truth is known, gates that admit more gained with their dose. Run "
+        "lambda %.3g beside it, which has the recorded dose of %.3f: that difference is one of choice alone",
+        *advice->equal_dose_lambda, recorded_dose));
   }
   if (all.passes.value_or(0) >= kMostlyReliable) {
     advice->because.push_back(absl::StrFormat(
@@ -372,6 +370,7 @@ nlohmann::ordered_json AdviceJson(const Advice& advice) {
     advised["dose"] = advice.lambda * advice.rate;
   }
   advised["lambda"] = advice.lambda;
+  if (advice.equal_dose_lambda) advised["equal_dose_lambda"] = *advice.equal_dose_lambda;
   advised["because"] = advice.because;
   json["gain_table"] = advice.has_gain_table;
   json["gains"] = nlohmann::ordered_json::array();

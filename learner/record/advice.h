@@ -8,8 +8,9 @@
 //   2. mean of that test at most .6 (.5 is chance): nll_only, the scores are hardly about the user;
 //   3. regions differ if, over those with 30 groups or more, the variance of their means of the pooled estimate is
 //      more than its sampling noise by 3 standard errors of that noise: combined, else the single-sample gate;
-//   4. lambda so that the dose (lambda times rate) is that of the recorded run, within a factor of 4: a comparison at
-//      equal dose is one of choice alone. A run that admitted nothing keeps its lambda.
+//   4. lambda is the recorded run's: on the market of known truth the gates that admit more gained with their dose
+//      (docs/market.md). `equal_dose_lambda` is for the control that has the recorded run's dose, and differs in choice
+//      alone.
 #ifndef SLUICE_LEARNER_RECORD_ADVICE_H_
 #define SLUICE_LEARNER_RECORD_ADVICE_H_
 
@@ -70,6 +71,7 @@ struct Advice {
   GateOptions gate;
   double rate = 0;
   double lambda = 0;
+  std::optional<double> equal_dose_lambda;  // absent: the recorded run or the advised gate admits nothing
   std::vector<std::string> because;
   std::vector<std::string> cannot_know;
   std::vector<GainRow> gains;  // of the gate, at the shares nearest to the estimated one

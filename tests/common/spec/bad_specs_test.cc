@@ -100,6 +100,9 @@ std::vector<BadSpec> Corpus() {
       {"OddHeads", "kind: sft\ndata: d\nmodel:\n  head_dim: 7\n",
        "s.yaml:4:3: model.head_dim: rotary positions turn pairs of numbers, so the width of a head must be even, got "
        "7"},
+      {"ItemLossWithoutItemVectors", "kind: sft\ndata: d\nmodel: {encoder: codes}\nsft: {item_loss_weight: 1}\n",
+       "s.yaml:4:7: sft.item_loss_weight: compares the vectors of items, and the encoder codes has none; want "
+       "model.encoder merged, or item_loss_weight 0"},
       {"StepsOfBrokenLeases", Rl("  groups_per_step: 60\n"),
        "s.yaml:4:3: rl.groups_per_step: a step is made of whole leases, but 60 groups do not divide into leases of 8; "
        "use 56 or 64"},

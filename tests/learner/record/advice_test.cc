@@ -54,12 +54,13 @@ TEST(AdviceTest, RegionsThatDifferAskForTheCombinedGate) {
   EXPECT_EQ(by_difficulty, advice.scored);
 }
 
-TEST(AdviceTest, LambdaKeepsTheDoseOfTheRecordedRun) {
+TEST(AdviceTest, LambdaIsTheRecordedOneAndAControlHasItsDose) {
   const RecordedRun run = RecordMarket({.steps = 30}, Options());
   const Advice advice = Advise(run, Options(), std::nullopt).value();
   const double recorded_dose = Replay(run, Options(), Options())->dose();
-  EXPECT_NEAR(advice.lambda * advice.rate, recorded_dose, 1e-12);
-  EXPECT_LT(advice.lambda, 3);  // the combined gate admits more
+  EXPECT_EQ(advice.lambda, Options().lambda);
+  EXPECT_NEAR(*advice.equal_dose_lambda * advice.rate, recorded_dose, 1e-12);
+  EXPECT_LT(*advice.equal_dose_lambda, advice.lambda);  // the combined gate admits more
 }
 
 TEST(AdviceTest, ARankerThatIsRightForAllNeedsNoRegions) {
