@@ -27,6 +27,9 @@ if(SLUICE_SANITIZE)
   target_compile_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZE} -fno-omit-frame-pointer)
   target_link_options(sluice_options INTERFACE -fsanitize=${SLUICE_SANITIZE})
 endif()
+if(SLUICE_FUZZ)
+  target_compile_options(sluice_options INTERFACE -fsanitize=fuzzer-no-link -fno-sanitize-recover=all)
+endif()
 
 if(NOT SLUICE_CORES_ONLY)
   # One precompiled header for all (T) targets: 25 s once, then about 3 s a file instead of 12.
@@ -124,6 +127,30 @@ function(sluice_cc_test folder)
   else()
     gtest_discover_tests(${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST
                          PROPERTIES TIMEOUT 120 LABELS "${ARG_LABELS}")
+  endif()
+endfunction()
+
+add_custom_target(sluice_fuzzers)
+
+# sluice_fuzz_target(<name> SRCS ... DEPS ... [RPC])
+#   With its corpus in tests/fuzz/corpus/<name>: a libFuzzer binary with SLUICE_FUZZ, else a test that repeats the corpus
+#   and mutations of it.
+function(sluice_fuzz_target name)
+  cmake_parse_arguments(ARG "RPC" "" "SRCS;DEPS" ${ARGN})
+  if(ARG_RPC AND SLUICE_CORES_ONLY)
+    return()
+  endif()
+  add_executable(fuzz_${name} ${ARG_SRCS})
+  add_dependencies(sluice_fuzzers fuzz_${name})
+  set_target_properties(fuzz_${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+  target_link_libraries(fuzz_${name} PRIVATE sluice_options ${ARG_DEPS} absl::strings)
+  _sluice_executable(fuzz_${name} "" "${ARG_RPC}")
+  if(SLUICE_FUZZ)
+    target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+  else()
+    target_link_libraries(fuzz_${name} PRIVATE sluice_fuzz_replay)
+    add_test(NAME fuzz.${name} COMMAND fuzz_${name} ${CMAKE_CURRENT_SOURCE_DIR}/corpus/${name})
+    set_tests_properties(fuzz.${name} PROPERTIES TIMEOUT 120)
   endif()
 endfunction()
 

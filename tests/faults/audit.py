@@ -1,0 +1,295 @@
+#!/usr/bin/env python3
+"""An auditor of runs: what became of every prompt that a job issued. Standard library alone; shares no code with Sluice.
+
+    python3 tests/faults/audit.py RUN_FOLDER --data DATA [--compare OTHER_RUN_FOLDER] [-o json]
+
+It reads what a run leaves behind and holds one against the other: the ledgers of its last checkpoint (docs of the format:
+learner/ledger/ledger.h), its recorded groups if `rl.record` was on (docs/record.md), metrics.jsonl, results.json and the
+data set. It reports
+
+    expected    ordinals that the job issued
+    trained     became terminal in a training step, of which dropped, failed and cancelled by count
+    lost        issued, but neither terminal nor open, or of a trained step and not recorded
+    duplicated  terminal or recorded more than once
+    unexpected  terminal or recorded, but never issued, or made of an event that the data set does not train on
+    wasted      attempts beyond the first of recorded groups
+    skew        mean popularity of the targets and mean length of the histories, recorded against what was to be drawn from
+
+and ends with 1 if lost, duplicated or unexpected is not empty, or if two numbers contradict each other; with 2 if there is
+nothing to audit. --compare: digests of parameters and moments, and the terminal ordinals, of both runs.
+"""
+
+import argparse
+import array
+import glob
+import hashlib
+import json
+import os
+import re
+import struct
+import sys
+
+MAGIC = b"SLUICEGR"
+RECORD_VERSION = 1
+TRAIN, RESERVED = 0, 3      # labels of events that a job may train on
+SHOWN = 10                  # ordinals that a line names
+
+
+class Unreadable(Exception):
+    """There is nothing to audit, in words."""
+
+
+def read_json(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"{path}: {error}") from None
+
+
+def read_npy(path):
+    """A one-dimensional array of small integers."""
+    with open(path, "rb") as file:
+        content = file.read()
+    header_bytes = struct.unpack_from("<H", content, 8)[0]
+    header = content[10:10 + header_bytes].decode()
+    kind = re.search(r"'descr': '([^']+)'", header).group(1)
+    values = array.array({"<i4": "i", "<i8": "q", "|u1": "B"}[kind])
+    values.frombytes(content[10 + header_bytes:])
+    return values
+
+
+class Data:
+    """The events that a job may make prompts of."""
+
+    def __init__(self, folder):
+        if not os.path.isfile(os.path.join(folder, "manifest.json")):
+            raise Unreadable(f"there is no prepared data set in {folder}")
+        first = read_npy(os.path.join(folder, "first_event.npy"))
+        items = read_npy(os.path.join(folder, "event_item.npy"))
+        labels = read_npy(os.path.join(folder, "event_split.npy"))
+        self.targets = {}        # user -> items that may be targets
+        self.popularity = {}
+        self.eligible = []       # (popularity comes later) target item and history length of every such event
+        for user in range(len(first) - 1):
+            for event in range(first[user], first[user + 1]):
+                if labels[event] in (TRAIN, RESERVED):
+                    self.popularity[items[event]] = self.popularity.get(items[event], 0) + 1
+                    if event > first[user]:
+                        self.targets.setdefault(user, set()).add(items[event])
+                        self.eligible.append(items[event])
+
+
+class Cursor:
+    """Reads the fields of one recorded group up to its attempt."""
+
+    def __init__(self, payload):
+        self.payload, self.at = payload, 0
+
+    def take(self, form):
+        values = struct.unpack_from("<" + form, self.payload, self.at)
+        self.at += struct.calcsize("<" + form)
+        return values if len(values) > 1 else values[0]
+
+
+def read_records(run):
+    """[(step, ordinal, user, target, attempt or None)] of all ranks in the order of the files; None without a record."""
+    paths = sorted(glob.glob(os.path.join(run, "record", "rank-*.groups")))
+    if not paths:
+        return None
+    groups = []
+    for path in paths:
+        with open(path, "rb") as file:
+            content = file.read()
+        at, frames = 0, 0
+        while at + 12 <= len(content):
+            length = struct.unpack_from("<I", content, at)[0]
+            if at + 12 + length + 1 > len(content):
+                break  # what a killed process left
+            payload = content[at + 12:at + 12 + length]
+            if content[at + 12 + length:at + 13 + length] != b"\n":
+                raise Unreadable(f"{path}: the frame at byte {at} does not end where it says")
+            at += 13 + length
+            frames += 1
+            if frames == 1:
+                if payload[:8] != MAGIC or struct.unpack_from("<I", payload, 8)[0] != RECORD_VERSION:
+                    raise Unreadable(f"{path}: not recorded groups of version {RECORD_VERSION}")
+                continue
+            cursor = Cursor(payload)
+            step, _, ordinal, user, target, _ = cursor.take("QQQiii")
+            cursor.take(f"{cursor.take('I')}i")           # target tokens
+            cursor.take("i")                              # region
+            if cursor.take("B"):                          # truth of a generated data set
+                cursor.take("B")
+            cursor.take("B")                              # bad data
+            attempt = cursor.take("I") if cursor.take("B") else None
+            groups.append((step, ordinal, user, target, attempt))
+    return groups
+
+
+def last_checkpoint(run):
+    """(step, ledgers of its ranks), of the newest one with a manifest; None without ledgers."""
+    folders = [folder for folder in sorted(glob.glob(os.path.join(run, "checkpoints", "step-*")))
+               if os.path.isfile(os.path.join(folder, "manifest.json")) and not folder.endswith(".tmp")]
+    for folder in reversed(folders):
+        ledgers = [read_json(path) for path in sorted(glob.glob(os.path.join(folder, "ledger-*.json")))]
+        if ledgers:
+            return int(folder.rsplit("-", 1)[1]), ledgers
+    return None
+
+
+def several(ordinals):
+    ordinals = sorted(ordinals)
+    text = ", ".join(map(str, ordinals[:SHOWN]))
+    return text + (f" and {len(ordinals) - SHOWN} more" if len(ordinals) > SHOWN else "")
+
+
+def audit_ledgers(ledgers, report):
+    terminal, opened = {}, {}
+    for rank, ledger in enumerate(ledgers):
+        ended = ledger["trained"] + ledger["dropped"] + ledger["failed"] + ledger["cancelled"]
+        if ledger["issued"] != ended + len(ledger["open"]):
+            report["contradictions"].append(f"ledger of rank {rank}: issued {ledger['issued']}, but {ended} ended and "
+                                            f"{len(ledger['open'])} are open")
+        mine = 0
+        for first, end in ledger["terminal"]:
+            mine += end - first
+            for ordinal in range(first, end):
+                terminal[ordinal] = terminal.get(ordinal, 0) + 1
+        if mine != ended:
+            report["contradictions"].append(f"ledger of rank {rank}: {mine} ordinals are terminal, its counts say {ended}")
+        for ordinal, _ in ledger["open"]:
+            opened[ordinal] = opened.get(ordinal, 0) + 1
+    issued = sum(ledger["issued"] for ledger in ledgers)
+    report["expected"] = issued
+    for name in ("trained", "dropped", "failed", "cancelled"):
+        report[name] = sum(ledger[name] for ledger in ledgers)
+    report["open"] = len(opened)
+    report["lost"] |= {o for o in range(issued) if o not in terminal and o not in opened}
+    report["duplicated"] |= {o for o, times in terminal.items() if times > 1 or o in opened}
+    report["unexpected"] |= {o for o in terminal.keys() | opened.keys() if o >= issued}
+    return terminal
+
+
+def audit_records(groups, data, checkpoint, terminal, report):
+    seen, steps = {}, {}
+    for step, ordinal, user, target, _ in groups:
+        seen[ordinal] = seen.get(ordinal, 0) + 1
+        steps.setdefault(step, []).append(ordinal)
+        if target not in data.targets.get(user, ()):
+            report["unexpected"].add(ordinal)
+            report["foreign"].append(f"ordinal {ordinal}: item {target} is no training event of user {user}")
+    report["recorded"] = len(groups)
+    report["duplicated"] |= {ordinal for ordinal, times in seen.items() if times > 1}
+    sizes = {len(set(ordinals)) for ordinals in steps.values()}
+    whole = max(sizes, default=0)
+    for step in range(max(steps, default=-1) + 1):
+        ordinals = set(steps.get(step, ()))
+        report["lost"] |= set(range(step * whole, (step + 1) * whole)) - ordinals
+        report["unexpected"] |= ordinals - set(range(step * whole, (step + 1) * whole))
+    if checkpoint is not None:
+        at = checkpoint[0]
+        before = {ordinal for step, ordinal, *_ in groups if step < at}
+        if not report["cancelled"]:
+            report["lost"] |= terminal.keys() - before
+            report["unexpected"] |= before - terminal.keys()
+    attempts = [attempt for *_, attempt in groups if attempt]
+    report["wasted"] = sum(attempt - 1 for attempt in attempts)
+    if groups and data.eligible:
+        report["skew"] = {
+            "target popularity, recorded": sum(data.popularity.get(target, 0) for *_, target, _ in groups) / len(groups),
+            "target popularity, of all": sum(data.popularity[item] for item in data.eligible) / len(data.eligible)}
+
+
+def audit(run, data_folder):
+    """The report as a dict. Unreadable: nothing to audit."""
+    report = {"run": run, "expected": 0, "trained": 0, "dropped": 0, "failed": 0, "cancelled": 0, "open": 0, "recorded": None,
+              "lost": set(), "duplicated": set(), "unexpected": set(), "foreign": [], "contradictions": [], "wasted": None,
+              "skew": None}
+    data = Data(data_folder)
+    checkpoint = last_checkpoint(run)
+    groups = read_records(run)
+    if checkpoint is None and groups is None:
+        raise Unreadable(f"{run} has neither a checkpoint with ledgers nor recorded groups")
+    terminal = {}
+    if checkpoint is not None:
+        report["step"] = checkpoint[0]
+        terminal = audit_ledgers(checkpoint[1], report)
+    if groups is not None:
+        audit_records(groups, data, checkpoint, terminal, report)
+    results = os.path.join(run, "results.json")
+    if os.path.exists(results) and checkpoint is not None:
+        told = read_json(results)["numbers"].get("ledger", {})
+        for name in ("trained", "dropped", "failed"):
+            if name in told and told[name] != report[name]:
+                report["contradictions"].append(f"results.json says {told[name]:g} {name}, the last checkpoint {report[name]}")
+    return report
+
+
+def clean(report):
+    return not (report["lost"] or report["duplicated"] or report["unexpected"] or report["contradictions"])
+
+
+def digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def compare(one, other):
+    """What differs between the last checkpoints of two runs: parameters, moments, terminal ordinals."""
+    differences = []
+    found = [last_checkpoint(run) for run in (one, other)]
+    if None in found or found[0][0] != found[1][0]:
+        return ["the runs have no checkpoint of the same step"]
+    name = f"step-{found[0][0]:08d}"
+    for inside in ("model/model.safetensors", "optimizer.safetensors"):
+        paths = [os.path.join(run, "checkpoints", name, inside) for run in (one, other)]
+        if digest(paths[0]) != digest(paths[1]):
+            differences.append(f"{inside} of {name} differs")
+    ended = [sorted(tuple(piece) for ledger in ledgers for piece in ledger["terminal"]) for _, ledgers in found]
+    if ended[0] != ended[1]:
+        differences.append("other ordinals are terminal")
+    return differences
+
+
+def text_of(report):
+    lines = [f"run         {report['run']}" + (f", checkpoint of step {report['step']}" if "step" in report else ""),
+             f"expected    {report['expected']}",
+             f"trained     {report['trained']}, dropped {report['dropped']}, failed {report['failed']}, cancelled "
+             f"{report['cancelled']}, open {report['open']}"]
+    if report["recorded"] is not None:
+        lines.append(f"recorded    {report['recorded']} groups, wasted {report['wasted']}")
+    else:
+        lines.append("recorded    nothing: single prompts were not looked at (rl.record)")
+    for name in ("lost", "duplicated", "unexpected"):
+        lines.append(f"{name:<11} {len(report[name])}" + (f": {several(report[name])}" if report[name] else ""))
+    lines += [f"foreign     {line}" for line in report["foreign"][:SHOWN]]
+    lines += [f"wrong       {line}" for line in report["contradictions"]]
+    if report["skew"]:
+        lines += [f"skew        {name}: {value:.2f}" for name, value in report["skew"].items()]
+    return "\n".join(lines + ["verdict     " + ("clean" if clean(report) else "NOT CLEAN")])
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description="What became of every prompt that a job issued.")
+    parser.add_argument("run", help="run folder of an rl job")
+    parser.add_argument("--data", required=True, help="the data set it was made from")
+    parser.add_argument("--compare", metavar="RUN", help="a run that should have ended in the same state")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    args = parser.parse_args(argv)
+    try:
+        report = audit(args.run, args.data)
+        if args.compare:
+            report["contradictions"] += compare(args.run, args.compare)
+    except Unreadable as error:
+        print(f"audit: {error}", file=sys.stderr)
+        return 2
+    if args.output == "json":
+        print(json.dumps({key: sorted(value) if isinstance(value, set) else value for key, value in report.items()}, indent=1))
+    else:
+        print(text_of(report))
+    return 0 if clean(report) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

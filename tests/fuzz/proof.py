@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Runs every fuzz target for a time and writes docs/proof/fuzz.md. Called by ./sluice proof fuzz.
+
+    ./sluice proof fuzz [--seconds N] [--only NAME,...]
+
+libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer begins with the corpus in tests/fuzz/corpus. What it finds
+beyond stays in .sluice/fuzz/NAME for the next run; the input of a finding lies there too, and its name is printed. The
+page is written only by a run of all targets.
+"""
+
+import argparse
+import datetime
+import os
+import platform
+import re
+import subprocess
+import sys
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+CORPUS = os.path.join(TOP, "tests", "fuzz", "corpus")
+BINARIES = os.path.join(TOP, "build", "fuzz", "fuzz")
+PAGE = os.path.join(TOP, "docs", "proof", "fuzz.md")
+MAX_INPUT_BYTES = 65536
+MEMORY_MIB = 2048
+SLOW_INPUT_SECONDS = 20
+
+
+def run_target(name, seconds):
+    """(row of the page, whether nothing was found)."""
+    work = os.path.join(TOP, ".sluice", "fuzz", name)
+    os.makedirs(work, exist_ok=True)
+    argv = [os.path.join(BINARIES, f"fuzz_{name}"), work, os.path.join(CORPUS, name), f"-max_total_time={seconds}",
+            f"-max_len={MAX_INPUT_BYTES}", f"-rss_limit_mb={MEMORY_MIB}", f"-timeout={SLOW_INPUT_SECONDS}",
+            "-print_final_stats=1", "-verbosity=1", f"-artifact_prefix={work}/finding-"]
+    log = os.path.join(TOP, ".sluice", "fuzz", f"{name}.log")
+    with open(log, "w", encoding="utf-8") as file:
+        code = subprocess.run(argv, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=work).returncode
+    with open(log, encoding="utf-8", errors="replace") as file:
+        text = file.read()
+    runs = re.findall(r"stat::number_of_executed_units: (\d+)", text)
+    covered = re.findall(r"cov: (\d+)", text)
+    found = code != 0
+    if found:
+        print(f"{name}: FOUND something, exit code {code}; the end of {log}:\n" + "\n".join(text.splitlines()[-15:]))
+    else:
+        print(f"{name}: {runs[-1] if runs else '?'} inputs, nothing found", flush=True)
+    return [name, runs[-1] if runs else "-", covered[-1] if covered else "-", "a finding" if found else "none"], not found
+
+
+def main():
+    names = sorted(os.listdir(CORPUS))
+    parser = argparse.ArgumentParser(prog="./sluice proof fuzz", description="Run every fuzz target for a time.")
+    parser.add_argument("--seconds", type=int, default=600, help="for each target (default: 600)")
+    parser.add_argument("--only", help=f"targets, joined by commas (default: all): {', '.join(names)}")
+    args = parser.parse_args()
+    if args.seconds < 1:
+        parser.error("--seconds: want at least 1")
+    chosen = args.only.split(",") if args.only else names
+    for name in chosen:
+        if name not in names:
+            parser.error(f"--only: there is no target {name!r}; want some of {', '.join(names)}")
+    rows, good = [], True
+    for name in chosen:
+        row, clean = run_target(name, args.seconds)
+        rows.append(row)
+        good = good and clean
+    if not args.only:
+        lines = ["# Fuzzing", "",
+                 "libFuzzer under AddressSanitizer and UndefinedBehaviorSanitizer, each target with one process.",
+                 "`./sluice proof fuzz` runs it and writes this page; tests `fuzz.*` repeat the corpus and a thousand",
+                 "mutations of it on every test run, and under the sanitizers where they are cores.", "",
+                 f"{datetime.date.today()}, {platform.machine()}, {args.seconds} s a target.", "",
+                 "| target | inputs | edges covered | findings |", "| --- | --- | --- | --- |"]
+        lines += ["| " + " | ".join(row) + " |" for row in rows]
+        with open(PAGE, "w", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+        print(f"Page: {os.path.relpath(PAGE, TOP)}")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
