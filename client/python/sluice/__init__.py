@@ -27,8 +27,8 @@ if TYPE_CHECKING:
                                OlderServerError as OlderServerError, RunFolderError as RunFolderError,
                                ServerDownError as ServerDownError, ServerError as ServerError,
                                SluiceError as SluiceError, SpecMistake as SpecMistake,
-                               UnknownJobError as UnknownJobError, VersionError as VersionError,
-                               WrongServerError as WrongServerError)
+                               TrackerError as TrackerError, UnknownJobError as UnknownJobError,
+                               VersionError as VersionError, WrongServerError as WrongServerError)
     from sluice.events import (Event as Event, GapEvent as GapEvent, JobDescription as JobDescription,
                                JobState as JobState, JobSummary as JobSummary, LedgerBalance as LedgerBalance,
                                LogEvent as LogEvent, Member as Member, MetricsEvent as MetricsEvent,
@@ -43,7 +43,7 @@ _HOME = {
     "errors": ("BadSpecError", "BusyError", "DeadlineError", "InvalidRequestError", "JobCancelledError",
                "JobFailedError", "JobHeldError", "JobOutcomeError", "JobPreemptedError", "JobStateError",
                "NewerServerError", "OlderServerError", "RunFolderError", "ServerDownError", "ServerError",
-               "SluiceError", "SpecMistake", "UnknownJobError", "VersionError", "WrongServerError"),
+               "SluiceError", "SpecMistake", "TrackerError", "UnknownJobError", "VersionError", "WrongServerError"),
     "events": ("Event", "GapEvent", "JobDescription", "JobState", "JobSummary", "LedgerBalance", "LogEvent", "Member",
                "MetricsEvent", "Outcome", "StateEvent", "UnknownEvent"),
     "metrics": ("Metrics",),

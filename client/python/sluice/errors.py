@@ -85,6 +85,14 @@ class RunFolderError(SluiceError):
     exit_code = 3
 
 
+class TrackerError(SluiceError):
+    """A tracker that a run is mirrored to refused, or cannot be written; `exit_code` tells the kind."""
+
+    def __init__(self, message: str, exit_code: int = 4) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 _PLACE = re.compile(r"^(?P<source>.*?):(?P<line>\d+):(?P<column>\d+): (?P<rest>.*)$", re.DOTALL)
 
 

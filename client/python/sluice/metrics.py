@@ -58,11 +58,16 @@ def read_metrics(path: Path) -> Metrics:
         raise RunFolderError(f"{path}: cannot be read as metrics: {error}") from None
     rows = []
     for number, line in enumerate(text.split("\n")[:-1], 1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise RunFolderError(f"{path}:{number}: not a JSON line: {error}") from None
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-            raise RunFolderError(f"{path}:{number}: want an object with a whole number 'step'")
-        rows.append(row)
+        rows.append(parse_row(f"{path}:{number}", line))
     return Metrics(rows)
+
+
+def parse_row(where: str, line: str | bytes) -> dict[str, Any]:
+    """One line of metrics.jsonl. where: its place, for the RunFolderError of a line that is no measurement."""
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise RunFolderError(f"{where}: not a JSON line: {error}") from None
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        raise RunFolderError(f"{where}: want an object with a whole number 'step'")
+    return row

@@ -42,6 +42,10 @@ class RunFolder:
             raise RunFolderError(f"{path}: damaged: want an object")
         return value
 
+    def ended(self) -> bool:
+        """Whether the job ended well; one that failed, or was cancelled, has no results."""
+        return (self.path / "results.json").exists()
+
     def metrics(self) -> Metrics:
         """Everything measured so far."""
         return read_metrics(self._file("metrics.jsonl", "nothing was measured yet"))

@@ -47,7 +47,7 @@ class WheelTest(unittest.TestCase):
     def test_it_is_typed_and_holds_the_licence_and_the_generated_modules(self):
         names = set(zipfile.ZipFile(self.wheel).namelist())
         for name in ("sluice/py.typed", "sluice/encoder.py", "sluice/v1/job_pb2.py", "sluice/v1/job_pb2.pyi",
-                     "sluice/v1/spec_pb2.py", "sluice/inference/open_inference_pb2.py"):
+                     "sluice/v1/spec_pb2.py", "sluice/mirror/__main__.py", "sluice/inference/open_inference_pb2.py"):
             self.assertIn(name, names)
         self.assertTrue(any(name.endswith("LICENSE") for name in names), names)
 
@@ -71,8 +71,9 @@ class WheelTest(unittest.TestCase):
                     "--config-file",
                     os.path.join(support.TOP, "client", "python", "pyproject.toml"),
                     *[
-                        os.path.join(support.SITE, "sluice", n)
-                        for n in sorted(os.listdir(os.path.join(support.SITE, "sluice")))
+                        os.path.join(support.SITE, "sluice", folder, n)
+                        for folder in ("", "mirror")
+                        for n in sorted(os.listdir(os.path.join(support.SITE, "sluice", folder)))
                         if n.endswith(".py") and n != "encoder.py"
                     ],
                     MYPYPATH=support.SITE)
