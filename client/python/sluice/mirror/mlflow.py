@@ -103,17 +103,18 @@ class MlflowTarget(Target):
             headers["Content-Type"] = "application/json"
         request = urllib.request.Request(url, body, headers)
         try:
-            with self._opener.open(request, timeout=_REQUEST_S) as response:
+            try:
+                response = self._opener.open(request, timeout=_REQUEST_S)
+            except urllib.error.HTTPError as error:  # an answer too
+                response = error
+            with response:
                 raw, status = response.read(_MAX_ANSWER_BYTES + 1), response.status
-        except urllib.error.HTTPError as error:
-            with error:
-                raw, status = error.read(_MAX_ANSWER_BYTES), error.code
         except (OSError, http.client.HTTPException) as error:  # refused, timed out, cut off, TLS
             raise _Lost(str(getattr(error, "reason", "") or error) or type(error).__name__) from None
         if status >= 500 or status == 429:
             raise _Lost(f"it answered {status}: {_text_of(raw)}")
         try:
-            answer: dict[str, Any] = json.loads(raw)
+            answer = json.loads(raw)
             if not isinstance(answer, dict):
                 raise ValueError
         except ValueError:
@@ -123,11 +124,12 @@ class MlflowTarget(Target):
                                "name the address that 'mlflow server' serves at") from None
         if status != 200:
             raise _Refused(str(answer.get("error_code", status)), _text_of(raw))
-        return dict(answer)
+        return answer
 
     def _ask(self, call: str, values: dict[str, Any], get: bool = False) -> dict[str, Any]:
         """A request that may be repeated."""
-        return self._until_answered(lambda: self._once(call, values, get))
+        answer: dict[str, Any] = self._until_answered(lambda: self._once(call, values, get))
+        return answer
 
     def _until_answered(self, request: Any) -> Any:
         deadline = time.monotonic() + self.patience
