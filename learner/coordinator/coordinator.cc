@@ -235,11 +235,25 @@ absl::Status Coordinator::FormLocked(const GroupDecision& decision) {
   return absl::OkStatus();
 }
 
+absl::Status Coordinator::FormAgainLocked() {
+  GroupDecision decision;
+  decision.kind = GroupDecision::Kind::kForm;
+  decision.reason = "the next job had been assigned in this epoch before";
+  for (const std::string& id : group_) {
+    const Member* member = FindLocked(id);
+    if (member == nullptr) return absl::UnavailableError(absl::StrCat("member ", id, " is gone; the group forms anew"));
+    decision.members.push_back(static_cast<size_t>(member - members_.data()));
+  }
+  return FormLocked(decision);
+}
+
 absl::Status Coordinator::AssignLocked() {
   if (job_ != nullptr && epoch_ != 0 && job_->epoch != epoch_) SLUICE_RETURN_IF_ERROR(TakeUpLocked());
   if (epoch_ == 0 || drain_ || job_ != nullptr || !queue_changed_) return absl::OkStatus();
   SLUICE_ASSIGN_OR_RETURN(const std::vector<JobRecord> waiting, store_->Unfinished());
   if (!waiting.empty()) {
+    // Ranks know an assignment, and we its late reports, by job and epoch.
+    if (waiting.front().epoch == epoch_) SLUICE_RETURN_IF_ERROR(FormAgainLocked());
     SLUICE_ASSIGN_OR_RETURN(JobRecord job, store_->Assign(waiting.front().id, epoch_, "", wall_()));
     LogInfo("job assigned", {{"job", job.id}, {"epoch", epoch_}});
     cancel_requested_ = job.cancel_requested;

@@ -119,6 +119,8 @@ class Coordinator {
   absl::Status Restore();
   absl::Status RefreshLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status FormLocked(const GroupDecision& decision) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The same members under the next epoch.
+  absl::Status FormAgainLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status AssignLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status TakeUpLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whether this member is to send an actor away now.

@@ -112,7 +112,9 @@ class RlJob {
   absl::Status OpenContexts(uint64_t step);
   absl::Status RecordContexts(const std::vector<RlGroup>& groups);
   absl::Status ValidateNow();
-  absl::Status SaveCheckpoint();
+  // cancelling: what is open is about to be cancelled. It is told so, but the checkpoint keeps it open, for whoever
+  // resumes the job.
+  absl::Status SaveCheckpoint(bool cancelling = false);
   absl::Status Finish();
 
   absl::StatusOr<JudgeStatistics> SumOverRanks(const JudgeStatistics& mine);
@@ -688,14 +690,19 @@ absl::Status RlJob::TellOutage(const std::vector<TakenGroup>& taken, double clos
   return status;
 }
 
-absl::Status RlJob::SaveCheckpoint() {
+absl::Status RlJob::SaveCheckpoint(bool cancelling) {
   context_.monitor->SetPhase("checkpoint");
-  SLUICE_ASSIGN_OR_RETURN(const LedgerBalance balance, TotalBalance());
+  SLUICE_ASSIGN_OR_RETURN(LedgerBalance balance, TotalBalance());
   if (!balance.Holds()) {
     return absl::InternalError(absl::StrCat("the ledger does not balance at step ", step_, ": issued ", balance.issued,
                                             ", trained ", balance.trained, ", dropped ", balance.dropped, ", failed ",
                                             balance.failed, ", cancelled ", balance.cancelled, ", open ", balance.open,
                                             "; no checkpoint was written, the previous one stands"));
+  }
+  if (cancelling) {
+    balance.cancelled += balance.open;
+    balance.open = 0;
+    balance.frontier = balance.issued;
   }
   CheckpointState state;
   state.step = step_;
@@ -761,8 +768,8 @@ absl::Status RlJob::Run() {
       return PreemptedError(absl::StrCat("preempted after the checkpoint of step ", step_, "; run again to resume"));
     }
     if (decision.stop == StopRequest::kCancel) {
+      SLUICE_RETURN_IF_ERROR(SaveCheckpoint(/*cancelling=*/true));
       source_->CancelOpen();
-      SLUICE_RETURN_IF_ERROR(SaveCheckpoint());
       return absl::CancelledError(absl::StrCat("cancelled on request after step ", step_));
     }
     if (decision.time_is_up) {

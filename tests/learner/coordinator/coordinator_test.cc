@@ -261,7 +261,11 @@ TEST_F(CoordinatorTest, AHeldJobGoesOnUnderItsIdAndItsOldOutcomeIsForgotten) {
   EXPECT_EQ(store_->Get(job)->exit_code, 0);
   EXPECT_EQ(store_->Get(job)->ended, absl::InfinitePast());
   ASSERT_TRUE(coordinator_->Resume(job).ok());  // its answer was lost, it comes again
-  ASSERT_TRUE(Finish(job, 1, JobInput::kSucceed).ok());
+  // What ranks say of the first attempt, late, is not about this one.
+  EXPECT_EQ(View("a").epoch, 2u);
+  EXPECT_EQ(View("b").rank, 1);
+  EXPECT_EQ(Finish(job, 1, JobInput::kFail).code(), absl::StatusCode::kAborted);
+  ASSERT_TRUE(Finish(job, 2, JobInput::kSucceed).ok());
   EXPECT_EQ(coordinator_->Resume(job).code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(coordinator_->Resume("nope").code(), absl::StatusCode::kNotFound);
 }
