@@ -32,7 +32,9 @@ _CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES), ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1), ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100),
+    # The middle one also limits one attempt to connect: a distant or busy coordinator needs its time. One that is not
+    # there refuses at once.
+    ("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 20_000),
     ("grpc.max_reconnect_backoff_ms", 1000),
     # A proxy of the environment is for the world outside.
     ("grpc.enable_http_proxy", 0),
@@ -58,10 +60,15 @@ class Validation:
 
 
 def _check_address(server: str) -> str:
-    host, _, port = server.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+    host, _, port = server.rpartition(":") if isinstance(server, str) else ("", "", "")
+    if not host or "/" in host or not port.isascii() or not port.isdigit() or not 1 <= int(port[:6]) <= 65535:
         raise errors.InvalidRequestError(f"server: want HOST:PORT with a port from 1 to 65535, got '{server}'")
     return server
+
+
+def _is_seconds(value: Any, least: float) -> bool:
+    """A number from `least` on; NaN is none."""
+    return isinstance(value, (int, float)) and value >= least
 
 
 def _read_spec(source: SpecSource) -> tuple[str, str]:
@@ -70,12 +77,17 @@ def _read_spec(source: SpecSource) -> tuple[str, str]:
         return specs.to_yaml(source), "spec"
     if isinstance(source, str) and ("\n" in source or ": " in source):
         return source, "spec"
+    if not isinstance(source, (str, os.PathLike)):
+        raise errors.InvalidRequestError("spec: want a dict, the path of a YAML file, or YAML text, got a "
+                                         f"{type(source).__name__}")
     path = Path(source)
     try:
         with open(path, "rb") as file:
             raw = file.read(_MAX_SPEC_BYTES + 1)
         text = raw.decode("utf-8")
-    except UnicodeDecodeError:
+    except ValueError as error:
+        if not isinstance(error, UnicodeDecodeError):  # a zero byte in the path
+            raise errors.InvalidRequestError(f"spec: {source!r} is no path of a file: {error}") from None
         raise errors.InvalidRequestError(f"{path}: not a text file in UTF-8") from None
     except OSError as error:
         raise errors.InvalidRequestError(f"{path}: cannot be read: {error.strerror}") from None
@@ -93,7 +105,7 @@ class Client:
 
     def __init__(self, server: str | None = None, *, timeout: float = 5.0, watch_patience: float = 600.0) -> None:
         self.server = _check_address(server or os.environ.get("SLUICE_SERVER") or "127.0.0.1:7070")
-        if timeout <= 0 or watch_patience < 0:
+        if not (_is_seconds(timeout, 0) and timeout > 0 and _is_seconds(watch_patience, 0)):
             raise errors.InvalidRequestError(f"want a timeout above 0 and a watch_patience from 0, got {timeout} and "
                                              f"{watch_patience}")
         self.timeout = timeout
@@ -131,7 +143,12 @@ class Client:
         overrides: {"rl.steps": 50} wins over the spec.
         """
         text, name = _read_spec(spec)
-        if len(text.encode("utf-8")) > _MAX_SPEC_BYTES:
+        try:
+            size = len(text.encode("utf-8"))
+        except UnicodeEncodeError as error:
+            raise errors.InvalidRequestError(f"{name}: holds a character that no text can: "
+                                             f"{text[error.start]!r}") from None
+        if size > _MAX_SPEC_BYTES:
             raise errors.BadSpecError([errors.SpecMistake.parse(
                 f"{name}: a job spec has at most {_MAX_SPEC_BYTES} bytes, this one has more")])
         changes = specs.overrides_of(overrides or {})
@@ -212,7 +229,14 @@ class Client:
     def _describe(self, job_id: str) -> JobDescription:
         return description_of(self._call("Describe", job_pb2.DescribeRequest(job_id=job_id)))
 
-    def _no_answer(self) -> errors.ServerDownError:
+    def _no_answer(self, text: str) -> errors.ServerDownError:
+        if "resol" in text:  # DNS, or the system's own names
+            return errors.ServerDownError(
+                f"the host of {self.server} is not known here; mend the address in Client(server=...) or SLUICE_SERVER")
+        if "failed to connect" in text and ("reset by peer" in text or "ocket closed" in text):
+            return errors.ServerDownError(
+                f"what listens at {self.server} ends every connection at once: it is no coordinator, or expects TLS, which "
+                "this package does not speak yet; mend the address in Client(server=...) or SLUICE_SERVER")
         return errors.ServerDownError(
             f"no coordinator answers at {self.server}; start one with 'sluice-learner coordinator' or './sluice up', "
             "or name another with Client(server=...) or SLUICE_SERVER")
@@ -224,7 +248,7 @@ class Client:
             return errors.WrongServerError(f"what answers at {self.server} is no coordinator ({text}); name the "
                                            "coordinator with Client(server=...) or SLUICE_SERVER")
         if code == grpc.StatusCode.UNAVAILABLE:
-            return self._no_answer()
+            return self._no_answer(text)
         if code == grpc.StatusCode.CANCELLED:
             return errors.ServerDownError(f"the call to {self.server} was ended: {text}")
         kinds = {
@@ -247,7 +271,8 @@ class Client:
             try:
                 return self._calls[name](request, timeout=max(0.001, deadline - time.monotonic()))
             except grpc.RpcError as error:
-                passing = (error.code() == grpc.StatusCode.UNAVAILABLE and "onnect" not in (error.details() or ""))
+                passing = (error.code() == grpc.StatusCode.UNAVAILABLE and "refused" not in (error.details() or "") and
+                           not isinstance(self._error(error), errors.WrongServerError))
                 pause = min(2 * pause, 1.0)
                 if not passing or time.monotonic() + pause > deadline:
                     raise self._error(error) from None

@@ -407,6 +407,9 @@ def serve_ranker(fn: Callable[..., Any], *, address: str = "127.0.0.1:8001", nam
                         ("max_elements", max_elements)):
         if value < 1:
             raise InvalidRequestError(f"{what}: want at least 1, got {value}")
+    host, _, number = address.rpartition(":") if isinstance(address, str) else ("", "", "")
+    if not host or "/" in host or not number.isascii() or not number.isdigit() or int(number[:6]) > 65535:
+        raise InvalidRequestError(f"address: want HOST:PORT with a port from 0 to 65535, got '{address}'")
     model = _Model(fn, name, version, inputs, heads, max_elements, concurrency)
     # Every call that may wait has a thread, so that health never queues behind them.
     server = grpc.server(
@@ -420,6 +423,7 @@ def serve_ranker(fn: Callable[..., Any], *, address: str = "127.0.0.1:8001", nam
         port = 0
     if port == 0:
         server.stop(None)
-        raise ServerDownError(f"cannot serve at {address}: the port is taken, or the address is not this machine's")
+        raise ServerDownError(f"cannot serve at {address}: the port is taken, or the address is not this machine's; port 0 "
+                              "takes a free one")
     server.start()
     return RankerServer(server, model, f"{address.rpartition(':')[0]}:{port}")

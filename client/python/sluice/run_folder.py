@@ -26,16 +26,25 @@ class RunFolder:
             raise RunFolderError(f"{path}: not there; {what}")
         return path
 
+    def _text(self, name: str, what: str) -> str:
+        path = self._file(name, what)
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a text in UTF-8"
+            raise RunFolderError(f"{path}: cannot be read: {reason}") from None
+
     @property
     def spec_yaml(self) -> str:
         """The effective spec, with every default."""
-        return self._file("spec.yaml", "this is no run folder, or the job has not begun").read_text(encoding="utf-8")
+        return self._text("spec.yaml", "this is no run folder, or the job has not begun")
 
     def results(self) -> dict[str, Any]:
         """results.json: the numbers and texts that the job ended with."""
-        path = self._file("results.json", "the job has not ended well yet, or found its work done already")
+        path = self.path / "results.json"
+        text = self._text("results.json", "the job has not ended well yet, or found its work done already")
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(text)
         except ValueError as error:
             raise RunFolderError(f"{path}: damaged: {error}") from None
         if not isinstance(value, dict):

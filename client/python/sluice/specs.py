@@ -74,6 +74,8 @@ def to_yaml(spec: Mapping[str, Any], _where: str = "", _depth: int = 0) -> str:
 
 def overrides_of(values: Mapping[str, Any]) -> list[str]:
     """{"rl.steps": 50} as sluicectl's --set would say it: ["rl.steps=50"]."""
+    if not isinstance(values, Mapping):
+        raise InvalidRequestError("overrides: want a dict such as {'rl.steps': 50}, got a " + type(values).__name__)
     return [f"{path}={_flow(value, path, 0)}" for path, value in values.items()]
 
 
@@ -91,13 +93,18 @@ def write_events(path: str | os.PathLike[str], events: Iterable[Sequence[Any]]) 
         with open(aside, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             for row in events:
+                try:
+                    values = () if isinstance(row, (str, bytes)) else tuple(row)
+                except TypeError:
+                    values = ()
+                if not values:
+                    raise InvalidRequestError(f"row {count}: want (user, item) or (user, item, timestamp), got {row!r}")
                 if count == 0:
-                    width = len(row)
+                    width = len(values)
                     if width not in (2, 3):
                         raise InvalidRequestError(f"row 0: want (user, item) or (user, item, timestamp), got {width} "
                                                   "values")
                     writer.writerow(("user", "item", "timestamp")[:width])
-                values = tuple(row)
                 if len(values) != width:
                     raise InvalidRequestError(f"row {count}: want {width} values as in row 0, got {len(values)}")
                 for name, value in zip(("user", "item", "timestamp"), values):
@@ -108,6 +115,11 @@ def write_events(path: str | os.PathLike[str], events: Iterable[Sequence[Any]]) 
         if count == 0:
             raise InvalidRequestError("want at least one event, got none")
         os.replace(aside, target)
+    except OSError as error:  # no such folder, no right, no space
+        if error.filename not in (None, aside):
+            raise  # of what gives the events
+        raise InvalidRequestError(f"{target}: cannot be written: {error.strerror}; name another path, or make room") \
+            from None
     finally:
         if os.path.exists(aside):
             os.remove(aside)

@@ -1,5 +1,6 @@
 """The client against a job service whose answers are scripted."""
 import os
+import socket
 import sys
 import threading
 import unittest
@@ -271,6 +272,55 @@ class ClientTest(unittest.TestCase):
             client.list()
         self.assertEqual(raised.exception.exit_code, 11)
 
+    def test_a_coordinator_that_is_slow_to_take_a_connection_is_waited_for(self):
+        # One attempt to connect used to have 100 ms: a busy coordinator, or a distant one, was said not to be there.
+        service, _ = self.serve(List=lambda r, c: job_pb2.ListResponse())
+        _, _, port = service.address.rpartition(":")
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        later = threading.Event()
+
+        def pump(source, sink):
+            try:
+                while data := source.recv(65536):
+                    sink.sendall(data)
+            except OSError:
+                pass
+            source.close()
+            sink.close()
+
+        def relay():
+            near, _ = listener.accept()
+            later.wait(0.5)  # the delay is the point
+            far = socket.create_connection(("127.0.0.1", int(port)))
+            threading.Thread(target=pump, args=(far, near), daemon=True).start()
+            pump(near, far)
+
+        threading.Thread(target=relay, daemon=True).start()
+        client = sluice.Client(f"127.0.0.1:{listener.getsockname()[1]}", timeout=60)
+        self.addCleanup(client.close)
+        self.assertEqual(client.list(), [])
+
+    def test_a_peer_that_hangs_up_and_a_host_that_nobody_knows_are_said(self):
+        listener = socket.create_server(("127.0.0.1", 0))
+
+        def hang_up():
+            try:
+                while True:
+                    listener.accept()[0].close()
+            except OSError:
+                pass
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        self.addCleanup(listener.close)
+        self.addCleanup(listener.shutdown, socket.SHUT_RDWR)
+        for server, text in ((f"127.0.0.1:{listener.getsockname()[1]}", "ends every connection at once: .* expects TLS"),
+                             ("no-such-host.invalid:7070", "the host of no-such-host.invalid:7070 is not known here")):
+            client = sluice.Client(server, timeout=1)
+            self.addCleanup(client.close)
+            with self.assertRaisesRegex(sluice.ServerDownError, text):
+                client.list()
+
     def test_a_grpc_server_of_another_kind_is_the_wrong_port(self):
         server = grpc.server(futures.ThreadPoolExecutor(1))
         port = server.add_insecure_port("127.0.0.1:0")
@@ -334,13 +384,20 @@ class ClientTest(unittest.TestCase):
             client.list()
 
     def test_arguments_are_checked_before_anything_is_sent(self):
-        for server in ("nohost", ":7070", "h:0", "h:99999", "h:x"):
+        for server in ("nohost", ":7070", "h:0", "h:99999", "h:x", "h:" + "9" * 5000, "http://h:7070", 7070):
             with self.assertRaisesRegex(sluice.InvalidRequestError, "HOST:PORT"):
                 sluice.Client(server)
-        with self.assertRaises(sluice.InvalidRequestError):
-            sluice.Client(timeout=0)
+        for timeout in (0, float("nan"), "5"):
+            with self.assertRaisesRegex(sluice.InvalidRequestError, "want a timeout above 0"):
+                sluice.Client(timeout=timeout)
         client = sluice.Client("127.0.0.1:1")
         self.addCleanup(client.close)
+        for spec, text in ((None, "got a NoneType"), ("a\0b", "is no path of a file"), ({"name": "\ud800"}, "no text can"),
+                           (os.path.dirname(__file__), "Is a directory"), ("nowhere.yaml", "cannot be read: No such")):
+            with self.assertRaisesRegex(sluice.InvalidRequestError, text):
+                client.submit(spec)
+        with self.assertRaisesRegex(sluice.InvalidRequestError, "overrides: want a dict"):
+            client.submit({}, overrides=["rl.steps=5"])
         for limit in (0, 1001):
             with self.assertRaisesRegex(sluice.InvalidRequestError, "1 to 1000"):
                 client.list(limit)

@@ -71,11 +71,22 @@ class WriteEventsTest(unittest.TestCase):
 
     def test_a_bad_row_leaves_no_file(self):
         for rows, text in (([], "at least one event"), ([("u",)], "row 0"), ([("u", "i"), ("u", "i", 3)], "row 1"),
+                           ([5], "row 0: .* got 5"), ([("u", "i"), "ui"], "row 1: .* got 'ui'"),
                            ([("u", None)], "item is missing"), ([("u", "i", float("nan"))], "timestamp is missing")):
             with self.assertRaises(sluice.InvalidRequestError) as raised:
                 sluice.write_events(self.path, rows)
-            self.assertIn(text, str(raised.exception))
+            self.assertRegex(str(raised.exception), text.replace("(", r"\("))
             self.assertEqual(os.listdir(os.path.dirname(self.path)), [])
+
+    def test_rows_of_arrays_are_rows(self):
+        self.assertEqual(sluice.write_events(self.path, numpy.array([[1, 2, 3], [4, 5, 6]])), 2)
+
+    def test_a_path_that_cannot_be_written_is_said_and_the_events_own_errors_stay(self):
+        nowhere = os.path.join(os.path.dirname(self.path), "no", "events.csv")
+        with self.assertRaisesRegex(sluice.InvalidRequestError, "cannot be written: No such file or directory; name"):
+            sluice.write_events(nowhere, [("u", "i")])
+        with self.assertRaises(FileNotFoundError):  # not ours: the file that events are read from
+            sluice.write_events(self.path, (line.split(",") for line in open(nowhere, encoding="utf-8")))
 
 
 class RunFolderTest(unittest.TestCase):
@@ -132,9 +143,18 @@ class RunFolderTest(unittest.TestCase):
         self.assertTrue(run.report().is_file())
         self.assertTrue(run.export("best").is_dir())
         self.assertEqual([c.name for c in run.checkpoints()], ["step-00000002", "step-00000004"])
+        self.assertTrue(run.ended())
         self.write("results.json", "{")
         with self.assertRaisesRegex(sluice.RunFolderError, "damaged"):
             run.results()
+        os.remove(os.path.join(self.folder, "results.json"))
+        os.mkdir(os.path.join(self.folder, "results.json"))
+        with self.assertRaisesRegex(sluice.RunFolderError, "cannot be read: Is a directory"):
+            run.results()
+        with open(os.path.join(self.folder, "spec.yaml"), "wb") as file:
+            file.write(b"\xff")
+        with self.assertRaisesRegex(sluice.RunFolderError, "not a text in UTF-8"):
+            run.spec_yaml
         with self.assertRaisesRegex(sluice.RunFolderError, "no such run folder here"):
             sluice.RunFolder(os.path.join(self.folder, "nowhere"))
 

@@ -324,6 +324,9 @@ class RankerTest(unittest.TestCase):
         with self.assertRaisesRegex(sluice.InvalidRequestError, "a function"):
             sluice.serve_ranker(3)
         taken = self.serve()
+        for address in ("8001", "127.0.0.1:99999", "127.0.0.1:-1", 8001):  # gRPC would take other ports for some
+            with self.assertRaisesRegex(sluice.InvalidRequestError, "want HOST:PORT with a port from 0"):
+                sluice.serve_ranker(ten_times, address=address)
         with self.assertRaisesRegex(sluice.ServerDownError, "cannot serve at"):
             sluice.serve_ranker(ten_times, address=taken.address)
 
