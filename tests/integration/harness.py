@@ -496,8 +496,8 @@ def metric(address, name):
 SERVING, NOT_SERVING = 1, 2
 
 
-def grpc_health(address, timeout_s=30):
-    """The answer of grpc.health.v1.Health/Check for the whole server, e.g. SERVING.
+def grpc_health(address, timeout_s=30, service=""):
+    """The answer of grpc.health.v1.Health/Check for a service, by default for the whole server, e.g. SERVING.
 
     gRPC by hand, as the standard library has no client: HTTP/2 with one request whose headers are literals, so that
     nothing of HPACK but its plainest form is needed, and an answer of which only the data frame is read.
@@ -511,10 +511,11 @@ def grpc_health(address, timeout_s=30):
     headers = b"".join(header(*pair) for pair in (
         (b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/grpc.health.v1.Health/Check"),
         (b":authority", address.encode()), (b"content-type", b"application/grpc"), (b"te", b"trailers")))
+    message = b"\x0a" + bytes([len(service)]) + service.encode() if service else b""
     host, port = address.split(":")
     with socket.create_connection((host, int(port)), timeout_s) as connection:
         connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(1, 0x4, 1, headers)
-                           + frame(0, 0x1, 1, b"\x00" + struct.pack(">I", 0)))
+                           + frame(0, 0x1, 1, b"\x00" + struct.pack(">I", len(message)) + message))
         stream = connection.makefile("rb")
         while True:
             head = stream.read(9)

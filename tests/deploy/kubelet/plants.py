@@ -1,0 +1,96 @@
+"""Bugs planted into a copy of the manifests, each with the finding that must name it. Only the pods concerned are run."""
+
+from __future__ import annotations
+
+import sys
+import os
+from dataclasses import dataclass
+
+from .manifests import Object
+from .probes import TOP
+
+sys.path.insert(0, os.path.join(TOP, "tests", "deploy"))
+from kubernetes_bugs import Edit, cut, found, put  # noqa: E402  # its folder is known from here on
+
+COORDINATOR, RANK = "StatefulSet/sluice-coordinator", "StatefulSet/sluice-rank"
+POD, CONTAINER = "/spec/template/spec", "/spec/template/spec/containers/0"
+BUDGET = 20  # tries of a startup probe that are enough where it must fail
+
+
+def both(*edits: Edit) -> Edit:
+    def edit(things: list[Object]) -> None:
+        for one in edits:
+            one(things)
+    return edit
+
+
+def without_mount(title: str, path: str) -> Edit:
+    def edit(things: list[Object]) -> None:
+        container = found(things, title)["spec"]["template"]["spec"]["containers"][0]
+        container["volumeMounts"] = [entry for entry in container["volumeMounts"] if entry["mountPath"] != path]
+    return edit
+
+
+def shut(policy: str, side: str, port: int) -> Edit:
+    """Takes an edge away at one end."""
+    def edit(things: list[Object]) -> None:
+        spec = found(things, policy)["spec"]
+        kept = [entry for entry in spec[side] if all(one["port"] != port for one in entry["ports"])]
+        assert len(kept) == len(spec[side]) - 1
+        spec[side] = kept
+    return edit
+
+
+@dataclass(frozen=True)
+class Plant:
+    name: str
+    says: str  # the bug
+    edit: Edit
+    owners: tuple[str, ...]  # whose pods are run
+    finding: str
+    where: str  # part of the finding's place
+    what: str  # part of its text
+    in_test: bool = False  # deploy.kubelet plants it too
+
+
+PLANTS = (
+    Plant("probe-port", "a startup probe asks another port than the process listens at",
+          both(put(COORDINATOR, f"{CONTAINER}/startupProbe/grpc/port", 7079),
+               put(COORDINATOR, f"{CONTAINER}/startupProbe/failureThreshold", BUDGET)),
+          (COORDINATOR,), "probe-failed", "sluice-coordinator-0", "startup grpc :7079", in_test=True),
+    Plant("no-state", "the folder of the job store is not mounted, and the root is read-only",
+          without_mount(COORDINATOR, "/var/lib/sluice"), (COORDINATOR,), "exited", "sluice-coordinator-0", "/var/lib/sluice", in_test=True),
+    Plant("no-group", "the volume belongs to no group of the process's user",
+          cut(COORDINATOR, f"{POD}/securityContext/fsGroup"), (COORDINATOR,), "exited", "sluice-coordinator-0",
+          "/var/lib/sluice", in_test=True),
+    Plant("root", "runAsNonRoot, and user 0", put(COORDINATOR, f"{POD}/securityContext/runAsUser", 0), (COORDINATOR,),
+          "config-error", "sluice-coordinator-0", "root", in_test=True),
+    Plant("no-env", "a variable of the command line is not declared", cut(RANK, f"{CONTAINER}/env"), (RANK,),
+          "env-unresolved", "sluice-rank-0", "$(POD_IP)", in_test=True),
+    Plant("no-claim", "a volume of a claim that is not there",
+          put(RANK, f"{POD}/volumes/0/persistentVolumeClaim/claimName", "sluice-share"), (RANK,), "config-error",
+          "sluice-rank-0", "sluice-share", in_test=True),
+    Plant("no-program", "a program that the image does not have", put(RANK, f"{CONTAINER}/command/0", "sluice-ranker"),
+          (RANK,), "exited", "sluice-rank-0", "could not start", in_test=True),
+    Plant("memory", "a memory limit below what the process needs at its start",
+          put(COORDINATOR, f"{CONTAINER}/resources/limits/memory", "16Mi"), (COORDINATOR,), "memory",
+          "sluice-coordinator-0", "killed at its limit"),
+    Plant("no-egress", "the policy of the ranks lacks their edge to the coordinator",
+          shut("NetworkPolicy/sluice-rank", "egress", 7070), (COORDINATOR, RANK), "edge-refused",
+          "rank -> coordinator at 7070", "by the egress policies of sluice-rank-0", in_test=True),
+    Plant("no-ingress", "the policy of the coordinator does not let the ranks in",
+          cut("NetworkPolicy/sluice-coordinator", "/spec/ingress/0/from/0"), (COORDINATOR, RANK), "edge-refused",
+          "rank -> coordinator at 7070", "by the ingress policies of sluice-coordinator-0"),
+    Plant("open-policy", "a policy lets everybody of the namespace in",
+          put("NetworkPolicy/sluice-coordinator", "/spec/ingress/0/from/0", {"podSelector": {}}), (COORDINATOR,),
+          "edge-open", "neighbour -> coordinator at 7070", "nothing allows it", in_test=True),
+    Plant("service-port", "a Service leads to a port name that no container has",
+          put("Service/sluice-coordinator", "/spec/ports/0/targetPort", "rpc"), (COORDINATOR,), "service-empty",
+          "sluice/sluice-coordinator", "7070"),
+    Plant("service-selector", "a Service selects pods that are not there",
+          put("Service/sluice-coordinator", "/spec/selector/app.kubernetes.io~1component", "coordinators"), (COORDINATOR,),
+          "service-empty", "sluice/sluice-coordinator", "7070"),
+    Plant("silent-port", "a metrics port is declared, and the process is not told to serve it",
+          cut(COORDINATOR, f"{CONTAINER}/args/3"), (COORDINATOR,), "port-silent", "sluice-coordinator-0", "7071"),
+)
+BY_NAME = {plant.name: plant for plant in PLANTS}
