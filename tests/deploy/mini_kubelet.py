@@ -190,7 +190,7 @@ RUNS = (
 def call(*arguments: str) -> subprocess.CompletedProcess[str]:
     """This script again, in namespaces of its own; what it prints is caught."""
     return subprocess.run([sys.executable, "-B", os.path.abspath(__file__), *arguments], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, text=True)
+                          stdout=subprocess.PIPE, text=True, preexec_fn=harness.die_with_parent)
 
 
 def proof(_: argparse.Namespace) -> int:

@@ -40,7 +40,7 @@ def _read(path: str) -> str:
 def remove_left_over(run: str = "") -> bool:
     """Removes the cgroups of a run, and of runs whose process is gone. Call it outside of the PID namespace.
 
-    Whether some of them still hold a process.
+    Whether some of that run's still hold a process.
     """
     busy = False
     for folder in glob.glob(os.path.join(parent() or "/nowhere", PREFIX + "*")):
@@ -49,7 +49,7 @@ def remove_left_over(run: str = "") -> bool:
             try:
                 os.rmdir(folder)
             except OSError:
-                busy = True
+                busy |= owner[1] == run
     return busy
 
 
