@@ -33,6 +33,7 @@ SMALLER = (
     ("  steps: 60\n", "  steps: 3\n"),
     ("  groups_per_step: 32\n", "  groups_per_step: 16\n"),
     ("validation: {every: 20, beams: 20}", "validation: {every: 3, beams: 10}"),
+    ("--set rl.steps=200", "--set rl.steps=12"),
     ("seeds: [1, 2]\n", "seeds: [1]\nresamples: 100\n"),
     ("  sids: {levels: 2, codes: 8, vector_dim: 8}\n",
      "  sids: {levels: 2, codes: 8, vector_dim: 8}\n  ranker: {hidden_size: 16, layers: 1, heads: 1, passes: 2}\n"),
@@ -133,7 +134,7 @@ class PagesTest(HomeTest):
                         used.add(page_says)
                         text = text.replace(page_says, smaller)
                 # The page's 5 s are for a machine that is not busy with other tests.
-                text = re.sub(r"build/bin/sluicectl (submit|watch|wait|describe|logs)\b",
+                text = re.sub(r"build/bin/sluicectl (submit|cancel|resume|watch|wait|describe|logs)\b",
                               r"build/bin/sluicectl --timeout 120 \1", text)
                 text = UP.sub(r"./sluice up \1 $SLUICE_FLAGS >up.log 2>&1 &\nservice=$!\n"
                               r"until grep -q ^Ready up.log; do kill -0 $service; sleep 0.05; done", text)
@@ -152,7 +153,8 @@ class PagesTest(HomeTest):
         self.assertTrue(any("tfevents" in n for _, _, names in os.walk(os.path.join(my, "tensorboard")) for n in names))
         # What the pages promise of their output.
         for promise in ("colliding_items", "co-occurrence rule HR@10", "real after Holm's correction",
-                        "resumed from the checkpoint of step", "points sent, up to step 3", "rl.gate.tau"):
+                        "resumed from the checkpoint of step", "points sent, up to step 3", "exit code 12",
+                        "rl.gate.tau"):
             self.assertIn(promise, said)
         with open(os.path.join(my, "matrix", "tune.md"), encoding="utf-8") as file:
             table = file.read()
