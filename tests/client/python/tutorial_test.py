@@ -33,7 +33,7 @@ SMALLER = (
     ("  steps: 60\n", "  steps: 3\n"),
     ("  groups_per_step: 32\n", "  groups_per_step: 16\n"),
     ("validation: {every: 20, beams: 20}", "validation: {every: 3, beams: 10}"),
-    ("--set rl.steps=200", "--set rl.steps=12"),
+    ("--set rl.steps=200", "--set rl.steps=40"),
     ("seeds: [1, 2]\n", "seeds: [1]\nresamples: 100\n"),
     ("  sids: {levels: 2, codes: 8, vector_dim: 8}\n",
      "  sids: {levels: 2, codes: 8, vector_dim: 8}\n  ranker: {hidden_size: 16, layers: 1, heads: 1, passes: 2}\n"),
