@@ -263,6 +263,12 @@ absl::Status Coordinator::AssignLocked() {
   return absl::OkStatus();
 }
 
+void Coordinator::QueueChangedLocked() {
+  queue_changed_ = true;
+  const absl::Status status = AssignLocked();
+  if (!status.ok()) LogError("could not assign a job", {{"error", status.ToString()}});
+}
+
 // The group of the running job was lost; another one has formed.
 absl::Status Coordinator::TakeUpLocked() {
   SLUICE_ASSIGN_OR_RETURN(const JobRecord current, store_->Get(job_->id));
@@ -342,10 +348,7 @@ absl::StatusOr<JobStore::Submission> Coordinator::Submit(const NewJob& job) {
   SLUICE_ASSIGN_OR_RETURN(JobStore::Submission submission, store_->Submit(job, wall_()));
   if (submission.existed) return submission;
   MutexLock lock(&mutex_);
-  queue_changed_ = true;
-  // The job is in the store; if it cannot be assigned now, the next tick tries again.
-  const absl::Status status = AssignLocked();
-  if (!status.ok()) LogError("could not assign a job", {{"error", status.ToString()}});
+  QueueChangedLocked();
   return submission;
 }
 
@@ -373,10 +376,7 @@ absl::Status Coordinator::Resume(const std::string& job_id) {
   MutexLock lock(&mutex_);
   SLUICE_ASSIGN_OR_RETURN(const JobRecord job, store_->Apply(job_id, JobInput::kResume, "", 0, wall_()));
   LogInfo("job resumed", {{"job", job.id}, {"checkpoint", job.last_checkpoint}});
-  queue_changed_ = true;
-  // It waits in the store; if it cannot be assigned now, the next tick tries again.
-  const absl::Status status = AssignLocked();
-  if (!status.ok()) LogError("could not assign a job", {{"error", status.ToString()}});
+  QueueChangedLocked();
   return absl::OkStatus();
 }
 

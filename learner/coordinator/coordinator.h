@@ -122,6 +122,8 @@ class Coordinator {
   // The same members under the next epoch.
   absl::Status FormAgainLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status AssignLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // A job waits in the store. If it cannot be assigned now, the next tick tries again.
+  void QueueChangedLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status TakeUpLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whether this member is to send an actor away now.
   bool ReleasesActorLocked(const std::string& member_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
