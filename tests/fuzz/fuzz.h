@@ -4,6 +4,7 @@
 #ifndef SLUICE_TESTS_FUZZ_FUZZ_H_
 #define SLUICE_TESTS_FUZZ_FUZZ_H_
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -29,14 +30,14 @@ inline void Require(bool holds, const char* what) {
   std::abort();
 }
 
-// The path of this process's file with this content, for readers that take paths. In memory; the next call replaces it.
-inline std::string FileWith(absl::string_view content, absl::string_view ending = "") {
-  const std::string path = absl::StrCat("/dev/shm/sluice-fuzz-", getpid(), ending);
-  std::FILE* file = std::fopen(path.c_str(), "wb");
-  Require(file != nullptr && std::fwrite(content.data(), 1, content.size(), file) == content.size(),
-          "cannot write into /dev/shm");
-  std::fclose(file);
-  return path;
+// The path of a file with this content, for readers that take paths. In memory, gone with the process; the next call
+// replaces the content.
+inline std::string FileWith(absl::string_view content) {
+  static const int file = memfd_create("fuzz", MFD_CLOEXEC);
+  Require(file >= 0 && ftruncate(file, 0) == 0 &&
+              pwrite(file, content.data(), content.size(), 0) == static_cast<ssize_t>(content.size()),
+          "cannot write a file in memory");
+  return absl::StrCat("/proc/self/fd/", file);
 }
 
 }  // namespace sluice::fuzz

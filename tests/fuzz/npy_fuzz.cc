@@ -9,7 +9,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       (void)sluice::NpyValues<double>(*array, dimensions, "input");
     }
   }
-  const auto matrix = sluice::ReadNpyMatrix(sluice::fuzz::FileWith(sluice::fuzz::Text(data, size), ".npy"));
+  const auto matrix = sluice::ReadNpyMatrix(sluice::fuzz::FileWith(sluice::fuzz::Text(data, size)));
   if (matrix.ok()) {
     sluice::fuzz::Require(static_cast<int64_t>(matrix->values.size()) == matrix->rows * matrix->columns,
                           "a matrix has other values than rows times columns");

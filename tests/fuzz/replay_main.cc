@@ -1,5 +1,5 @@
 // fuzz_NAME CORPUS [MUTATIONS]: every file of the corpus, then so many inputs made of them by cutting, flipping and
-// splicing. The same inputs on every run: chance is a counter.
+// splicing. The same inputs on every run.
 
 #include <algorithm>
 #include <charconv>
@@ -11,39 +11,28 @@
 #include <string>
 #include <vector>
 
+#include "common/random/random.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace {
 
+using sluice::Random;
+
 constexpr int kMutations = 1000;
 constexpr size_t kMaxBytes = 1 << 16;
-
-// SplitMix64.
-class Chance {
- public:
-  uint64_t Below(uint64_t bound) {
-    uint64_t z = (state_ += 0x9e3779b97f4a7c15);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-    return (z ^ (z >> 31)) % bound;
-  }
-
- private:
-  uint64_t state_ = 1;
-};
 
 const char* const kWords[] = {"-1", "1e999", "18446744073709551616", "2147483648", "nan",   "null", "\"",
                               "{}", "[]",    "\xff\xff\xff\xff",     "\\u0000",    "<a_1>", ",",    "\n"};
 
-std::string Mutate(const std::vector<std::string>& corpus, Chance* chance) {
-  std::string input = corpus[chance->Below(corpus.size())];
-  const uint64_t changes = 1 + chance->Below(4);
+std::string Mutate(const std::vector<std::string>& corpus, Random* random) {
+  std::string input = corpus[random->Below(corpus.size())];
+  const uint64_t changes = 1 + random->Below(4);
   for (uint64_t i = 0; i < changes; ++i) {
-    const size_t at = chance->Below(input.size() + 1);
-    const size_t length = std::min<size_t>(1 + chance->Below(16), input.size() - at);
-    switch (chance->Below(6)) {
+    const size_t at = random->Below(input.size() + 1);
+    const size_t length = std::min<size_t>(1 + random->Below(16), input.size() - at);
+    switch (random->Below(6)) {
       case 0:
-        if (at < input.size()) input[at] = static_cast<char>(chance->Below(256));
+        if (at < input.size()) input[at] = static_cast<char>(random->Below(256));
         break;
       case 1:
         input.erase(at, length);
@@ -52,14 +41,14 @@ std::string Mutate(const std::vector<std::string>& corpus, Chance* chance) {
         input.insert(at, input.substr(at, length));
         break;
       case 3:
-        input.insert(at, kWords[chance->Below(std::size(kWords))]);
+        input.insert(at, kWords[random->Below(std::size(kWords))]);
         break;
       case 4:
         input.resize(at);
         break;
       default: {
-        const std::string& other = corpus[chance->Below(corpus.size())];
-        input = input.substr(0, at) + other.substr(chance->Below(other.size() + 1));
+        const std::string& other = corpus[random->Below(corpus.size())];
+        input = input.substr(0, at) + other.substr(random->Below(other.size() + 1));
       }
     }
     if (input.size() > kMaxBytes) input.resize(kMaxBytes);
@@ -94,8 +83,8 @@ int main(int argc, char** argv) {
   }
   Run("");
   for (const std::string& input : corpus) Run(input);
-  Chance chance;
-  for (int i = 0; i < mutations; ++i) Run(Mutate(corpus, &chance));
+  Random random(1);
+  for (int i = 0; i < mutations; ++i) Run(Mutate(corpus, &random));
   std::printf("%zu inputs of the corpus and %d mutations: no finding\n", corpus.size(), mutations);
   return 0;
 }
