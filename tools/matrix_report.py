@@ -263,14 +263,10 @@ def replicates_markdown(pooled):
             if not found:
                 continue
             shown = [label for label in labels if any(key[1] == label for key in found)]
-            rows = [[row or "all", *(replicate_text(found.get((row, label))) for label in shown)]
+            rows = [[row or "all", *(interval_text(found.get((row, label))) for label in shown)]
                     for row in dict.fromkeys(key[0] for key in found)]
             parts += [f"## {metric} against {against}", markdown_table(["row", *shown], rows)]
     return "\n\n".join(parts) + "\n"
-
-
-def replicate_text(one):
-    return "-" if one is None else f"{one['mean']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
 
 
 CELL_NAMES = {"all": "all", "d0_c0": "D0 C0", "d0_c1": "D0 C1", "d1_c0": "D1 C0", "d1_c1": "D1 C1"}
@@ -307,9 +303,12 @@ def cell_plots(report):
             for cell, comparison in report.get("cell_comparisons", {}).items() if comparison["differences"]]
 
 
+def interval_text(one):
+    return "-" if one is None else f"{one['mean']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
+
+
 def difference_text(one):
-    mark = " **" if one["real"] else " *" if one["real_alone"] else ""
-    return f"{one['mean']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]{mark}"
+    return interval_text(one) + (" **" if one["real"] else " *" if one["real_alone"] else "")
 
 
 def introduction(report):

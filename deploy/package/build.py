@@ -13,7 +13,6 @@ import argparse
 import glob
 import gzip
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,9 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(TOP, "deploy", "images"))
+from sbom import version  # noqa: E402  # its folder is known from here on
+
 PROGRAMS = ("sluice-learner", "sluice-actor", "sluice-reward", "sluicectl", "sluice-inspect")
 WITH_TORCH = ("sluice-learner", "sluice-actor", "sluice-reward", "sluice-inspect")
 # Of the wheels: what libtorch_cpu needs and nothing more. deploy/images/Dockerfile copies the same.
@@ -72,11 +74,6 @@ fi
 
 class PackageError(Exception):
     """An input is missing; the message says which."""
-
-
-def version() -> str:
-    with open(os.path.join(TOP, "CMakeLists.txt"), encoding="utf-8") as file:
-        return re.search(r"project\(sluice VERSION (\S+)", file.read())[1]
 
 
 def epoch() -> int:

@@ -4,8 +4,8 @@
     python3 tests/faults/audit.py RUN_FOLDER --data DATA [--compare OTHER_RUN_FOLDER] [-o json]
 
 It reads what a run leaves behind and holds one against the other: the ledgers of its last checkpoint (docs of the format:
-learner/ledger/ledger.h), its recorded groups if `rl.record` was on (docs/record.md), metrics.jsonl, results.json and the
-data set. It reports
+learner/ledger/ledger.h), its recorded groups if `rl.record` was on (docs/record.md), results.json and the data set. It
+reports
 
     expected    ordinals that the job issued
     trained     became terminal in a training step, of which dropped, failed and cancelled by count
@@ -13,7 +13,7 @@ data set. It reports
     duplicated  terminal or recorded more than once
     unexpected  terminal or recorded, but never issued, or made of an event that the data set does not train on
     wasted      attempts beyond the first of recorded groups
-    skew        mean popularity of the targets and mean length of the histories, recorded against what was to be drawn from
+    skew        mean popularity of the targets, recorded against what was to be drawn from
 
 and ends with 1 if lost, duplicated or unexpected is not empty, or if two numbers contradict each other; with 2 if there is
 nothing to audit. --compare: digests of parameters and moments, and the terminal ordinals, of both runs.
@@ -70,7 +70,7 @@ class Data:
         labels = read_npy(os.path.join(folder, "event_split.npy"))
         self.targets = {}        # user -> items that may be targets
         self.popularity = {}
-        self.eligible = []       # (popularity comes later) target item and history length of every such event
+        self.eligible = []       # the target of every such event
         for user in range(len(first) - 1):
             for event in range(first[user], first[user + 1]):
                 if labels[event] in (TRAIN, RESERVED):

@@ -160,7 +160,7 @@ class Cursor:
             step, time_s = row["step"], row.get("time_s")
             sent = mark.names if step == mark.step else frozenset()
             values = {name: float(value) for name, value in row.items()
-                      if step >= mark.step and name not in sent and name not in ("step", "time_s") and
+                      if step >= mark.step and name not in sent and name not in _NO_VALUES and
                       isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)}
             mark = replace(mark, offset=place, line=_hash(line[:-1]))
             if values:
