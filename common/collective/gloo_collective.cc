@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -233,6 +234,8 @@ absl::StatusOr<std::unique_ptr<Collective>> MakeGlooCollective(std::shared_ptr<K
         absl::StrCat("want a rank in [0, world size), got rank ", rank, " of ", world_size));
   }
   const std::chrono::milliseconds timeout(absl::ToInt64Milliseconds(options.timeout));
+  // Gloo writes to its sockets without MSG_NOSIGNAL: a peer that died must be an error of the operation, not our death.
+  std::signal(SIGPIPE, SIG_IGN);
   try {
     auto gloo = c10d::ProcessGroupGloo::Options::create(timeout);
     gloo->threads = 1;
