@@ -50,7 +50,7 @@ absl::Status JobClient::Call(const std::function<absl::Status(grpc::ClientContex
     grpc::ClientContext context;
     SetDeadline(&context, timeout);
     absl::Status result = call(&context);
-    if (result.code() == absl::StatusCode::kUnavailable && absl::StrContains(result.message(), "onnect")) {
+    if (result.code() == absl::StatusCode::kUnavailable && absl::StrContains(result.message(), "refused")) {
       refused = result;
       return absl::OkStatus();
     }

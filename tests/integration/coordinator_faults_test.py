@@ -1,9 +1,12 @@
 """The coordinator dies, drains, or is told to cancel, while a group trains."""
 
 import os
+import time
 
 import harness
-from harness import CANCELLED, DONE, last_step
+from harness import CANCELLED, DONE, last_step, wait_until
+
+SLOW_S = 0.5  # longer than a machine takes that has nothing else to do
 
 
 class CoordinatorFaultsTest(harness.GroupFaultsTest):
@@ -47,6 +50,16 @@ class CoordinatorFaultsTest(harness.GroupFaultsTest):
             cluster.start_actor(name)
         _, trained = self.check_ends_well(watch, folder)
         self.assertGreater(trained[-1]["policy_version"], version)
+
+    def test_a_coordinator_that_is_slow_to_take_a_connection_is_waited_for(self):
+        cluster = harness.Cluster(self, self.path("nowhere"), ranks=1)
+        coordinator = cluster.start_coordinator()
+        coordinator.pause()
+        listing = cluster.ctl("--timeout", harness.LIMIT_S, "list", name="list")
+        until = time.monotonic() + SLOW_S
+        wait_until(lambda: listing.ended() or time.monotonic() > until, "the client gives up, or waits")
+        coordinator.resume()
+        self.assertEqual(listing.wait(), DONE, listing.said())
 
     def test_a_cancelled_job_ends_with_a_checkpoint_also_while_it_waits_for_actors(self):
         cluster = self.start_cluster()
