@@ -3,9 +3,10 @@
 #include <optional>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/rpc/status.h"
 #include "common/sync/thread.h"
+#include "common/time/clock.h"
 
 namespace sluice::actor {
 
@@ -18,16 +19,16 @@ void WorkSession::Write(Stream* stream, const std::function<v1::Heartbeat()>& be
   message.mutable_hello()->set_protocol("1");
   message.mutable_hello()->set_software_version(options_.software_version);
   bool open = stream->Write(message);
-  absl::Time next_beat = absl::Now() + options_.heartbeat;
+  absl::Time next_beat = MonotonicNow() + options_.heartbeat;
   while (open) {
-    if (absl::Now() >= next_beat) {
+    if (MonotonicNow() >= next_beat) {
       message.Clear();
       *message.mutable_heartbeat() = beat();
       open = stream->Write(message);
-      next_beat = absl::Now() + options_.heartbeat;
+      next_beat = MonotonicNow() + options_.heartbeat;
       continue;
     }
-    std::optional<v1::ActorMessage> next = outgoing_.PopFor(next_beat - absl::Now());
+    std::optional<v1::ActorMessage> next = outgoing_.PopFor(next_beat - MonotonicNow());
     if (next.has_value()) {
       // What is followed at once by more goes with it: the results of a block leave in one packet, not in eight.
       grpc::WriteOptions options;

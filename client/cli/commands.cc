@@ -24,6 +24,7 @@
 #include "common/status/status.h"
 #include "common/sync/notification.h"
 #include "common/sync/thread.h"
+#include "common/time/clock.h"
 
 namespace sluice::client {
 namespace {
@@ -295,10 +296,10 @@ int Commands::Wait(const std::string& job, absl::Duration timeout) {
   std::atomic<bool> stop{false};
   std::atomic<bool> timed_out{false};
   Notification ended;
-  const absl::Time until = absl::Now() + timeout;
+  const absl::Time until = MonotonicNow() + timeout;
   Thread timer = StartThread("wait-timer", [&] {
     while (!ended.WaitFor(absl::Milliseconds(50))) {
-      timed_out = absl::Now() >= until;
+      timed_out = MonotonicNow() >= until;
       stop = timed_out || stop_;
     }
   });

@@ -150,7 +150,7 @@ absl::Status JobClient::WatchOnce(const v1::WatchRequest& request, const std::at
 absl::Status JobClient::Watch(const std::string& job_id, const WatchOptions& options, const std::atomic<bool>& stop,
                               const OnEvent& on_event, const OnContact& on_contact) {
   uint64_t sequence = options.after;
-  absl::Time last_contact = absl::Now();
+  absl::Time last_contact = MonotonicNow();
   bool lost = false;
   RetryOptions retry;
   retry.max_backoff = absl::Seconds(2);
@@ -164,27 +164,27 @@ absl::Status JobClient::Watch(const std::string& job_id, const WatchOptions& opt
       if (lost) on_contact(absl::OkStatus());
       lost = false;
       failures = 0;
-      last_contact = absl::Now();
+      last_contact = MonotonicNow();
       sequence = event.sequence();
       on_event(event);
     });
     if (stop) return absl::CancelledError("detached");
     if (status.ok() || !IsRetryable(status)) return status;
     if (status.code() == absl::StatusCode::kDeadlineExceeded) {
-      last_contact = absl::Now();  // the stream's own limit, not a fault
+      last_contact = MonotonicNow();  // the stream's own limit, not a fault
       continue;
     }
-    if (absl::Now() - last_contact > options_.watch_patience) {
+    if (MonotonicNow() - last_contact > options_.watch_patience) {
       return absl::UnavailableError(
           absl::StrCat("no coordinator answers at ", options_.server, " since ",
-                       absl::FormatDuration(absl::Trunc(absl::Now() - last_contact, absl::Seconds(1))),
+                       absl::FormatDuration(absl::Trunc(MonotonicNow() - last_contact, absl::Seconds(1))),
                        "; watch again with --after ", sequence));
     }
     if (!lost) on_contact(status);
     lost = true;
     grpc::experimental::ChannelResetConnectionBackoff(channel_.get());
-    const absl::Time next = absl::Now() + BackoffDelay(retry, ++failures, random.Uniform());
-    while (!stop && absl::Now() < next) absl::SleepFor(absl::Milliseconds(50));
+    const absl::Time next = MonotonicNow() + BackoffDelay(retry, ++failures, random.Uniform());
+    while (!stop && MonotonicNow() < next) absl::SleepFor(absl::Milliseconds(50));
   }
 }
 

@@ -10,8 +10,9 @@
 #include <optional>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/sync/mutex.h"
+#include "common/time/clock.h"
 
 namespace sluice {
 
@@ -43,10 +44,10 @@ class BoundedQueue {
 
   // As Pop, but gives up after `timeout` (real time); nullopt then too.
   std::optional<T> PopFor(absl::Duration timeout) {
-    const absl::Time deadline = absl::Now() + timeout;
+    const absl::Time deadline = MonotonicNow() + timeout;
     MutexLock lock(&mutex_);
     while (!closed_ && items_.empty()) {
-      const absl::Duration left = deadline - absl::Now();
+      const absl::Duration left = deadline - MonotonicNow();
       if (left <= absl::ZeroDuration()) return std::nullopt;
       changed_.WaitFor(&mutex_, left);
     }

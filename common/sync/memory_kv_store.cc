@@ -3,8 +3,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/status/status.h"
+#include "common/time/clock.h"
 
 namespace sluice {
 
@@ -33,7 +34,7 @@ absl::Status MemoryKvStore::Set(const std::string& key, const std::string& value
 }
 
 absl::StatusOr<std::string> MemoryKvStore::Get(const std::string& key, absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+  const absl::Time deadline = MonotonicNow() + timeout;
   MutexLock lock(&mutex_);
   if (waiters_ >= options_.max_waiters) {
     return absl::ResourceExhaustedError(absl::StrCat(waiters_, " calls wait for keys already"));
@@ -41,7 +42,7 @@ absl::StatusOr<std::string> MemoryKvStore::Get(const std::string& key, absl::Dur
   ++waiters_;
   auto found = values_.find(key);
   while (found == values_.end() && !closed_) {
-    const absl::Duration left = deadline - absl::Now();
+    const absl::Duration left = deadline - MonotonicNow();
     if (left <= absl::ZeroDuration()) break;
     changed_.WaitFor(&mutex_, left);
     found = values_.find(key);

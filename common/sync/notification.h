@@ -2,8 +2,9 @@
 #ifndef SLUICE_COMMON_SYNC_NOTIFICATION_H_
 #define SLUICE_COMMON_SYNC_NOTIFICATION_H_
 
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/sync/mutex.h"
+#include "common/time/clock.h"
 
 namespace sluice {
 
@@ -27,10 +28,10 @@ class Notification {
 
   // Returns whether the event happened within `timeout` (real time).
   bool WaitFor(absl::Duration timeout) const {
-    const absl::Time deadline = absl::Now() + timeout;
+    const absl::Time deadline = MonotonicNow() + timeout;
     MutexLock lock(&mutex_);
     while (!notified_) {
-      const absl::Duration left = deadline - absl::Now();
+      const absl::Duration left = deadline - MonotonicNow();
       if (left <= absl::ZeroDuration()) return false;
       changed_.WaitFor(&mutex_, left);
     }

@@ -10,10 +10,12 @@ NowFunction WallClock() {
   return [] { return absl::Now(); };
 }
 
-NowFunction MonotonicClock() {
+absl::Time MonotonicNow() {
   static const absl::Time wall_start = absl::Now();
   static const std::chrono::steady_clock::time_point steady_start = std::chrono::steady_clock::now();
-  return [] { return wall_start + absl::FromChrono(std::chrono::steady_clock::now() - steady_start); };
+  return wall_start + absl::FromChrono(std::chrono::steady_clock::now() - steady_start);
 }
+
+NowFunction MonotonicClock() { return MonotonicNow; }
 
 }  // namespace sluice

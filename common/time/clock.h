@@ -16,6 +16,8 @@ NowFunction WallClock();
 
 // Wall-clock time at process start, advanced by the monotonic clock: for deadlines and leases, which must
 // not move when somebody sets the clock.
+absl::Time MonotonicNow();
+// The same as an argument.
 NowFunction MonotonicClock();
 
 }  // namespace sluice

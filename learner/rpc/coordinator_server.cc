@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/file/file.h"
 #include "common/log/log.h"
 #include "common/status/status.h"
@@ -82,9 +82,9 @@ void CoordinatorServer::AddMetrics() {
 
 absl::Status CoordinatorServer::Drain(absl::Duration timeout) {
   coordinator_->Drain();
-  const absl::Time until = absl::Now() + timeout;
+  const absl::Time until = MonotonicNow() + timeout;
   while (!coordinator_->Drained()) {
-    if (absl::Now() >= until) {
+    if (MonotonicNow() >= until) {
       return absl::DeadlineExceededError(
           "the running job has not stopped in time; it is taken up again at the next start");
     }

@@ -4,9 +4,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/log/log.h"
 #include "common/rpc/retry.h"
+#include "common/time/clock.h"
 #include "learner/rpc/job_messages.h"
 
 namespace sluice::learner {
@@ -131,12 +132,12 @@ void JobReporter::Loop() {
 }
 
 absl::Status JobReporter::Flush(absl::Duration timeout) {
-  const absl::Time until = absl::Now() + timeout;
+  const absl::Time until = MonotonicNow() + timeout;
   MutexLock lock(&mutex_);
   flushing_ = true;
   changed_.NotifyAll();
   while (fatal_.ok() && !stopped_ && (HasWorkLocked() || sending_)) {
-    const absl::Duration left = until - absl::Now();
+    const absl::Duration left = until - MonotonicNow();
     if (left <= absl::ZeroDuration()) break;
     changed_.WaitFor(&mutex_, left);
   }

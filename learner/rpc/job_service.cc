@@ -6,12 +6,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/log/log.h"
 #include "common/rpc/status.h"
 #include "common/rpc/stream_sender.h"
 #include "common/spec/spec.h"
 #include "common/status/status.h"
+#include "common/time/clock.h"
 #include "learner/rpc/job_messages.h"
 
 namespace sluice::learner {
@@ -115,7 +116,7 @@ class JobService::Watcher : public grpc::ServerWriteReactor<v1::JobEvent> {
   void Abort(absl::Status status) { sender_.Abort(std::move(status)); }
 
   void OnWriteDone(bool ok) override {
-    last_progress_us_ = absl::ToUnixMicros(absl::Now());
+    last_progress_us_ = absl::ToUnixMicros(MonotonicNow());
     sender_.OnWriteDone(ok);
     if (HungryForMore()) service_->Wake(job_id_);
   }
@@ -128,7 +129,7 @@ class JobService::Watcher : public grpc::ServerWriteReactor<v1::JobEvent> {
   const bool until_now_;
   uint64_t sequence_;  // of the last event handed to the stream
   std::atomic<bool> more_{false};
-  std::atomic<int64_t> last_progress_us_{absl::ToUnixMicros(absl::Now())};
+  std::atomic<int64_t> last_progress_us_{absl::ToUnixMicros(MonotonicNow())};
   StreamSender<v1::JobEvent> sender_;
 };
 
@@ -272,7 +273,7 @@ void JobService::FeedLoop() {
       MutexLock lock(&mutex_);
       if (!stopped_ && dirty_.empty()) changed_.WaitFor(&mutex_, kFeedInterval);
       if (stopped_) return;
-      const absl::Time oldest = absl::Now() - options_.watcher_patience;
+      const absl::Time oldest = MonotonicNow() - options_.watcher_patience;
       for (const auto& [key, watcher] : watchers_) {
         if (dirty_.count(watcher->job_id()) > 0) due.push_back(watcher);
         if (watcher->room() == 0 && watcher->last_progress() < oldest) stuck.push_back(watcher);

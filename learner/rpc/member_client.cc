@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/log/log.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/status.h"
@@ -64,10 +64,10 @@ void MemberClient::Stop() {
 }
 
 bool MemberClient::Wait(absl::Duration duration) {
-  const absl::Time until = absl::Now() + duration;
+  const absl::Time until = MonotonicNow() + duration;
   MutexLock lock(&mutex_);
   while (!stopped_) {
-    const absl::Duration left = until - absl::Now();
+    const absl::Duration left = until - MonotonicNow();
     if (left <= absl::ZeroDuration()) return true;
     changed_.WaitFor(&mutex_, left);
   }
@@ -232,10 +232,10 @@ RankView MemberClient::view() const {
 }
 
 RankView MemberClient::WaitForChange(uint64_t generation, absl::Duration timeout) {
-  const absl::Time until = absl::Now() + timeout;
+  const absl::Time until = MonotonicNow() + timeout;
   MutexLock lock(&mutex_);
   while (!stopped_ && view_.generation <= generation) {
-    const absl::Duration left = until - absl::Now();
+    const absl::Duration left = until - MonotonicNow();
     if (left <= absl::ZeroDuration()) break;
     changed_.WaitFor(&mutex_, left);
   }
@@ -307,9 +307,9 @@ absl::Status MemberClient::RemoteStore::Set(const std::string& key, const std::s
 }
 
 absl::StatusOr<std::string> MemberClient::RemoteStore::Get(const std::string& key, absl::Duration timeout) {
-  const absl::Time until = absl::Now() + timeout;
+  const absl::Time until = MonotonicNow() + timeout;
   while (true) {
-    const absl::Duration left = std::max(until - absl::Now(), absl::ZeroDuration());
+    const absl::Duration left = std::max(until - MonotonicNow(), absl::ZeroDuration());
     const absl::Duration wait = std::min(left, kStoreWait);
     v1::StoreGetRequest request;
     request.set_key(key);
@@ -320,7 +320,7 @@ absl::StatusOr<std::string> MemberClient::RemoteStore::Get(const std::string& ke
     const absl::Status status = FromServer(client_->stub_->StoreGet(&context, request, &response));
     if (status.ok()) return response.value();
     if (!IsRetryable(status)) return status;
-    if (until - absl::Now() <= absl::ZeroDuration()) {
+    if (until - MonotonicNow() <= absl::ZeroDuration()) {
       return absl::DeadlineExceededError(
           absl::StrCat(key, ": nothing within ", absl::FormatDuration(timeout), ": ", status.message()));
     }
