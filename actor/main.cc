@@ -92,7 +92,8 @@ absl::Status Work(const Flags& flags, const sigset_t& stop_signals) {
   PolicyDecoder decoder(placement);
   DecoderLoader loader(&decoder);
   std::unique_ptr<GrpcRewardClient> rewards;
-  if (!flags.reward.empty()) rewards = std::make_unique<GrpcRewardClient>(flags.reward, now);
+  Blocked on_scores(&metrics, now, "actor", "scores"), on_lease(&metrics, now, "actor", "lease");
+  if (!flags.reward.empty()) rewards = std::make_unique<GrpcRewardClient>(flags.reward, now, &on_scores);
 
   ActorClientOptions options;
   options.actor_id = flags.actor_id.empty() ? DefaultActorId() : flags.actor_id;
@@ -103,6 +104,7 @@ absl::Status Work(const Flags& flags, const sigset_t& stop_signals) {
   options.drain_timeout = absl::Seconds(flags.drain_timeout_s);
   options.now = now;
   options.metrics = &metrics;
+  options.on_lease = &on_lease;
   options.on_attached = [&server](bool attached) { server->SetServing(attached); };
 
   ActorClient* waiter = nullptr;  // set before any block is executed

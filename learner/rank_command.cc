@@ -12,7 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/collective/collective.h"
 #include "common/file/file.h"
 #include "common/log/log.h"
@@ -30,6 +30,7 @@
 #include "learner/rpc/job_reporter.h"
 #include "learner/rpc/member_client.h"
 #include "learner/rpc/options_from_spec.h"
+#include "learner/run/metered_collective.h"
 #include "learner/run/metered_monitor.h"
 #include "learner/run/run_context.h"
 
@@ -139,8 +140,14 @@ class EpochStore : public KvStore {
 class RankLoop {
  public:
   RankLoop(const RankFlags& flags, const Placement& placement, const std::atomic<int>& stop, MemberClient* client,
-           RankServer* server, JobSeries* series)
-      : flags_(flags), placement_(placement), stop_(stop), client_(client), server_(server), series_(series) {}
+           RankServer* server, JobSeries* series, JobWaits* waits)
+      : flags_(flags),
+        placement_(placement),
+        stop_(stop),
+        client_(client),
+        server_(server),
+        series_(series),
+        waits_(waits) {}
 
   void Run();
 
@@ -162,6 +169,7 @@ class RankLoop {
   MemberClient* const client_;
   RankServer* const server_;
   JobSeries* const series_;
+  JobWaits* const waits_;
 };
 
 void RankLoop::Run() {
@@ -183,7 +191,9 @@ void RankLoop::Run() {
 
 absl::StatusOr<std::unique_ptr<Collective>> RankLoop::FormGroup(const RankView& view, const JobOptions& options) {
   // A data set is prepared by one rank; nobody reduces anything.
-  if (view.world_size == 1 || options.kind == JobKind::kPrepare) return MakeSingleCollective();
+  if (view.world_size == 1 || options.kind == JobKind::kPrepare) {
+    return MakeSingleCollective(view.epoch);
+  }
   GlooOptions gloo;
   gloo.host = flags_.collective_host;
   gloo.name = view.job->id;  // the next job of this epoch forms a group of its own
@@ -214,7 +224,8 @@ void RankLoop::Watch(const RankView& view, MemberMonitor* monitor, Collective* c
 absl::Status RankLoop::RunInEpoch(const RankView& view, MemberMonitor* monitor, JobMonitor* told,
                                   const JobOptions& options) {
   client_->SetPhase("forming the group");
-  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Collective> collective, FormGroup(view, options));
+  SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Collective> group, FormGroup(view, options));
+  const std::unique_ptr<Collective> collective = std::make_unique<MeteredCollective>(std::move(group), &waits_->peers);
   MemberReservations reservations(client_, view.job->id, view.epoch);
   RunContext context;
   context.job_id = view.job->id;
@@ -228,6 +239,7 @@ absl::Status RankLoop::RunInEpoch(const RankView& view, MemberMonitor* monitor, 
   context.reservations = &reservations;
   context.rollouts = server_;
   context.now = MonotonicClock();
+  context.waits = waits_;
   context.placement = placement_;
   SLUICE_RETURN_IF_ERROR(MakeDirectories(context.run_folder));
   if (view.rank == 0) {
@@ -246,9 +258,9 @@ void RankLoop::LeaveBrokenGroup(const RankView& view) {
     return now.epoch == view.epoch && now.job != nullptr && now.job->id == view.job->id;
   };
   client_->SetPhase("waiting for a new group");
-  const absl::Time until = absl::Now() + client_->lease() + kLeaseMargin;
+  const absl::Time until = MonotonicNow() + client_->lease() + kLeaseMargin;
   RankView now = client_->view();
-  while (still_assigned(now) && !stopping() && absl::Now() < until) {
+  while (still_assigned(now) && !stopping() && MonotonicNow() < until) {
     now = client_->WaitForChange(now.generation, kLookInterval);
   }
   // Every rank lives, then: one that leaves and joins again makes a new epoch.
@@ -312,7 +324,8 @@ absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
                            {"device", flags.device},
                            {"precision", flags.precision}});
   JobSeries series(&metrics, WallClock());
-  RankLoop(flags, placement, stop, &client, server.get(), &series).Run();
+  JobWaits waits(&metrics, MonotonicClock());
+  RankLoop(flags, placement, stop, &client, server.get(), &series, &waits).Run();
   LogInfo("rank stops");
   client.Leave("the process stops");
   client.Stop();

@@ -82,6 +82,8 @@ absl::Status RunCommand(const RunFlags& flags, const std::atomic<int>& stop) {
   monitor.ReportResult("run folder", context.run_folder);
   Metrics metrics;
   JobSeries series(&metrics, WallClock());
+  JobWaits waits(&metrics, MonotonicClock());
+  context.waits = &waits;
   MeteredMonitor metered(&monitor, &series);
   context.monitor = &metered;
   if (!flags.metrics_address.empty()) SLUICE_RETURN_IF_ERROR(metrics.Serve(flags.metrics_address).status());

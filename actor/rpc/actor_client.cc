@@ -462,7 +462,11 @@ void ActorClient::GiveBackAll(const Work& work, const std::string& reason) {
 void ActorClient::WorkLoop() {
   Random random(DeriveSeed(SeedOf(options_.actor_id), {2}));
   int failures = 0;
-  while (std::optional<Work> work = work_.Pop()) {
+  const auto next = [this] {
+    const Blocked::Wait wait(options_.on_lease);
+    return work_.Pop();
+  };
+  while (std::optional<Work> work = next()) {
     if (Stale(work->generation)) {
       series_->Lease("void");
       continue;

@@ -21,6 +21,7 @@
 #include "actor/rpc/policy_fetcher.h"
 #include "actor/rpc/policy_loader.h"
 #include "actor/rpc/work_session.h"
+#include "common/metrics/blocked.h"
 #include "common/metrics/metrics.h"
 #include "common/rpc/retry.h"
 #include "common/sync/bounded_queue.h"
@@ -46,7 +47,8 @@ struct ActorClientOptions {
   // Backoff between attempts to attach. They go on until Drain; the totals are not used.
   RetryOptions reconnect;
   NowFunction now;
-  Metrics* metrics = nullptr;  // optional; must outlive the client
+  Metrics* metrics = nullptr;   // optional; must outlive the client
+  Blocked* on_lease = nullptr;  // counts the time without a lease; may be null; outlives the client
   // Called when the actor attaches to a rank and when it loses it. May be empty.
   std::function<void(bool)> on_attached;
 };

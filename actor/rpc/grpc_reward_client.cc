@@ -67,8 +67,8 @@ RewardResponse FromProto(const v1::ScoreResponse& proto) {
 
 }  // namespace
 
-GrpcRewardClient::GrpcRewardClient(const std::string& address, NowFunction now)
-    : stub_(v1::RewardService::NewStub(MakeChannel(address))), now_(std::move(now)) {}
+GrpcRewardClient::GrpcRewardClient(const std::string& address, NowFunction now, Blocked* blocked)
+    : stub_(v1::RewardService::NewStub(MakeChannel(address))), now_(std::move(now)), blocked_(blocked) {}
 
 absl::StatusOr<RewardResponse> GrpcRewardClient::Score(const RewardRequest& request, absl::Time deadline) {
   const absl::Duration left = deadline - now_();
@@ -76,6 +76,7 @@ absl::StatusOr<RewardResponse> GrpcRewardClient::Score(const RewardRequest& requ
   grpc::ClientContext context;
   SetDeadline(&context, left);
   v1::ScoreResponse response;
+  const Blocked::Wait wait(blocked_);
   const grpc::Status status = stub_->Score(&context, ToProto(request), &response);
   if (status.ok()) return FromProto(response);
   const auto& trailer = context.GetServerTrailingMetadata();

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "actor/rollout/reward_client.h"
+#include "common/metrics/blocked.h"
 #include "common/time/clock.h"
 #include "sluice/v1/reward.grpc.pb.h"
 
@@ -14,8 +15,9 @@ namespace sluice::actor {
 // Thread-safe.
 class GrpcRewardClient : public RewardClient {
  public:
-  // `now` is the clock of the deadlines given to Score.
-  GrpcRewardClient(const std::string& address, NowFunction now);
+  // `now` is the clock of the deadlines given to Score. `blocked`, if there is one, counts the time in Score; it
+  // outlives this object.
+  GrpcRewardClient(const std::string& address, NowFunction now, Blocked* blocked = nullptr);
 
   // Statuses are the server's; a refusal that names a time to wait carries it (RetryAfter).
   absl::StatusOr<RewardResponse> Score(const RewardRequest& request, absl::Time deadline) override;
@@ -23,6 +25,7 @@ class GrpcRewardClient : public RewardClient {
  private:
   const std::unique_ptr<v1::RewardService::Stub> stub_;
   const NowFunction now_;
+  Blocked* const blocked_;
 };
 
 }  // namespace sluice::actor

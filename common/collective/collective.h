@@ -37,8 +37,9 @@ class Collective {
   virtual void Abort() = 0;
 };
 
-// A group of one: every call succeeds at once.
-std::unique_ptr<Collective> MakeSingleCollective();
+// A group of one: every call succeeds at once, and fails after Abort. Epoch 0: there is no group that it could be taken
+// out of.
+std::unique_ptr<Collective> MakeSingleCollective(uint64_t epoch = 0);
 
 struct GlooOptions {
   // Tells apart the groups that one epoch forms one after the other, one a job say; no '/'. Two groups of one epoch and

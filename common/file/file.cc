@@ -68,23 +68,6 @@ std::string ParentOf(const std::string& path) {
   return parent.empty() ? "." : parent;
 }
 
-// Incremental SHA-256 over OpenSSL.
-class Hasher {
- public:
-  Hasher() : context_(EVP_MD_CTX_new()) { EVP_DigestInit_ex(context_, EVP_sha256(), nullptr); }
-  ~Hasher() { EVP_MD_CTX_free(context_); }
-  void Update(absl::string_view bytes) { EVP_DigestUpdate(context_, bytes.data(), bytes.size()); }
-  std::string Finish() {
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned int size = 0;
-    EVP_DigestFinal_ex(context_, digest, &size);
-    return absl::BytesToHexString(absl::string_view(reinterpret_cast<char*>(digest), size));
-  }
-
- private:
-  EVP_MD_CTX* context_;
-};
-
 // Calls `use` with consecutive pieces of the file.
 absl::Status ForEachPiece(const std::string& path, const std::function<void(absl::string_view)>& use) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -165,6 +148,14 @@ absl::Status AppendFile::Sync() {
   return ::fsync(descriptor_) == 0 ? absl::OkStatus() : ErrnoStatus(errno, "fsync", path_);
 }
 
+absl::Status TruncateFile(const std::string& path, uint64_t bytes) {
+  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (descriptor < 0) return ErrnoStatus(errno, "open", path);
+  const absl::Cleanup close = [descriptor] { ::close(descriptor); };
+  if (::ftruncate(descriptor, static_cast<off_t>(bytes)) != 0) return ErrnoStatus(errno, "cut", path);
+  return ::fsync(descriptor) == 0 ? absl::OkStatus() : ErrnoStatus(errno, "fsync", path);
+}
+
 bool PathExists(const std::string& path) {
   struct stat info;
   return ::stat(path.c_str(), &info) == 0;
@@ -230,16 +221,44 @@ std::string JoinPath(absl::string_view folder, absl::string_view name) {
   return (std::filesystem::path(std::string(folder)) / std::string(name)).string();
 }
 
+Sha256Hasher::Sha256Hasher() : context_(EVP_MD_CTX_new()) { EVP_DigestInit_ex(context_, EVP_sha256(), nullptr); }
+
+Sha256Hasher::~Sha256Hasher() { EVP_MD_CTX_free(context_); }
+
+void Sha256Hasher::Update(absl::string_view bytes) { EVP_DigestUpdate(context_, bytes.data(), bytes.size()); }
+
+std::string Sha256Hasher::Digest() const {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned int size = 0;
+  // Of a copy: the end of a digest ends its context.
+  EVP_MD_CTX* copy = EVP_MD_CTX_new();
+  EVP_MD_CTX_copy_ex(copy, context_);
+  EVP_DigestFinal_ex(copy, digest, &size);
+  EVP_MD_CTX_free(copy);
+  return absl::BytesToHexString(absl::string_view(reinterpret_cast<char*>(digest), size));
+}
+
 std::string Sha256(absl::string_view bytes) {
-  Hasher hasher;
+  Sha256Hasher hasher;
   hasher.Update(bytes);
-  return hasher.Finish();
+  return hasher.Digest();
+}
+
+absl::Status HashPrefix(const std::string& path, uint64_t bytes, Sha256Hasher* hasher) {
+  uint64_t left = bytes;
+  SLUICE_RETURN_IF_ERROR(ForEachPiece(path, [&](absl::string_view piece) {
+    piece = piece.substr(0, static_cast<size_t>(std::min<uint64_t>(left, piece.size())));
+    left -= piece.size();
+    hasher->Update(piece);
+  }));
+  if (left == 0) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("'", path, "' has ", bytes - left, " bytes, want at least ", bytes));
 }
 
 absl::StatusOr<std::string> FileSha256(const std::string& path) {
-  Hasher hasher;
+  Sha256Hasher hasher;
   SLUICE_RETURN_IF_ERROR(ForEachPiece(path, [&hasher](absl::string_view piece) { hasher.Update(piece); }));
-  return hasher.Finish();
+  return hasher.Digest();
 }
 
 }  // namespace sluice

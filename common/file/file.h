@@ -16,6 +16,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+// OpenSSL's, from <openssl/evp.h>.
+using EVP_MD_CTX = struct evp_md_ctx_st;
+
 namespace sluice {
 
 // For a message about a path that is not there: "; a relative path starts at '/here'", or nothing for an absolute path.
@@ -62,6 +65,9 @@ class FileLock {
   int descriptor_;
 };
 
+// Cuts the file to its first `bytes` bytes and waits for the disk.
+absl::Status TruncateFile(const std::string& path, uint64_t bytes);
+
 bool PathExists(const std::string& path);
 bool IsDirectory(const std::string& path);
 absl::StatusOr<int64_t> FileBytes(const std::string& path);
@@ -77,7 +83,23 @@ std::string JoinPath(absl::string_view folder, absl::string_view name);
 
 // SHA-256 in lower-case hexadecimal: what sha256sum prints, so that anyone can check a manifest.
 std::string Sha256(absl::string_view bytes);
+// The same of bytes that come piece by piece. Not thread-safe.
+class Sha256Hasher {
+ public:
+  Sha256Hasher();
+  ~Sha256Hasher();
+  Sha256Hasher(const Sha256Hasher&) = delete;
+  Sha256Hasher& operator=(const Sha256Hasher&) = delete;
+  void Update(absl::string_view bytes);
+  // Of what came so far; more may come.
+  std::string Digest() const;
+
+ private:
+  EVP_MD_CTX* context_;
+};
 absl::StatusOr<std::string> FileSha256(const std::string& path);
+// Feeds the file's first `bytes` bytes to `hasher`. DataLoss if it is shorter.
+absl::Status HashPrefix(const std::string& path, uint64_t bytes, Sha256Hasher* hasher);
 
 }  // namespace sluice
 

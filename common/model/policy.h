@@ -79,7 +79,9 @@ class Policy {
   // last. A merged policy's sluice_encoder.safetensors holds `item_embedding.weight` [leaves, D] (if there is one)
   // and `leaf_tokens` [leaves, L] int32: client/python/sluice/encoder.py makes inputs_embeds of it.
   // sluice_value.safetensors holds the value head's four tensors, `value_head.up.weight` [W, D] and so on.
-  absl::Status Save(const std::string& folder) const;
+  absl::Status Save(const std::string& folder) const { return Save(folder, parameters_); }
+  // The same of other values in this policy's shape: an arena as parameters() is, on any device.
+  absl::Status Save(const std::string& folder, const at::Tensor& parameters) const;
 
   // Another policy over the same parameters, with gradients of its own if this one has any: passes of the two may run
   // on two threads at once, as long as nobody writes the parameters. Neither may be placed anew after.

@@ -199,11 +199,12 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::Load(const std::string& folder, 
   return policy;
 }
 
-absl::Status Policy::Save(const std::string& folder) const {
+absl::Status Policy::Save(const std::string& folder, const at::Tensor& parameters) const {
   if (!IsDirectory(folder)) return absl::NotFoundError(absl::StrCat(folder, ": no such folder"));
+  SLUICE_CHECK(parameters.sizes() == parameters_.sizes(), "an arena of another shape than the policy's");
   return CatchTorch("saving a policy", [&]() -> absl::Status {
     at::NoGradGuard no_grad;
-    const at::Tensor values = parameters_.to(at::kCPU, at::kFloat).contiguous();
+    const at::Tensor values = parameters.to(at::kCPU, at::kFloat).contiguous();
     const ParameterMap& map = internals_->map;
     std::vector<TensorToWrite> model, encoder, value;
     for (const FileTensor& tensor : map.files) {

@@ -198,6 +198,10 @@ PIPELINE = Dashboard(
                   may_be_empty="a quantile of nothing is NaN while no weights travel"),
             panel("Bytes of weights", "Sent by ranks and received by actors. Far above versions times size times actors: they fetch "
                   "again and again, see WeightsCorrupted.", "Bps", (rate("sluice_weight_bytes_total", "role"), "{{role}}")),
+            panel("Who waits for what", "Seconds of waiting a second, also of waits that last. rank for groups: too few actors, or slow "
+                  "ones. rank for peers: a slow or silent rank, or the network. rank for checkpoint: slow storage. actor for "
+                  "lease: more actors than work. actor for scores: the reward server.", "none",
+                  (rate("sluice_blocked_seconds_total", "who, on"), "{{who}} for {{on}}")),
             panel("Weight chunks", "Mismatches must be 0: runbook WeightsCorrupted. Hashed while they were sent: catalogs alone, as weights come with their "
                   "hashes; a steady rate means that actors fetch catalogs again and again.", "ops",
                   (rate("sluice_weight_chunks_hashed_total"), "hashed"),

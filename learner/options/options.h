@@ -37,6 +37,8 @@ struct ValidationOptions {
 struct CheckpointOptions {
   int every = 200;
   int keep = 2;
+  int keep_best = 0;
+  bool behind = true;
   bool operator==(const CheckpointOptions&) const = default;
 };
 

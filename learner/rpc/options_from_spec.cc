@@ -284,6 +284,8 @@ void Copy(const v1::ValidationSpec& spec, ValidationOptions* options) {
 void Copy(const v1::CheckpointSpec& spec, CheckpointOptions* options) {
   if (spec.has_every()) options->every = spec.every();
   if (spec.has_keep()) options->keep = spec.keep();
+  if (spec.has_keep_best()) options->keep_best = spec.keep_best();
+  if (spec.has_behind()) options->behind = spec.behind();
 }
 
 void Copy(const v1::ModelSpec& spec, ModelOptions* options) {

@@ -7,13 +7,17 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/file/file.h"
 #include "common/status/status.h"
 #include "learner/ledger/merge_shards.h"
+#include "learner/run/checkpoint_mark.h"
 
 namespace sluice::learner {
 namespace {
 
+// What rank 0 tells the others in place of a step.
 constexpr int64_t kNoCheckpoint = -1;
+constexpr int64_t kFailed = -2;
 
 // Rank 0's verdict on something that it alone did, told to all: without it the others would go on and hang.
 absl::Status TellAll(Collective& collective, const absl::Status& mine) {
@@ -44,18 +48,79 @@ absl::StatusOr<std::vector<std::string>> GatherStrings(Collective& collective, c
   return all;
 }
 
+JobCheckpoints::JobCheckpoints(const RunContext& context, const RunFolder& folder, std::string data_digest)
+    : context_(context),
+      folder_(folder),
+      data_digest_(std::move(data_digest)),
+      writer_(folder.checkpoints(), [mark = folder.checkpoint_mark(), epoch = context.collective->epoch()] {
+        return CheckMarkEpoch(mark, epoch);
+      }) {}
+
+absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::FindNewest() {
+  const std::string mark_path = folder_.checkpoint_mark();
+  const uint64_t epoch = context_.collective->epoch();
+  SLUICE_ASSIGN_OR_RETURN(std::optional<CheckpointMark> mark, ReadCheckpointMark(mark_path));
+  // A one-shot run has epoch 0 and holds the folder's lock.
+  if (mark && mark->epoch > epoch && epoch > 0) return CheckMarkEpoch(mark_path, epoch);
+  if (!mark) mark.emplace();
+  mark->epoch = epoch;
+  SLUICE_RETURN_IF_ERROR(WriteCheckpointMark(mark_path, *mark));
+
+  SLUICE_ASSIGN_OR_RETURN(std::vector<std::string> paths, ListCheckpoints(folder_.checkpoints()));
+  std::vector<std::string> damaged;
+  absl::Status first_error;
+  std::optional<CheckpointState> found;
+  for (auto path = paths.rbegin(); path != paths.rend() && !found; ++path) {
+    absl::StatusOr<CheckpointState> state = ReadCheckpointState(*path);
+    absl::Status status = state.status();
+    if (status.ok() && state->table) status = TerminalTable::Verify(folder_.ledger(), *state->table);
+    if (status.ok()) {
+      found = *std::move(state);
+    } else if (absl::IsDataLoss(status)) {
+      first_error.Update(status);
+      damaged.push_back(*path);
+    } else {
+      return status;
+    }
+  }
+  if (found) {
+    for (const std::string& path : damaged) {
+      SLUICE_ASSIGN_OR_RETURN(const std::string aside, SetCheckpointAside(path));
+      context_.monitor->ReportLog(absl::StrCat("checkpoint ", path, " is damaged and now lies in ", aside,
+                                               "; going on from that of step ", found->step, ": ",
+                                               first_error.message()));
+    }
+    return found;
+  }
+  if (!damaged.empty()) {
+    return absl::DataLossError(absl::StrCat("no checkpoint in '", folder_.checkpoints(),
+                                            "' is whole: ", first_error.message(),
+                                            "; without one, submit the job anew in another run folder"));
+  }
+  if (mark->step) {
+    return absl::DataLossError(
+        absl::StrCat("'", folder_.checkpoints(), "' is empty, and the job had a checkpoint of step ", *mark->step,
+                     "; restore it from a backup, or remove '", mark_path, "' to start the job from nothing"));
+  }
+  return found;
+}
+
 absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::Resume(Policy* policy, AdamW* optimizer) {
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> found, ListCheckpoints(folder_.checkpoints()));
   // A rank whose view of the shared folder lags must not resume from another step than the first rank.
   int64_t newest = kNoCheckpoint;
   std::optional<CheckpointState> state;
-  if (context_.is_first() && !found.empty()) {
-    SLUICE_ASSIGN_OR_RETURN(state, ReadCheckpointState(found.back()));
-    newest = static_cast<int64_t>(state->step);
+  absl::Status status;
+  if (context_.is_first()) {
+    absl::StatusOr<std::optional<CheckpointState>> found = FindNewest();
+    status = found.status();
+    if (status.ok()) state = *std::move(found);
+    newest = !status.ok() ? kFailed : state ? static_cast<int64_t>(state->step) : kNoCheckpoint;
   }
   at::Tensor step = torch::tensor({newest}, torch::kLong);
   SLUICE_RETURN_IF_ERROR(context_.collective->Broadcast(step, 0));
+  SLUICE_RETURN_IF_ERROR(status);
   newest = step.item<int64_t>();
+  if (newest == kFailed) return absl::AbortedError("the first rank could not resume; its error is the job's");
   if (newest == kNoCheckpoint) return std::optional<CheckpointState>();
   const std::string path = JoinPath(folder_.checkpoints(), CheckpointName(static_cast<uint64_t>(newest)));
   if (!state) {
@@ -63,6 +128,9 @@ absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::Resume(Policy* po
   }
   SLUICE_RETURN_IF_ERROR(CheckResumable(*state, context_.spec_yaml, context_.resume_digest, data_digest_));
   SLUICE_RETURN_IF_ERROR(RestoreCheckpoint(path, policy, optimizer));
+  if (context_.is_first() && state->table) {
+    SLUICE_ASSIGN_OR_RETURN(table_, TerminalTable::Reopen(folder_.ledger(), *state->table));
+  }
   ledgers_ = state->ledgers;
   return state;
 }
@@ -77,21 +145,50 @@ absl::Status JobCheckpoints::RestoreLedger(GroupSource* source) const {
 }
 
 absl::Status JobCheckpoints::Save(CheckpointState state, const Policy& policy, const AdamW& optimizer,
-                                  const GroupSource* source, const LedgerBalance& balance) {
-  if (source != nullptr) {
-    SLUICE_ASSIGN_OR_RETURN(state.ledgers, GatherStrings(*context_.collective, source->Snapshot()));
+                                  const LedgerPart& ledger, Writing writing) {
+  std::string ended;
+  if (ledger.source != nullptr) {
+    SLUICE_ASSIGN_OR_RETURN(state.ledgers, GatherStrings(*context_.collective, ledger.source->Snapshot()));
+    SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> lines, GatherStrings(*context_.collective, ledger.ended));
+    if (context_.is_first()) ended = MergeTerminalLines(lines);
+  }
+  absl::Status status;
+  if (context_.is_first()) {
+    status = SaveOnFirst(std::move(state), policy, optimizer, ledger.balance, ended, writing);
+  }
+  return TellAll(*context_.collective, status);
+}
+
+absl::Status JobCheckpoints::SaveOnFirst(CheckpointState state, const Policy& policy, const AdamW& optimizer,
+                                         const LedgerBalance& balance, const std::string& ended, Writing writing) {
+  SLUICE_RETURN_IF_ERROR(SettleOnFirst());
+  const uint64_t epoch = context_.collective->epoch();
+  SLUICE_RETURN_IF_ERROR(CheckMarkEpoch(folder_.checkpoint_mark(), epoch));
+  if (!state.ledgers.empty()) {
+    if (table_ == nullptr) {
+      SLUICE_ASSIGN_OR_RETURN(table_, TerminalTable::Create(folder_.ledger()));
+    }
+    SLUICE_RETURN_IF_ERROR(table_->Append(ended));
+    state.table = table_->mark();
   }
   state.spec_yaml = context_.spec_yaml;
   state.spec_digest = context_.resume_digest;
   state.data_digest = data_digest_;
-  absl::Status status;
-  if (context_.is_first()) {
-    absl::StatusOr<std::string> path = WriteCheckpoint(folder_.checkpoints(), state, policy, optimizer);
-    status = path.status();
-    if (status.ok()) status = PruneCheckpoints(folder_.checkpoints(), context_.options.checkpoint.keep);
-    if (status.ok()) context_.monitor->ReportCheckpoint(*path, state.step, state.policy_version, balance);
-  }
-  return TellAll(*context_.collective, status);
+  const CheckpointOptions& options = context_.options.checkpoint;
+  const auto on_written = [this, options, epoch, step = state.step, version = state.policy_version,
+                           balance](const std::string& path) -> absl::Status {
+    SLUICE_RETURN_IF_ERROR(WriteCheckpointMark(folder_.checkpoint_mark(), {epoch, step}));
+    SLUICE_RETURN_IF_ERROR(PruneCheckpoints(folder_.checkpoints(), options.keep, options.keep_best));
+    context_.monitor->ReportCheckpoint(path, step, version, balance);
+    return absl::OkStatus();
+  };
+  SLUICE_RETURN_IF_ERROR(writer_.Start(std::move(state), policy, optimizer, on_written));
+  return writing == Writing::kNow || !options.behind ? SettleOnFirst() : absl::OkStatus();
+}
+
+absl::Status JobCheckpoints::SettleOnFirst() {
+  const Blocked::Wait wait(context_.waits != nullptr ? &context_.waits->checkpoint : nullptr);
+  return writer_.Settle();
 }
 
 }  // namespace sluice::learner

@@ -114,7 +114,9 @@ class RlJob {
   absl::Status ValidateNow();
   // cancelling: what is open is about to be cancelled. It is told so, but the checkpoint keeps it open, for whoever
   // resumes the job.
-  absl::Status SaveCheckpoint(bool cancelling = false);
+  absl::Status SaveCheckpoint(JobCheckpoints::Writing writing, bool cancelling = false);
+  // Adds a line to the terminal table that the next checkpoint takes.
+  void NoteEnd(uint64_t ordinal, TerminalState state, const std::string& reason);
   absl::Status Finish();
 
   absl::StatusOr<JudgeStatistics> SumOverRanks(const JudgeStatistics& mine);
@@ -155,6 +157,7 @@ class RlJob {
   GateState gate_state_;                           // as the committed steps left it; the same on every rank
   std::function<bool(int32_t user)> is_reliable_;  // truth of a generated data set; null: there is none
   std::unique_ptr<RecordWriter> record_;           // null: groups are not recorded
+  std::string ended_;                              // lines of the terminal table since the last checkpoint
   std::string outage_;                             // why scores failed last, on this rank
   std::string ending_;
 };
@@ -554,7 +557,10 @@ absl::StatusOr<bool> RlJob::AwaitGroups() {
   if (!waiting_since_) waiting_since_ = context_.now();
   if (!taken_) {
     const absl::Time began = context_.now();
-    absl::StatusOr<std::vector<TakenGroup>> taken = source_->Wait(step_, kLookInterval);
+    absl::StatusOr<std::vector<TakenGroup>> taken = [this] {
+      const Blocked::Wait wait(context_.waits != nullptr ? &context_.waits->groups : nullptr);
+      return source_->Wait(step_, kLookInterval);
+    }();
     if (taken.ok()) {
       taken_ = *std::move(taken);
     } else if (!absl::IsUnavailable(taken.status())) {
@@ -610,11 +616,14 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
   for (const TakenGroup& one : taken) {
     if (one.bad_data) {
       verdicts.push_back({one.prompt.ordinal, TerminalState::kFailed, one.error});
+      NoteEnd(one.prompt.ordinal, TerminalState::kFailed, "bad_data");
       continue;
     }
     const GroupPlan& plan = groups[judged++].plan;
     stalest = std::max(stalest, static_cast<double>(plan.staleness));
-    verdicts.push_back({one.prompt.ordinal, TerminalState::kTrained, std::string(GateReasonName(plan.verdict.reason))});
+    const std::string reason(GateReasonName(plan.verdict.reason));
+    verdicts.push_back({one.prompt.ordinal, TerminalState::kTrained, reason});
+    NoteEnd(one.prompt.ordinal, TerminalState::kTrained, reason);
   }
   SLUICE_RETURN_IF_ERROR(RecordGroups(taken, groups));
   SLUICE_RETURN_IF_ERROR(ObserveRegions(groups));
@@ -690,7 +699,13 @@ absl::Status RlJob::TellOutage(const std::vector<TakenGroup>& taken, double clos
   return status;
 }
 
-absl::Status RlJob::SaveCheckpoint(bool cancelling) {
+void RlJob::NoteEnd(uint64_t ordinal, TerminalState state, const std::string& reason) {
+  const PromptOrder order(*dataset_, examples_, DeriveSeed(context_.options.seed, {kPromptSeed}));
+  const Example& example = order.ExampleAt(ordinal);
+  ended_ += TerminalLine({ordinal, example.user, example.position, state, reason, step_});
+}
+
+absl::Status RlJob::SaveCheckpoint(JobCheckpoints::Writing writing, bool cancelling) {
   context_.monitor->SetPhase("checkpoint");
   SLUICE_ASSIGN_OR_RETURN(LedgerBalance balance, TotalBalance());
   if (!balance.Holds()) {
@@ -717,7 +732,9 @@ absl::Status RlJob::SaveCheckpoint(bool cancelling) {
   if (options_.kl.reference == ReferenceKind::kMixed && reference_ != nullptr) {
     state.reference = reference_->parameters();
   }
-  return checkpoints_->Save(std::move(state), *policy_, *optimizer_, source_, balance);
+  state.score = validation_->ScoreAt(step_);
+  return checkpoints_->Save(std::move(state), *policy_, *optimizer_, {source_, balance, std::exchange(ended_, {})},
+                            writing);
 }
 
 absl::Status RlJob::Finish() {
@@ -764,11 +781,11 @@ absl::Status RlJob::Run() {
   while (step_ < total_steps()) {
     SLUICE_ASSIGN_OR_RETURN(const StepDecision decision, control_->Agree());
     if (decision.stop == StopRequest::kPreempt) {
-      SLUICE_RETURN_IF_ERROR(SaveCheckpoint());
+      SLUICE_RETURN_IF_ERROR(SaveCheckpoint(JobCheckpoints::Writing::kNow));
       return PreemptedError(absl::StrCat("preempted after the checkpoint of step ", step_, "; run again to resume"));
     }
     if (decision.stop == StopRequest::kCancel) {
-      SLUICE_RETURN_IF_ERROR(SaveCheckpoint(/*cancelling=*/true));
+      SLUICE_RETURN_IF_ERROR(SaveCheckpoint(JobCheckpoints::Writing::kNow, /*cancelling=*/true));
       source_->CancelOpen();
       return absl::CancelledError(absl::StrCat("cancelled on request after step ", step_));
     }
@@ -784,7 +801,7 @@ absl::Status RlJob::Run() {
     const absl::Status status = TrainStep(decision);
     if (ExitCodeFor(status) == ExitCode::kHeld) {
       // The step is committed; what is held is the job.
-      SLUICE_RETURN_IF_ERROR(SaveCheckpoint());
+      SLUICE_RETURN_IF_ERROR(SaveCheckpoint(JobCheckpoints::Writing::kNow));
       return status;
     }
     SLUICE_RETURN_IF_ERROR(status);
@@ -795,11 +812,17 @@ absl::Status RlJob::Run() {
     }
     const int save_every = context_.options.checkpoint.every;
     if (!last && save_every > 0 && step_ % static_cast<uint64_t>(save_every) == 0) {
-      SLUICE_RETURN_IF_ERROR(SaveCheckpoint());
+      SLUICE_RETURN_IF_ERROR(SaveCheckpoint(JobCheckpoints::Writing::kBehind));
     }
   }
+  // Only a time limit leaves steps that were issued and not trained.
+  for (uint64_t step = step_; step < issued_steps_; ++step) {
+    const OrdinalRange slice = SliceOfStep(step, static_cast<uint64_t>(options_.groups_per_step),
+                                           context_.collective->rank(), context_.collective->world_size());
+    for (uint64_t i = 0; i < slice.count; ++i) NoteEnd(slice.first + i, TerminalState::kCancelled, "time_limit");
+  }
   source_->CancelOpen();
-  SLUICE_RETURN_IF_ERROR(SaveCheckpoint());
+  SLUICE_RETURN_IF_ERROR(SaveCheckpoint(JobCheckpoints::Writing::kNow));
   return Finish();
 }
 

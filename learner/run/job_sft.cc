@@ -41,7 +41,12 @@ class SftJob {
   // Trains one pass, or what is left of it. Sets ended_ when the job is to end.
   absl::Status TrainPass(int pass);
   absl::Status ValidateNow() { return validation_->Run(*policy_, step_, total_steps_, seconds(), {}); }
-  absl::Status SaveCheckpoint(int pass, size_t steps_of_pass);
+  struct Place {
+    int pass = 0;
+    size_t step = 0;  // of the pass
+  };
+  // Of a job that goes on at `next`.
+  absl::Status SaveCheckpoint(Place next, JobCheckpoints::Writing writing);
   bool SaveIsDue() const {
     const int every = context_.options.checkpoint.every;
     return every > 0 && step_ % static_cast<uint64_t>(every) == 0;
@@ -70,8 +75,8 @@ class SftJob {
   std::unique_ptr<Validation> validation_;
   uint64_t step_ = 0;
   uint64_t total_steps_ = 0;  // an estimate: augmentation changes a pass's length a little
-  int first_pass_ = 0;        // where a resumed job goes on
-  size_t first_step_of_pass_ = 0;
+  Place first_;               // where a resumed job goes on
+  Place next_;                // where it would go on after what is done
   bool ended_ = false;
   std::string ending_;
 };
@@ -102,8 +107,7 @@ absl::Status SftJob::Prepare() {
   validation_->SetLatest(std::move(latest));
   if (!state) return absl::OkStatus();
   step_ = state->step;
-  first_pass_ = static_cast<int>(state->numbers.at("pass"));
-  first_step_of_pass_ = static_cast<size_t>(state->numbers.at("step_of_pass"));
+  first_ = {static_cast<int>(state->numbers.at("pass")), static_cast<size_t>(state->numbers.at("step_of_pass"))};
   validation_->Restore(state->numbers);
   if (context_.is_first()) {
     context_.monitor->ReportLog(absl::StrCat("resumed from the checkpoint of step ", step_));
@@ -111,14 +115,15 @@ absl::Status SftJob::Prepare() {
   return absl::OkStatus();
 }
 
-absl::Status SftJob::SaveCheckpoint(int pass, size_t steps_of_pass) {
+absl::Status SftJob::SaveCheckpoint(Place next, JobCheckpoints::Writing writing) {
   CheckpointState state;
   state.step = step_;
   state.seconds = seconds();
-  state.numbers["pass"] = pass;
-  state.numbers["step_of_pass"] = static_cast<double>(steps_of_pass);
+  state.numbers["pass"] = next.pass;
+  state.numbers["step_of_pass"] = static_cast<double>(next.step);
   validation_->Save(&state.numbers);
-  return checkpoints_->Save(std::move(state), *policy_, *optimizer_, nullptr, {});
+  state.score = validation_->ScoreAt(step_);
+  return checkpoints_->Save(std::move(state), *policy_, *optimizer_, {}, writing);
 }
 
 absl::Status SftJob::TrainPass(int pass) {
@@ -128,13 +133,13 @@ absl::Status SftJob::TrainPass(int pass) {
     return absl::InvalidArgumentError(
         absl::StrCat("no user of '", dataset_->folder(), "' has two training events; nothing can be trained"));
   }
-  const size_t first = pass == first_pass_ ? first_step_of_pass_ : 0;
+  const size_t first = pass == first_.pass ? first_.step : 0;
   total_steps_ = step_ + (plans.size() - first) + plans.size() * static_cast<uint64_t>(options_.passes - pass - 1);
   context_.monitor->SetPhase("training");
   for (size_t i = first; i < plans.size(); ++i) {
     SLUICE_ASSIGN_OR_RETURN(const StepDecision decision, control_->Agree());
     if (decision.stop != StopRequest::kNone) {
-      SLUICE_RETURN_IF_ERROR(SaveCheckpoint(pass, i));
+      SLUICE_RETURN_IF_ERROR(SaveCheckpoint({pass, i}, JobCheckpoints::Writing::kNow));
       if (decision.stop == StopRequest::kCancel) {
         return absl::CancelledError(absl::StrCat("cancelled on request after step ", step_));
       }
@@ -142,6 +147,7 @@ absl::Status SftJob::TrainPass(int pass) {
     }
     if (decision.time_is_up) {
       ended_ = true;
+      next_ = {pass, i};
       ending_ = absl::StrFormat("the time limit of %.0f s ended training in pass %d of %d",
                                 context_.options.time_limit_s, pass + 1, options_.passes);
       return absl::OkStatus();
@@ -165,12 +171,16 @@ absl::Status SftJob::TrainPass(int pass) {
       SLUICE_RETURN_IF_ERROR(RecordMetrics(context_, folder_.get(), step_, total_steps_, seconds(), numbers));
     }
     // The one at a pass's end waits for its validation, or a resume would repeat that.
-    if (SaveIsDue() && i + 1 < plans.size()) SLUICE_RETURN_IF_ERROR(SaveCheckpoint(pass, i + 1));
+    if (SaveIsDue() && i + 1 < plans.size()) {
+      SLUICE_RETURN_IF_ERROR(SaveCheckpoint({pass, i + 1}, JobCheckpoints::Writing::kBehind));
+    }
   }
   return absl::OkStatus();
 }
 
 absl::Status SftJob::Finish() {
+  // So that the command of a job that is done repeats nothing.
+  SLUICE_RETURN_IF_ERROR(SaveCheckpoint(next_, JobCheckpoints::Writing::kNow));
   if (!context_.is_first()) return absl::OkStatus();
   if (!ending_.empty()) context_.monitor->ReportLog(ending_);
   SLUICE_RETURN_IF_ERROR(ExportPolicy(*policy_, *folder_, "final"));
@@ -189,12 +199,14 @@ absl::Status SftJob::Finish() {
 
 absl::Status SftJob::Run() {
   SLUICE_RETURN_IF_ERROR(Prepare());
-  for (int pass = first_pass_; pass < options_.passes && !ended_ && !StopsEarly(); ++pass) {
+  next_ = first_;
+  for (int pass = first_.pass; pass < options_.passes && !ended_ && !StopsEarly(); ++pass) {
     SLUICE_RETURN_IF_ERROR(TrainPass(pass));
+    if (!ended_) next_ = {pass + 1, 0};
     const bool last = ended_ || pass + 1 == options_.passes;
     const bool due = options_.validation.every > 0 && (pass + 1) % options_.validation.every == 0;
     if (last || due) SLUICE_RETURN_IF_ERROR(ValidateNow());
-    if (SaveIsDue() && !ended_) SLUICE_RETURN_IF_ERROR(SaveCheckpoint(pass + 1, 0));
+    if (SaveIsDue() && !last) SLUICE_RETURN_IF_ERROR(SaveCheckpoint(next_, JobCheckpoints::Writing::kBehind));
   }
   if (ending_.empty() && StopsEarly()) {
     ending_ =

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "common/catalog/dataset.h"
 #include "common/collective/collective.h"
+#include "common/metrics/blocked.h"
 #include "common/tensor/device.h"
 #include "common/time/clock.h"
 #include "learner/ledger/eval_source.h"
@@ -75,6 +76,18 @@ class RolloutService {
   virtual void EndJob() = 0;
 };
 
+// What a rank's jobs wait for; one a process.
+struct JobWaits {
+  JobWaits(Metrics* metrics, const NowFunction& now)
+      : groups(metrics, now, "rank", "groups"),
+        peers(metrics, now, "rank", "peers"),
+        checkpoint(metrics, now, "rank", "checkpoint") {}
+
+  Blocked groups;      // of a step, from the actors
+  Blocked peers;       // in a collective call; the call itself is in it
+  Blocked checkpoint;  // that is being written
+};
+
 struct RunContext {
   std::string job_id;
   JobOptions options;
@@ -87,6 +100,7 @@ struct RunContext {
   Reservations* reservations = nullptr;  // rl; evaluate, if it has rollouts
   RolloutService* rollouts = nullptr;    // rl; evaluate: null if it decodes alone
   NowFunction now;                       // monotonic
+  JobWaits* waits = nullptr;             // may be null
   Placement placement;                   // of the job's policies; its device is open
 
   bool is_first() const { return collective->rank() == 0; }

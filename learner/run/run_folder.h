@@ -2,14 +2,15 @@
 //
 //   spec.yaml            effective spec
 //   metrics.jsonl        one JSON object a line: {"step": n, "time_s": t, "name": value, ...}
-//   checkpoints/         step-NNNNNNNN folders and `best`
-//   export/best          the model with the best validation, Hugging Face layout
+//   checkpoints/         step-NNNNNNNN folders; damaged-step-NNNNNNNN, the last that was found damaged
+//   checkpoint.json      the epoch that may write checkpoints, and the step of the newest
+//   (learner/run/checkpoint_mark.h) export/best          the model with the best validation, Hugging Face layout
 //   export/final         the model after the last step
 //   results.json         closing numbers and paths
 //   contexts.csv         rl with held-out prompts: the cell of every user (learner/evaluate/context_file.h)
 //   outcomes.csv         evaluate: what became of every user (learner/evaluate/outcome_file.h)
 //   report.html          the report
-//   ledger.json          rl: the ledger's terminal table and balance
+//   ledger.csv           rl: what became of every ordinal, up to the last checkpoint (learner/ledger/terminal_table.h)
 #ifndef SLUICE_LEARNER_RUN_RUN_FOLDER_H_
 #define SLUICE_LEARNER_RUN_RUN_FOLDER_H_
 
@@ -43,6 +44,8 @@ class RunFolder {
   const std::string& path() const { return path_; }
   std::string checkpoints() const { return JoinPath(path_, "checkpoints"); }
   std::string export_folder(const std::string& which) const { return JoinPath(JoinPath(path_, "export"), which); }
+  std::string checkpoint_mark() const { return JoinPath(path_, "checkpoint.json"); }
+  std::string ledger() const { return JoinPath(path_, "ledger.csv"); }
   std::string report() const { return JoinPath(path_, "report.html"); }
   std::string results() const { return JoinPath(path_, "results.json"); }
   std::string contexts() const { return JoinPath(path_, kContextsFile); }

@@ -27,6 +27,7 @@ absl::Status Validation::Run(Policy& policy, uint64_t step, uint64_t total_steps
                              const EvalActors& actors) {
   if (examples_.empty()) return absl::OkStatus();
   SLUICE_ASSIGN_OR_RETURN(latest_, Validate(context_, policy, dataset_, examples_, options_, actors));
+  latest_step_ = step;
   SLUICE_RETURN_IF_ERROR(RecordMetrics(context_, &folder_, step, total_steps, time_s, latest_));
   if (context_.is_first()) {
     context_.monitor->ReportLog(absl::StrFormat("step %d: validation HR@10 %.4f, NDCG@10 %.4f, hallucination %.4f",
@@ -36,6 +37,12 @@ absl::Status Validation::Run(Policy& policy, uint64_t step, uint64_t total_steps
   }
   if (!best_.Offer(step, latest_) || !context_.is_first()) return absl::OkStatus();
   return ExportPolicy(policy, folder_, "best");
+}
+
+std::optional<double> Validation::ScoreAt(uint64_t step) const {
+  const auto score = latest_.find(BestPolicy::kMetric);
+  if (latest_step_ != step || score == latest_.end()) return std::nullopt;
+  return score->second;
 }
 
 }  // namespace sluice::learner

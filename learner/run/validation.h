@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,8 @@ class Validation {
   // Of the last validation, also one before a resume; names carry "validation/". Empty before the first.
   const std::map<std::string, double>& latest() const { return latest_; }
   const BestPolicy& best() const { return best_; }
+  // HR@10 of the validation that was run right after `step`; none if the last one was of another step.
+  std::optional<double> ScoreAt(uint64_t step) const;
 
   // Part of a checkpoint's numbers.
   void Save(std::map<std::string, double>* numbers) const { best_.Save(numbers); }
@@ -47,6 +50,7 @@ class Validation {
   RunFolder& folder_;
   const std::vector<Example> examples_;
   std::map<std::string, double> latest_;
+  std::optional<uint64_t> latest_step_;  // none before the first of this process
   BestPolicy best_;
 };
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -26,7 +27,9 @@ namespace {
 
 constexpr int kFormat = 1;
 constexpr char kManifest[] = "manifest.json";
+constexpr char kPrefix[] = "step-";
 constexpr char kTemporary[] = ".tmp";
+constexpr char kDamagedPrefix[] = "damaged-";
 // Lines of a difference that a message shows.
 constexpr size_t kShownDifferences = 12;
 
@@ -61,6 +64,9 @@ absl::Status WriteManifest(const std::string& folder, uint64_t step) {
 
 absl::Status VerifyManifest(const std::string& folder) {
   const std::string remedy = "; resume from an older checkpoint by removing this folder, or restore it from a backup";
+  if (!PathExists(JoinPath(folder, kManifest))) {
+    return absl::DataLossError(absl::StrCat("checkpoint '", folder, "' has no ", kManifest, remedy));
+  }
   SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(JoinPath(folder, kManifest)));
   const nlohmann::json manifest = nlohmann::json::parse(text, nullptr, false);
   if (!manifest.is_object() || !manifest.contains("files") || !manifest["files"].is_object()) {
@@ -100,11 +106,11 @@ TensorToWrite ArenaToWrite(const char* name, const at::Tensor& arena) {
   return entry;
 }
 
-absl::Status WriteOptimizer(const std::string& path, const AdamW& optimizer) {
-  const at::Tensor first = optimizer.first_moments().to(at::kCPU).contiguous();
-  const at::Tensor second = optimizer.second_moments().to(at::kCPU).contiguous();
+absl::Status WriteOptimizer(const std::string& path, const TrainedArenas& arenas) {
+  const at::Tensor first = arenas.first_moments.to(at::kCPU).contiguous();
+  const at::Tensor second = arenas.second_moments.to(at::kCPU).contiguous();
   const std::vector<TensorToWrite> tensors = {ArenaToWrite("first", first), ArenaToWrite("second", second)};
-  return WriteSafetensors(path, tensors, {{"steps", absl::StrCat(optimizer.steps())}});
+  return WriteSafetensors(path, tensors, {{"steps", absl::StrCat(arenas.steps)}});
 }
 
 constexpr char kReferenceFile[] = "reference.safetensors";
@@ -132,7 +138,18 @@ std::string StateJson(const CheckpointState& state) {
   document["spec_digest"] = state.spec_digest;
   document["data_digest"] = state.data_digest;
   document["ledgers"] = state.ledgers.size();
+  if (state.score) document["score"] = *state.score;
+  if (state.table) document["table"] = {{"bytes", state.table->bytes}, {"sha256", state.table->sha256}};
   return document.dump(2) + "\n";
+}
+
+// What a checkpoint's state says of its validation; none if it cannot be read, which is found out when it is resumed.
+std::optional<double> ScoreOf(const std::string& path) {
+  const absl::StatusOr<std::string> text = ReadFile(JoinPath(path, "state.json"));
+  if (!text.ok()) return std::nullopt;
+  const nlohmann::json document = nlohmann::json::parse(*text, nullptr, false);
+  if (!document.is_object() || !document.contains("score") || !document["score"].is_number()) return std::nullopt;
+  return document["score"].get<double>();
 }
 
 // Renames `aside` to `path`. If `path` exists (the last step of a job is written twice, or a run that resumed from an
@@ -149,18 +166,37 @@ absl::Status MoveIntoPlace(const std::string& aside, const std::string& path) {
 
 }  // namespace
 
-std::string CheckpointName(uint64_t step) { return absl::StrFormat("step-%08d", step); }
+std::string CheckpointName(uint64_t step) { return absl::StrFormat("%s%08d", kPrefix, step); }
+
+TrainedArenas ArenasOf(const Policy& policy, const AdamW& optimizer) {
+  return {policy.parameters(), optimizer.first_moments(), optimizer.second_moments(), optimizer.steps()};
+}
+
+void CopyArenas(const TrainedArenas& arenas, TrainedArenas* copy) {
+  const at::NoGradGuard no_grad;
+  const auto into = [](const at::Tensor& from, at::Tensor* to) {
+    if (!to->defined() || to->sizes() != from.sizes() || to->scalar_type() != from.scalar_type()) {
+      *to = torch::empty_like(from, from.options().device(at::kCPU).requires_grad(false));
+    }
+    to->copy_(from);
+  };
+  into(arenas.parameters, &copy->parameters);
+  into(arenas.first_moments, &copy->first_moments);
+  into(arenas.second_moments, &copy->second_moments);
+  copy->steps = arenas.steps;
+}
 
 absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const CheckpointState& state,
-                                            const Policy& policy, const AdamW& optimizer) {
+                                            const Policy& policy, const TrainedArenas& arenas,
+                                            const CheckpointFence& fence) {
   const std::string path = JoinPath(parent, CheckpointName(state.step));
   const std::string aside = path + kTemporary;
   SLUICE_RETURN_IF_ERROR(RemoveAll(aside));
   absl::Cleanup remove = [&aside] { RemoveAll(aside).IgnoreError(); };
   const std::string model = JoinPath(aside, "model");
   SLUICE_RETURN_IF_ERROR(MakeDirectories(model));
-  SLUICE_RETURN_IF_ERROR(policy.Save(model));
-  SLUICE_RETURN_IF_ERROR(WriteOptimizer(JoinPath(aside, "optimizer.safetensors"), optimizer));
+  SLUICE_RETURN_IF_ERROR(policy.Save(model, arenas.parameters));
+  SLUICE_RETURN_IF_ERROR(WriteOptimizer(JoinPath(aside, "optimizer.safetensors"), arenas));
   if (state.reference.defined()) {
     const at::Tensor arena = state.reference.detach().to(at::kCPU).contiguous();
     SLUICE_RETURN_IF_ERROR(
@@ -173,6 +209,7 @@ absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const Che
   SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(aside, "state.json"), StateJson(state)));
   SLUICE_RETURN_IF_ERROR(WriteManifest(aside, state.step));
   SLUICE_RETURN_IF_ERROR(SyncDirectory(aside));
+  if (fence) SLUICE_RETURN_IF_ERROR(fence());
   // What `aside` holds after this is the one that was replaced, if any; the cleanup removes it.
   SLUICE_RETURN_IF_ERROR(MoveIntoPlace(aside, path));
   return path;
@@ -184,8 +221,8 @@ absl::StatusOr<std::vector<std::string>> ListCheckpoints(const std::string& pare
   SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(parent));
   for (const std::string& name : names) {
     const std::string path = JoinPath(parent, name);
-    if (!absl::StartsWith(name, "step-") || absl::EndsWith(name, kTemporary)) continue;
-    if (PathExists(JoinPath(path, kManifest))) paths.push_back(path);
+    if (absl::StartsWith(name, kPrefix) && !absl::EndsWith(name, kTemporary) && IsDirectory(path))
+      paths.push_back(path);
   }
   return paths;
 }
@@ -205,6 +242,10 @@ absl::StatusOr<CheckpointState> ReadCheckpointState(const std::string& path) {
     state.spec_digest = document.at("spec_digest").get<std::string>();
     state.data_digest = document.at("data_digest").get<std::string>();
     ledgers = document.at("ledgers").get<size_t>();
+    if (document.contains("score")) state.score = document["score"].get<double>();
+    if (document.contains("table")) {
+      state.table = {document["table"].at("bytes").get<uint64_t>(), document["table"].at("sha256").get<std::string>()};
+    }
   } catch (const nlohmann::json::exception& error) {
     return absl::DataLossError(absl::StrCat("'", path, "/state.json' cannot be read: ", error.what()));
   }
@@ -270,17 +311,42 @@ absl::Status CheckResumable(const CheckpointState& state, const std::string& spe
                                                     "\nresume with the spec of the checkpoint, or start a new job"));
 }
 
-absl::Status PruneCheckpoints(const std::string& parent, int keep) {
+absl::StatusOr<std::string> SetCheckpointAside(const std::string& path) {
+  const std::filesystem::path from(path);
+  const std::string parent = from.parent_path().string();
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(parent));
+  for (const std::string& name : names) {
+    if (absl::StartsWith(name, kDamagedPrefix)) SLUICE_RETURN_IF_ERROR(RemoveAll(JoinPath(parent, name)));
+  }
+  const std::string to = JoinPath(parent, absl::StrCat(kDamagedPrefix, from.filename().string()));
+  SLUICE_RETURN_IF_ERROR(RenamePath(path, to));
+  return to;
+}
+
+absl::Status PruneCheckpoints(const std::string& parent, int keep, int keep_best) {
   if (!IsDirectory(parent)) return absl::OkStatus();
   SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(parent));
   for (const std::string& name : names) {
-    if (absl::StartsWith(name, "step-") && absl::EndsWith(name, kTemporary)) {
+    if (absl::StartsWith(name, kPrefix) && absl::EndsWith(name, kTemporary)) {
       SLUICE_RETURN_IF_ERROR(RemoveAll(JoinPath(parent, name)));
     }
   }
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ListCheckpoints(parent));
-  for (size_t i = 0; i + static_cast<size_t>(keep) < paths.size(); ++i) {
-    SLUICE_RETURN_IF_ERROR(RemoveAll(paths[i]));
+  SLUICE_ASSIGN_OR_RETURN(std::vector<std::string> old, ListCheckpoints(parent));
+  old.resize(old.size() - std::min(old.size(), static_cast<size_t>(keep)));
+  std::vector<std::pair<double, std::string>> scored;
+  if (keep_best > 0) {
+    for (const std::string& path : old) {
+      if (const std::optional<double> score = ScoreOf(path)) scored.emplace_back(-*score, path);
+    }
+  }
+  std::sort(scored.begin(), scored.end());
+  scored.resize(std::min(scored.size(), static_cast<size_t>(keep_best)));
+  for (const auto& [score, path] : scored) std::erase(old, path);
+  for (const std::string& path : old) {
+    // Under a name that says so: a killed process must not leave half a checkpoint that looks damaged.
+    SLUICE_RETURN_IF_ERROR(RemoveAll(path + kTemporary));
+    SLUICE_RETURN_IF_ERROR(RenamePath(path, path + kTemporary));
+    SLUICE_RETURN_IF_ERROR(RemoveAll(path + kTemporary));
   }
   return absl::OkStatus();
 }

@@ -7,12 +7,14 @@
 //     ledger-<rank>.json     rl: the ledger's shard of each rank
 //     manifest.json          SHA-256 and size of every file above; written last
 //
-// Written under "<name>.tmp", every file and folder fsynced, then renamed: a folder without a manifest, or with
-// another name, is what a killed process left and is ignored. The previous checkpoint stands until then.
+// Written under "<name>.tmp", every file and folder fsynced, then renamed: a folder of another name is what a killed
+// process left, and is ignored. One of this name without a manifest was damaged afterwards. The previous checkpoint
+// stands until the rename.
 #ifndef SLUICE_LEARNER_TRAIN_CHECKPOINT_H_
 #define SLUICE_LEARNER_TRAIN_CHECKPOINT_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -21,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/model/policy.h"
+#include "learner/ledger/terminal_table.h"
 #include "learner/train/adamw.h"
 
 namespace sluice::learner {
@@ -33,23 +36,50 @@ struct CheckpointState {
   std::string spec_yaml;                  // effective
   std::string spec_digest;
   std::string data_digest;
+  std::optional<double> score;       // of the validation after this step, higher is better; none: there was none
   std::vector<std::string> ledgers;  // by rank; empty for jobs without one
+  std::optional<TableMark> table;    // of the ledger's terminal table; none for jobs without a ledger
   at::Tensor reference;              // parameter arena of a reference policy that moved; undefined for jobs without one
 };
 
 // "step-00000120".
 std::string CheckpointName(uint64_t step);
 
-// Writes `parent`/CheckpointName(state.step), replacing one of that name. Returns its path. NoSpaceError and whatever
-// else the file system says; then nothing new stands and nothing old is gone.
-absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const CheckpointState& state,
-                                            const Policy& policy, const AdamW& optimizer);
+// What training changes.
+struct TrainedArenas {
+  at::Tensor parameters;
+  at::Tensor first_moments;
+  at::Tensor second_moments;
+  int64_t steps = 0;  // of the optimizer
+};
 
-// Paths of the complete checkpoints in `parent`, oldest first. An absent folder has none.
+// The live arenas, which later steps change.
+TrainedArenas ArenasOf(const Policy& policy, const AdamW& optimizer);
+
+// Copies them into `copy`, in host memory; takes its tensors again if they have the right size, so that one copy made
+// again and again costs no allocation.
+void CopyArenas(const TrainedArenas& arenas, TrainedArenas* copy);
+
+// Asked when everything is written, just before the checkpoint takes its name; an error leaves nothing new.
+using CheckpointFence = std::function<absl::Status()>;
+
+// Writes `parent`/CheckpointName(state.step), replacing one of that name. Returns its path. NoSpaceError and whatever
+// else the file system or the fence says; then nothing new stands and nothing old is gone. Of the policy only its shape
+// counts, which does not change: it may be trained meanwhile.
+absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const CheckpointState& state,
+                                            const Policy& policy, const TrainedArenas& arenas,
+                                            const CheckpointFence& fence = nullptr);
+
+// Paths of the checkpoints in `parent`, oldest first, whole or damaged. An absent folder has none.
 absl::StatusOr<std::vector<std::string>> ListCheckpoints(const std::string& parent);
 
-// Verifies every file of the checkpoint against its manifest and reads its state. DataLoss names the file.
+// Verifies every file of the checkpoint against its manifest and reads its state. DataLoss names the file, also if it
+// is the manifest that is missing.
 absl::StatusOr<CheckpointState> ReadCheckpointState(const std::string& path);
+
+// Renames a damaged checkpoint so that it is no longer listed, and returns its new path. The one set aside before it is
+// removed: one is kept to be looked at.
+absl::StatusOr<std::string> SetCheckpointAside(const std::string& path);
 
 // Puts a verified checkpoint's parameters and moments back. InvalidArgument if they are of another policy.
 absl::Status RestoreCheckpoint(const std::string& path, Policy* policy, AdamW* optimizer);
@@ -58,8 +88,9 @@ absl::Status RestoreCheckpoint(const std::string& path, Policy* policy, AdamW* o
 absl::Status CheckResumable(const CheckpointState& state, const std::string& spec_yaml, const std::string& spec_digest,
                             const std::string& data_digest);
 
-// Removes all but the newest `keep`, and what killed processes left.
-absl::Status PruneCheckpoints(const std::string& parent, int keep);
+// Removes all but the newest `keep` and the `keep_best` of the highest score (of equal ones the earlier), and what
+// killed processes left.
+absl::Status PruneCheckpoints(const std::string& parent, int keep, int keep_best);
 
 }  // namespace sluice::learner
 

@@ -4,7 +4,7 @@
     python3 tests/faults/audit.py RUN_FOLDER --data DATA [--compare OTHER_RUN_FOLDER] [-o json]
 
 It reads what a run leaves behind and holds one against the other: the ledgers of its last checkpoint (docs of the format:
-learner/ledger/ledger.h), its recorded groups if `rl.record` was on (docs/record.md), results.json and the data set. It
+learner/ledger/ledger.h), the terminal table (learner/ledger/terminal_table.h), its recorded groups if `rl.record` was on (docs/record.md), results.json and the data set. It
 reports
 
     expected    ordinals that the job issued
@@ -16,7 +16,8 @@ reports
     skew        mean popularity of the targets, recorded against what was to be drawn from
 
 and ends with 1 if lost, duplicated or unexpected is not empty, or if two numbers contradict each other; with 2 if there is
-nothing to audit. --compare: digests of parameters and moments, and the terminal ordinals, of both runs.
+nothing to audit. --compare: digests of parameters and moments, the terminal ordinals, and the terminal tables, of both
+runs.
 """
 
 import argparse
@@ -69,6 +70,7 @@ class Data:
         items = read_npy(os.path.join(folder, "event_item.npy"))
         labels = read_npy(os.path.join(folder, "event_split.npy"))
         self.targets = {}        # user -> items that may be targets
+        self.places = set()      # (user, position) of every event that may be one
         self.popularity = {}
         self.eligible = []       # the target of every such event
         for user in range(len(first) - 1):
@@ -76,6 +78,7 @@ class Data:
                 if labels[event] in (TRAIN, RESERVED):
                     self.popularity[items[event]] = self.popularity.get(items[event], 0) + 1
                     if event > first[user]:
+                        self.places.add((user, event - first[user]))
                         self.targets.setdefault(user, set()).add(items[event])
                         self.eligible.append(items[event])
 
@@ -136,6 +139,45 @@ def last_checkpoint(run):
         if ledgers:
             return int(folder.rsplit("-", 1)[1]), ledgers
     return None
+
+
+def read_table(run, step):
+    """The terminal table as bytes, as far as the checkpoint of `step` reaches; None if that checkpoint has none."""
+    mark = read_json(os.path.join(run, "checkpoints", f"step-{step:08d}", "state.json")).get("table")
+    if mark is None:
+        return None
+    path = os.path.join(run, "ledger.csv")
+    try:
+        with open(path, "rb") as file:
+            content = file.read(mark["bytes"])
+    except OSError as error:
+        raise Unreadable(f"{path}: {error}") from None
+    if len(content) != mark["bytes"] or hashlib.sha256(content).hexdigest() != mark["sha256"]:
+        raise Unreadable(f"{path} is not what the checkpoint of step {step} was made with")
+    return content
+
+
+def audit_table(content, data, terminal, report):
+    """Holds the table against the ledgers: the same ordinals in the same numbers, each once and in order."""
+    seen, states, last = {}, {}, -1
+    for line in content.decode().splitlines()[1:]:
+        ordinal, user, position, state, reason, step = line.split(",")
+        ordinal = int(ordinal)
+        seen[ordinal] = seen.get(ordinal, 0) + 1
+        states[state] = states.get(state, 0) + 1
+        report["reasons"][f"{state}: {reason}"] = report["reasons"].get(f"{state}: {reason}", 0) + 1
+        if ordinal < last:
+            report["contradictions"].append(f"ledger.csv: ordinal {ordinal} comes after {last}")
+        last = ordinal
+        if data.places and (int(user), int(position)) not in data.places:
+            report["unexpected"].add(ordinal)
+            report["foreign"].append(f"ordinal {ordinal}: event {position} of user {user} is no training event")
+    report["duplicated"] |= {ordinal for ordinal, times in seen.items() if times > 1}
+    report["lost"] |= terminal.keys() - seen.keys()
+    report["unexpected"] |= seen.keys() - terminal.keys()
+    for state in ("trained", "dropped", "failed", "cancelled"):
+        if states.get(state, 0) != report[state]:
+            report["contradictions"].append(f"ledger.csv has {states.get(state, 0)} {state}, the ledgers {report[state]}")
 
 
 def several(ordinals):
@@ -205,7 +247,7 @@ def audit(run, data_folder):
     """The report as a dict. Unreadable: nothing to audit."""
     report = {"run": run, "expected": 0, "trained": 0, "dropped": 0, "failed": 0, "cancelled": 0, "open": 0, "recorded": None,
               "lost": set(), "duplicated": set(), "unexpected": set(), "foreign": [], "contradictions": [], "wasted": None,
-              "skew": None}
+              "skew": None, "reasons": {}}
     data = Data(data_folder)
     checkpoint = last_checkpoint(run)
     groups = read_records(run)
@@ -215,6 +257,9 @@ def audit(run, data_folder):
     if checkpoint is not None:
         report["step"] = checkpoint[0]
         terminal = audit_ledgers(checkpoint[1], report)
+        table = read_table(run, checkpoint[0])
+        if table is not None:
+            audit_table(table, data, terminal, report)
     if groups is not None:
         audit_records(groups, data, checkpoint, terminal, report)
     results = os.path.join(run, "results.json")
@@ -249,6 +294,9 @@ def compare(one, other):
     ended = [sorted(tuple(piece) for ledger in ledgers for piece in ledger["terminal"]) for _, ledgers in found]
     if ended[0] != ended[1]:
         differences.append("other ordinals are terminal")
+    tables = [read_table(run, found[0][0]) for run in (one, other)]
+    if tables[0] != tables[1]:
+        differences.append("the terminal tables differ: other prompts, states, reasons or steps")
     return differences
 
 
@@ -261,6 +309,8 @@ def text_of(report):
         lines.append(f"recorded    {report['recorded']} groups, wasted {report['wasted']}")
     else:
         lines.append("recorded    nothing: single prompts were not looked at (rl.record)")
+    if report["reasons"]:
+        lines.append("ended       " + ", ".join(f"{reason} {count}" for reason, count in sorted(report["reasons"].items())))
     for name in ("lost", "duplicated", "unexpected"):
         lines.append(f"{name:<11} {len(report[name])}" + (f": {several(report[name])}" if report[name] else ""))
     lines += [f"foreign     {line}" for line in report["foreign"][:SHOWN]]

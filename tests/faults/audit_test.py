@@ -1,6 +1,7 @@
 """The auditor on a run that lost an actor and a rank, and on copies of it with planted faults."""
 
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -47,6 +48,49 @@ class AuditTest(harness.GroupFaultsTest):
             json.dump(ledger, file)
         return folder
 
+    def edit_table(self, run, name, change):
+        """A copy of the run whose terminal table holds what `change` makes of its lines, under a mark that fits."""
+        folder = self.path(name)
+        shutil.copytree(run, folder)
+        path = os.path.join(folder, "ledger.csv")
+        with open(path, encoding="utf-8") as file:
+            header, *lines = file.readlines()
+        content = "".join([header] + change(lines)).encode()
+        with open(path, "wb") as file:
+            file.write(content)
+        path = sorted(glob.glob(os.path.join(folder, "checkpoints", "*", "state.json")))[-1]
+        with open(path, encoding="utf-8") as file:
+            state = json.load(file)
+        state["table"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(state, file)
+        return folder
+
+    def check_table(self, run, data):
+        def audit_of(name, change):
+            return audit.audit(self.edit_table(run, name, change), data)
+        self.assertEqual(audit_of("table-lost", lambda lines: lines[:5] + lines[6:])["lost"], {5})
+        self.assertEqual(audit_of("table-doubled", lambda lines: lines[:6] + lines[5:])["duplicated"], {5})
+        self.assertEqual(audit_of("table-foreign", lambda lines: lines + ["1000,0,1,trained,open,3\n"])["unexpected"], {1000})
+
+        def edit(column, value):
+            return lambda lines: [",".join([*line.split(",")[:column], value, *line.split(",")[column + 1:]])
+                                  if number == 5 else line for number, line in enumerate(lines)]
+        event = audit_of("table-event", edit(2, "99999"))
+        self.assertEqual(event["unexpected"], {5})
+        self.assertIn("event 99999 of user", audit.text_of(event))
+        self.assertTrue(audit_of("table-state", edit(3, "dropped"))["contradictions"])
+        self.assertTrue(audit_of("table-order", lambda lines: lines[1:] + lines[:1])["contradictions"])
+        other = self.edit_table(run, "table-other", edit(4, "difficulty_"))
+        self.assertIn("the terminal tables differ: other prompts, states, reasons or steps", audit.compare(run, other))
+        self.assertEqual(audit.compare(run, run), [])
+
+        shutil.copytree(run, self.path("table-torn"))
+        with open(os.path.join(self.path("table-torn"), "ledger.csv"), "r+b") as file:
+            file.truncate(100)
+        with self.assertRaises(audit.Unreadable):
+            audit.audit(self.path("table-torn"), data)
+
     def test_a_disturbed_run_is_clean_and_planted_faults_are_named(self):
         cluster = self.start_cluster()
         watch, run = self.submit_and_freeze(cluster, record=True)
@@ -61,6 +105,8 @@ class AuditTest(harness.GroupFaultsTest):
         self.assertTrue(audit.clean(report), audit.text_of(report))
         self.assertEqual((report["trained"], report["recorded"]), (self.STEPS * 16, self.STEPS * 16))
         self.assertIn("verdict     clean", audit.text_of(report))
+
+        self.check_table(run, cluster.data)
 
         def ordinal_of(frame):
             return struct.unpack_from("<Q", frame, 12 + 16)[0]

@@ -181,12 +181,11 @@ class BadInputTest(harness.SluiceTest):
         self.assertIn("resumed from the checkpoint of step 12", resumed.said())
         self.assertEqual(harness.checkpoints(whole), left + [os.path.basename(newest)])
 
-    def test_a_checkpoint_of_another_spec_or_with_damage_is_not_resumed(self):
+    def test_a_checkpoint_of_another_spec_is_not_resumed_and_a_damaged_one_gives_way_to_the_one_before(self):
         data = self.prepare(ranker={"sequential": False})
         spec = {"name": "sft", "kind": "sft", "data": data, "model": harness.model_spec(),
                 "sft": {"passes": 2, "targets_per_step": 100, "validation": {"beams": 10}}, "checkpoint": {"every": 2}}
         _, folder = self.run_job(spec)
-        newest = os.path.join(folder, "checkpoints", harness.checkpoints(folder)[-1])
         spec["seed"] = 9
         other, _ = self.start_job(spec, folder=folder, name="other")
         self.assertEqual(other.wait(), harness.PERMISSION, other.said())
@@ -194,12 +193,28 @@ class BadInputTest(harness.SluiceTest):
         with open(os.path.join(folder, "spec.yaml"), encoding="utf-8") as file:
             self.assertNotIn("seed: 9", file.read(), "a spec that is refused leaves the run folder as it was")
         del spec["seed"]
-        optimizer = os.path.join(newest, "optimizer.safetensors")
-        with open(optimizer, "r+b") as file:
-            file.truncate(os.path.getsize(optimizer) - 1)
+        before = harness.checkpoints(folder)
+        self.assertEqual(len(before), 2)
+
+        def shorten(name):
+            optimizer = os.path.join(folder, "checkpoints", name, "optimizer.safetensors")
+            with open(optimizer, "r+b") as file:
+                file.truncate(os.path.getsize(optimizer) - 1)
+
+        shorten(before[-1])
+        resumed, _ = self.run_job(spec, folder=folder, name="resumed")
+        self.assertIn("is damaged and now lies in", resumed.said())
+        self.assertIn(f"resumed from the checkpoint of step {int(before[0][5:])}", resumed.said())
+        self.assertEqual(harness.checkpoints(folder), before)
+        self.assertTrue(os.path.isdir(os.path.join(folder, "checkpoints", "damaged-" + before[-1])))
+
+        lines = len(harness.read_metrics(folder))
+        for name in before:
+            shorten(name)
         damaged, _ = self.start_job(spec, folder=folder, name="damaged")
         self.assertEqual(damaged.wait(), INTEGRITY, damaged.said())
         self.assertIn("optimizer.safetensors", damaged.said())
+        self.assertEqual(len(harness.read_metrics(folder)), lines, "what cannot be resumed is left as it is")
 
 
 if __name__ == "__main__":

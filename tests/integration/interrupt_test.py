@@ -13,8 +13,14 @@ class InterruptTest(harness.SluiceTest):
         # Synchronous: which prompts meet in a batch, and under which weights, is a function of the seed alone.
         return harness.rl_spec(data, steps=STEPS, staleness=0, **changes)
 
-    def final_parameters(self, folder):
-        return harness.sha256(os.path.join(folder, "export", "final", "model.safetensors"))
+    def check_same_end(self, one, other):
+        """Parameters, moments and, of an rl job, the ledger's terminal table: the same bytes."""
+        newest = os.path.join("checkpoints", harness.checkpoints(one)[-1])
+        files = [os.path.join("export", "final", "model.safetensors"), os.path.join(newest, "optimizer.safetensors")]
+        if os.path.exists(os.path.join(one, "ledger.csv")):
+            files.append("ledger.csv")
+        for file in files:
+            self.assertEqual(*(harness.sha256(os.path.join(folder, file)) for folder in (one, other)), file)
 
     def test_a_synchronous_job_that_was_stopped_and_resumed_ends_with_the_very_same_parameters(self):
         data = self.prepare()
@@ -50,7 +56,7 @@ class InterruptTest(harness.SluiceTest):
         self.assertIn(f"resumed from the checkpoint of step {at}", learner.said())
         self.check_rl_results(stopped, STEPS, 16)
 
-        self.assertEqual(self.final_parameters(whole), self.final_parameters(stopped))
+        self.check_same_end(whole, stopped)
 
     def test_the_command_of_a_job_that_is_done_changes_nothing(self):
         data = self.prepare(ranker={"sequential": False})
@@ -61,13 +67,14 @@ class InterruptTest(harness.SluiceTest):
         self.assertEqual(learner.wait(), DONE, learner.said())
         actor.kill()
         results, _ = self.check_rl_results(folder, 2, 16)
-        rows, parameters = harness.read_metrics(folder), self.final_parameters(folder)
+        final = os.path.join(folder, "export", "final", "model.safetensors")
+        rows, parameters = harness.read_metrics(folder), harness.sha256(final)
         self.run_job(spec, "--address", "127.0.0.1:0", folder=folder, name="again")  # without any actor
         again, _ = self.check_rl_results(folder, 2, 16)
         for group in ("best", "final", "ledger"):
             self.assertEqual(again["numbers"][group], results["numbers"][group])
         self.assertEqual(harness.read_metrics(folder), rows)
-        self.assertEqual(self.final_parameters(folder), parameters)
+        self.assertEqual(harness.sha256(final), parameters)
 
     def test_supervised_training_that_was_stopped_and_resumed_ends_with_the_very_same_parameters(self):
         data = self.prepare(ranker={"sequential": False})
@@ -83,7 +90,7 @@ class InterruptTest(harness.SluiceTest):
         self.assertFalse(os.path.exists(os.path.join(stopped, "results.json")))
         resumed, _ = self.run_job(spec, folder=stopped, name="resumed")
         self.assertIn("resumed from the checkpoint of step", resumed.said())
-        self.assertEqual(self.final_parameters(whole), self.final_parameters(stopped))
+        self.check_same_end(whole, stopped)
         steps = [row["step"] for row in harness.read_metrics(stopped) if "loss/nll" in row]
         self.assertEqual(steps, [row["step"] for row in harness.read_metrics(whole) if "loss/nll" in row])
 

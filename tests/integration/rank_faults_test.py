@@ -33,8 +33,9 @@ class RankFaultsTest(harness.GroupFaultsTest):
         new = [job["job_id"] for job in cluster.json("list")["jobs"] if job["job_id"] not in before]
         undisturbed = cluster.json("describe", new[0])["run_folder"]
         self.check_rl_results(undisturbed, self.STEPS, 16)
-        parameters = [harness.sha256(f"{folder}/export/final/model.safetensors") for folder in (disturbed, undisturbed)]
-        self.assertEqual(*parameters)
+        newest = harness.checkpoints(disturbed)[-1]
+        for file in ("export/final/model.safetensors", f"checkpoints/{newest}/optimizer.safetensors", "ledger.csv"):
+            self.assertEqual(*(harness.sha256(f"{folder}/{file}") for folder in (disturbed, undisturbed)), file)
 
     def test_a_rank_asked_to_leave_saves_a_checkpoint_and_its_successor_goes_on_from_there(self):
         cluster = self.start_cluster()

@@ -47,6 +47,17 @@ TEST(SingleCollectiveTest, LeavesTensorsAlone) {
   EXPECT_EQ(group->world_size(), 1);
 }
 
+TEST(SingleCollectiveTest, AnAbortEndsItAndItsEpochIsTheCallers) {
+  const std::unique_ptr<Collective> group = MakeSingleCollective(7);
+  EXPECT_EQ(group->epoch(), 7u);
+  group->Abort();
+  group->Abort();
+  at::Tensor tensor = torch::arange(3);
+  EXPECT_EQ(group->AllReduceSum(tensor).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(group->Broadcast(tensor, 0).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(group->Barrier().code(), absl::StatusCode::kUnavailable);
+}
+
 class GlooCollectiveTest : public ::testing::TestWithParam<int> {};
 
 // Gloo knows the host alone: one copy there and one back, a blocking one each.

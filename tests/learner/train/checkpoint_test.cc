@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -66,10 +67,13 @@ class CheckpointTest : public ::testing::Test {
     state.spec_digest = "spec-1";
     state.data_digest = "data-1";
     state.ledgers = {R"({"issued": 64})", R"({"issued": 32})"};
+    state.table = TableMark{40, "ab"};
     return state;
   }
 
-  std::string Write(uint64_t step) { return WriteCheckpoint(folder_, State(step), *policy_, *optimizer_).value(); }
+  std::string Write(uint64_t step) {
+    return WriteCheckpoint(folder_, State(step), *policy_, ArenasOf(*policy_, *optimizer_)).value();
+  }
 
   std::vector<std::string> FilesOf(const std::string& path) const {
     std::vector<std::string> files;
@@ -89,7 +93,7 @@ TEST_F(CheckpointTest, AReferencePolicyThatMovedComesBack) {
   CheckpointState state = State(7);
   EXPECT_FALSE(ReadCheckpointState(Write(6)).value().reference.defined());
   state.reference = torch::sin(torch::arange(policy_->parameters().numel()).to(at::kFloat));
-  const std::string path = WriteCheckpoint(folder_, state, *policy_, *optimizer_).value();
+  const std::string path = WriteCheckpoint(folder_, state, *policy_, ArenasOf(*policy_, *optimizer_)).value();
   EXPECT_TRUE(ReadCheckpointState(path).value().reference.equal(state.reference));
 }
 
@@ -105,6 +109,8 @@ TEST_F(CheckpointTest, GivesBackWhatWasWritten) {
   EXPECT_EQ(state.spec_digest, "spec-1");
   EXPECT_EQ(state.data_digest, "data-1");
   EXPECT_EQ(state.ledgers, State(120).ledgers);
+  EXPECT_EQ(state.table, State(120).table);
+  EXPECT_EQ(state.score, std::nullopt);
 }
 
 TEST_F(CheckpointTest, ARestoredJobContinuesWithTheSameBits) {
@@ -178,23 +184,78 @@ TEST_F(CheckpointTest, AManifestThatForgotAFileIsDataLoss) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("does not list 'state.json'"));
 }
 
-TEST_F(CheckpointTest, ListsCompleteOnesInOrderAndIgnoresWhatAKilledWriterLeft) {
+TEST_F(CheckpointTest, ListsThemInOrderAndIgnoresWhatAKilledWriterLeft) {
   EXPECT_THAT(ListCheckpoints(folder_ + "/absent").value(), IsEmpty());
   Write(20);
   Write(3);
   std::filesystem::create_directories(folder_ + "/step-00000030.tmp/model");
-  std::filesystem::create_directories(folder_ + "/step-00000040");  // no manifest
   EXPECT_THAT(ListCheckpoints(folder_).value(), ElementsAre(folder_ + "/step-00000003", folder_ + "/step-00000020"));
+}
+
+TEST_F(CheckpointTest, OneThatLostItsManifestIsDamagedAndNotOverlooked) {
+  const std::string path = Write(40);
+  ASSERT_TRUE(RemoveAll(path + "/manifest.json").ok());
+  EXPECT_THAT(ListCheckpoints(folder_).value(), ElementsAre(path));
+  const absl::Status status = ReadCheckpointState(path).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("has no manifest.json"));
+}
+
+TEST_F(CheckpointTest, TheLastDamagedOneIsSetAside) {
+  Write(1);
+  EXPECT_EQ(SetCheckpointAside(Write(2)).value(), folder_ + "/damaged-step-00000002");
+  EXPECT_EQ(SetCheckpointAside(Write(3)).value(), folder_ + "/damaged-step-00000003");
+  EXPECT_THAT(ListDirectory(folder_).value(), ElementsAre("damaged-step-00000003", "step-00000001"));
+  EXPECT_THAT(ListCheckpoints(folder_).value(), ElementsAre(folder_ + "/step-00000001"));
+}
+
+TEST_F(CheckpointTest, AFenceThatRefusesLeavesNothing) {
+  const absl::Status status = WriteCheckpoint(folder_, State(4), *policy_, ArenasOf(*policy_, *optimizer_), [] {
+                                return absl::AbortedError("epoch 7 has it");
+                              }).status();
+  EXPECT_EQ(status, absl::AbortedError("epoch 7 has it"));
+  EXPECT_THAT(ListDirectory(folder_).value(), IsEmpty());
+}
+
+TEST_F(CheckpointTest, ACopyStaysWhatItWasWhileTrainingGoesOn) {
+  const std::string straight = Write(3);
+  TrainedArenas copy;
+  CopyArenas(ArenasOf(*policy_, *optimizer_), &copy);
+  const void* const storage = copy.parameters.const_data_ptr();
+  Train(*policy_, *optimizer_, 2);
+  const std::string behind = WriteCheckpoint(folder_ + "/behind", State(3), *policy_, copy).value();
+  for (const std::string& file : FilesOf(straight)) {
+    EXPECT_EQ(FileSha256(file).value(), FileSha256(behind + file.substr(straight.size())).value()) << file;
+  }
+  CopyArenas(ArenasOf(*policy_, *optimizer_), &copy);
+  EXPECT_EQ(copy.parameters.const_data_ptr(), storage);
+  EXPECT_TRUE(copy.parameters.equal(policy_->parameters()));
+  EXPECT_EQ(copy.steps, 5);
 }
 
 TEST_F(CheckpointTest, PrunesAllButTheNewestAndTheLeftovers) {
   for (const uint64_t step : {1, 2, 3, 4}) Write(step);
   std::filesystem::create_directories(folder_ + "/step-00000009.tmp/model");
   std::filesystem::create_directories(folder_ + "/best");
-  ASSERT_TRUE(PruneCheckpoints(folder_, 2).ok());
+  ASSERT_TRUE(PruneCheckpoints(folder_, 2, 0).ok());
   EXPECT_THAT(ListCheckpoints(folder_).value(), ElementsAre(folder_ + "/step-00000003", folder_ + "/step-00000004"));
   EXPECT_FALSE(PathExists(folder_ + "/step-00000009.tmp"));
   EXPECT_TRUE(PathExists(folder_ + "/best"));
+}
+
+TEST_F(CheckpointTest, PruningKeepsTheBestBesideTheNewest) {
+  const std::vector<std::optional<double>> scores = {std::nullopt, 0.2, 0.4, 0.4, std::nullopt, 0.3, 0.1};
+  for (uint64_t step = 0; step < scores.size(); ++step) {
+    CheckpointState state = State(step);
+    state.score = scores[step];
+    ASSERT_TRUE(WriteCheckpoint(folder_, state, *policy_, ArenasOf(*policy_, *optimizer_)).ok());
+  }
+  EXPECT_EQ(ReadCheckpointState(folder_ + "/step-00000001").value().score, 0.2);
+  ASSERT_TRUE(PruneCheckpoints(folder_, 2, 2).ok());
+  EXPECT_THAT(ListDirectory(folder_).value(),
+              ElementsAre("step-00000002", "step-00000003", "step-00000005", "step-00000006"));
+  ASSERT_TRUE(PruneCheckpoints(folder_, 1, 1).ok());
+  EXPECT_THAT(ListDirectory(folder_).value(), ElementsAre("step-00000002", "step-00000006"));
 }
 
 TEST_F(CheckpointTest, ResumesOnlyWithTheSameSpecAndData) {
@@ -223,7 +284,7 @@ TEST_F(CheckpointTest, AFullDiskLeavesThePreviousOneAndNothingHalfWritten) {
     rlimit limit = old_limit;
     limit.rlim_cur = static_cast<rlim_t>(bytes);
     ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
-    const absl::Status status = WriteCheckpoint(folder_, State(4), *policy_, *optimizer_).status();
+    const absl::Status status = WriteCheckpoint(folder_, State(4), *policy_, ArenasOf(*policy_, *optimizer_)).status();
     ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &old_limit), 0);
     EXPECT_EQ(ExitCodeFor(status), ExitCode::kNoSpace) << status;
     ++failures;
@@ -231,14 +292,14 @@ TEST_F(CheckpointTest, AFullDiskLeavesThePreviousOneAndNothingHalfWritten) {
   }
   EXPECT_GT(failures, 10);
   EXPECT_TRUE(ReadCheckpointState(previous).ok());
-  EXPECT_TRUE(WriteCheckpoint(folder_, State(4), *policy_, *optimizer_).ok());  // space again
+  EXPECT_TRUE(WriteCheckpoint(folder_, State(4), *policy_, ArenasOf(*policy_, *optimizer_)).ok());  // space again
 }
 
 TEST_F(CheckpointTest, WritingTheSameStepAgainReplacesIt) {
   Write(3);
   CheckpointState again = State(3);
   again.policy_version = 77;
-  ASSERT_TRUE(WriteCheckpoint(folder_, again, *policy_, *optimizer_).ok());
+  ASSERT_TRUE(WriteCheckpoint(folder_, again, *policy_, ArenasOf(*policy_, *optimizer_)).ok());
   const std::vector<std::string> paths = ListCheckpoints(folder_).value();
   ASSERT_EQ(paths.size(), 1u);
   EXPECT_EQ(ReadCheckpointState(paths[0]).value().policy_version, 77u);

@@ -1,0 +1,79 @@
+// The ledger's terminal table, ledger.csv of a run folder: one line for each ordinal that has ended, in ordinal order.
+//
+//   ordinal,user,position,state,reason,step
+//   0,17,4,trained,open,0
+//
+// (user, position) is the prompt: the event that was to be predicted. `step` is the update that took the ordinal in,
+// from 0. Attempts, leases, epochs and versions are left out on purpose: they tell how a result was come by, and a job
+// that was interrupted must have the same table as one that was not.
+//
+// The table grows at checkpoints, and a checkpoint keeps its mark: what is longer belongs to a timeline that was
+// abandoned and is cut off, what is shorter or other is damage.
+#ifndef SLUICE_LEARNER_LEDGER_TERMINAL_TABLE_H_
+#define SLUICE_LEARNER_LEDGER_TERMINAL_TABLE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/file/file.h"
+#include "learner/ledger/group_source.h"
+
+namespace sluice::learner {
+
+// "trained", "dropped", "failed", "cancelled".
+const char* TerminalStateName(TerminalState state);
+
+struct TerminalRow {
+  uint64_t ordinal = 0;
+  int32_t user = 0;
+  int32_t position = 0;
+  TerminalState state = TerminalState::kTrained;
+  std::string reason;  // lower-case letters and '_'
+  uint64_t step = 0;
+};
+
+// One line, with its '\n'.
+std::string TerminalLine(const TerminalRow& row);
+
+// The lines of several ranks as one text in ordinal order.
+std::string MergeTerminalLines(const std::vector<std::string>& ranks);
+
+// How far the table had come: its length and the SHA-256 of what is in it.
+struct TableMark {
+  uint64_t bytes = 0;
+  std::string sha256;
+  bool operator==(const TableMark&) const = default;
+};
+
+// Not thread-safe.
+class TerminalTable {
+ public:
+  // DataLoss, naming the file, unless its first `mark.bytes` bytes are those that the mark was made of.
+  static absl::Status Verify(const std::string& path, const TableMark& mark);
+
+  // A new table, with its header alone. Replaces the file.
+  static absl::StatusOr<std::unique_ptr<TerminalTable>> Create(const std::string& path);
+  // Cuts the file at a mark that Verify accepts.
+  static absl::StatusOr<std::unique_ptr<TerminalTable>> Reopen(const std::string& path, const TableMark& mark);
+
+  // Appends whole lines and waits for the disk.
+  absl::Status Append(const std::string& lines);
+
+  TableMark mark() const { return {bytes_, hasher_.Digest()}; }
+
+ private:
+  explicit TerminalTable(std::string path) : path_(std::move(path)) {}
+
+  const std::string path_;
+  std::unique_ptr<AppendFile> file_;
+  uint64_t bytes_ = 0;
+  Sha256Hasher hasher_;
+};
+
+}  // namespace sluice::learner
+
+#endif  // SLUICE_LEARNER_LEDGER_TERMINAL_TABLE_H_

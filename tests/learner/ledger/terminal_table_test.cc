@@ -1,0 +1,85 @@
+#include "learner/ledger/terminal_table.h"
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/file/file.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace sluice::learner {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr char kHeader[] = "ordinal,user,position,state,reason,step\n";
+
+class TerminalTableTest : public ::testing::Test {
+ protected:
+  TerminalTableTest() {
+    std::string pattern = ::testing::TempDir() + "/table.XXXXXX";
+    folder_ = mkdtemp(pattern.data());
+    path_ = folder_ + "/ledger.csv";
+  }
+  ~TerminalTableTest() override { EXPECT_TRUE(RemoveAll(folder_).ok()); }
+
+  std::string folder_;
+  std::string path_;
+};
+
+TEST(TerminalLineTest, NamesEveryState) {
+  EXPECT_EQ(TerminalLine({7, 3, 2, TerminalState::kTrained, "open", 1}), "7,3,2,trained,open,1\n");
+  EXPECT_EQ(TerminalLine({8, 3, 2, TerminalState::kFailed, "bad_data", 1}), "8,3,2,failed,bad_data,1\n");
+  EXPECT_EQ(TerminalLine({9, 3, 2, TerminalState::kDropped, "stale", 1}), "9,3,2,dropped,stale,1\n");
+  EXPECT_EQ(TerminalLine({10, 3, 2, TerminalState::kCancelled, "time_limit", 1}), "10,3,2,cancelled,time_limit,1\n");
+}
+
+TEST(TerminalLineTest, LinesOfRanksAreMergedByOrdinalAndNotByText) {
+  EXPECT_EQ(MergeTerminalLines({"0,a\n8,b\n", "", "4,c\n12,d\n"}), "0,a\n4,c\n8,b\n12,d\n");
+  EXPECT_EQ(MergeTerminalLines({"", ""}), "");
+}
+
+TEST_F(TerminalTableTest, AReopenedTableGoesOnWhereItsMarkWas) {
+  const std::unique_ptr<TerminalTable> table = TerminalTable::Create(path_).value();
+  ASSERT_TRUE(table->Append("0,a\n1,b\n").ok());
+  const TableMark mark = table->mark();
+  EXPECT_EQ(mark.sha256, Sha256(std::string(kHeader) + "0,a\n1,b\n"));
+  ASSERT_TRUE(table->Append("2,of a timeline that is abandoned\n").ok());
+
+  const std::unique_ptr<TerminalTable> again = TerminalTable::Reopen(path_, mark).value();
+  EXPECT_EQ(again->mark(), mark);
+  ASSERT_TRUE(again->Append("2,c\n").ok());
+  ASSERT_TRUE(again->Append("").ok());
+  EXPECT_EQ(ReadFile(path_).value(), std::string(kHeader) + "0,a\n1,b\n2,c\n");
+  EXPECT_EQ(again->mark().sha256, FileSha256(path_).value());
+  EXPECT_EQ(again->mark().bytes, static_cast<uint64_t>(FileBytes(path_).value()));
+}
+
+TEST_F(TerminalTableTest, ATableThatIsShorterOtherOrGoneIsDataLoss) {
+  const std::unique_ptr<TerminalTable> table = TerminalTable::Create(path_).value();
+  ASSERT_TRUE(table->Append("0,a\n").ok());
+  const TableMark mark = table->mark();
+  const std::string whole = ReadFile(path_).value();
+  std::string other = whole;
+  other[other.size() - 2] ^= 1;
+  for (const std::string& damaged : {other, whole.substr(0, whole.size() - 1)}) {
+    ASSERT_TRUE(WriteFileAtomically(path_, damaged).ok());
+    const absl::Status status = TerminalTable::Reopen(path_, mark).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(path_));
+    EXPECT_EQ(ReadFile(path_).value(), damaged) << "what is damaged is not cut";
+  }
+  ASSERT_TRUE(RemoveAll(path_).ok());
+  EXPECT_EQ(TerminalTable::Verify(path_, mark).code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(TerminalTableTest, ANewTableReplacesWhatWasThere) {
+  ASSERT_TRUE(WriteFileAtomically(path_, "of an attempt that wrote no checkpoint\n").ok());
+  ASSERT_TRUE(TerminalTable::Create(path_).ok());
+  EXPECT_EQ(ReadFile(path_).value(), kHeader);
+}
+
+}  // namespace
+}  // namespace sluice::learner

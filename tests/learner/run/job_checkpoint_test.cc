@@ -1,0 +1,270 @@
+#include "learner/run/job_checkpoint.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/file/file.h"
+#include "common/sync/mutex.h"
+#include "common/sync/notification.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "learner/run/checkpoint_mark.h"
+#include "tests/common/model/model_testing.h"
+
+namespace sluice::learner {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr int kCodes = 4;
+
+class Listener : public JobMonitor {
+ public:
+  void SetPhase(const std::string&) override {}
+  void ReportMetrics(uint64_t, uint64_t, const std::map<std::string, double>&) override {}
+  void ReportLog(const std::string& text) override {
+    MutexLock lock(&mutex_);
+    logs_.push_back(text);
+  }
+  void ReportResult(const std::string&, const std::string&) override {}
+  void ReportCheckpoint(const std::string&, uint64_t step, uint64_t, const LedgerBalance&) override {
+    MutexLock lock(&mutex_);
+    steps_.push_back(step);
+  }
+  StopRequest stop() const override { return StopRequest::kNone; }
+
+  std::vector<std::string> logs() const {
+    MutexLock lock(&mutex_);
+    return logs_;
+  }
+  std::vector<uint64_t> steps() const {
+    MutexLock lock(&mutex_);
+    return steps_;
+  }
+
+ private:
+  mutable Mutex mutex_;
+  std::vector<std::string> logs_ ABSL_GUARDED_BY(mutex_);
+  std::vector<uint64_t> steps_ ABSL_GUARDED_BY(mutex_);
+};
+
+// A group of one in an epoch of the test's choice.
+class LoneRank : public Collective {
+ public:
+  explicit LoneRank(uint64_t epoch) : epoch_(epoch) {}
+  int rank() const override { return 0; }
+  int world_size() const override { return 1; }
+  uint64_t epoch() const override { return epoch_; }
+  absl::Status AllReduceSum(at::Tensor) override { return absl::OkStatus(); }
+  absl::Status Broadcast(at::Tensor, int) override { return absl::OkStatus(); }
+  absl::Status Barrier() override { return absl::OkStatus(); }
+  void Abort() override {}
+
+ private:
+  const uint64_t epoch_;
+};
+
+class BookOf : public GroupSource {
+ public:
+  absl::Status Issue(uint64_t, std::vector<Prompt>) override { return absl::OkStatus(); }
+  absl::StatusOr<std::vector<TakenGroup>> Wait(uint64_t, absl::Duration) override { return std::vector<TakenGroup>(); }
+  absl::Status Commit(uint64_t, absl::Span<const Verdict>) override { return absl::OkStatus(); }
+  void CancelOpen() override {}
+  void Publish(std::shared_ptr<const PolicySnapshot>) override {}
+  LedgerBalance Balance() const override { return {}; }
+  std::string Snapshot() const override { return R"({"issued": 0})"; }
+  absl::Status Restore(const std::string&) override { return absl::OkStatus(); }
+  int num_actors() const override { return 0; }
+  void Stop() override {}
+};
+
+// One incarnation of a job: a rank that takes the folder in its epoch.
+struct Incarnation {
+  Incarnation(const std::string& path, uint64_t epoch, std::shared_ptr<const Trie> trie) : collective(epoch) {
+    context.collective = &collective;
+    context.monitor = &monitor;
+    context.spec_yaml = "name: a\n";
+    context.resume_digest = "spec-1";
+    context.options.checkpoint.keep = 2;
+    folder = RunFolder::Open(path).value();
+    policy = testing::RandomPolicy(testing::SmallMergedConfig(PolicyArchitecture::kQwen3, kCodes, *trie), trie, 1,
+                                   at::kFloat);
+    optimizer =
+        std::make_unique<AdamW>(policy->parameters(), policy->gradients(), policy->decay_mask(), OptimizerOptions());
+    checkpoints = std::make_unique<JobCheckpoints>(context, *folder, "data-1");
+  }
+
+  absl::StatusOr<std::optional<CheckpointState>> Resume() { return checkpoints->Resume(policy.get(), optimizer.get()); }
+  absl::Status Save(uint64_t step, const std::string& ended = "",
+                    JobCheckpoints::Writing writing = JobCheckpoints::Writing::kNow) {
+    CheckpointState state;
+    state.step = step;
+    return checkpoints->Save(std::move(state), *policy, *optimizer, {&book, {}, ended}, writing);
+  }
+
+  LoneRank collective;
+  Listener monitor;
+  RunContext context;
+  BookOf book;
+  std::unique_ptr<RunFolder> folder;
+  std::unique_ptr<Policy> policy;
+  std::unique_ptr<AdamW> optimizer;
+  std::unique_ptr<JobCheckpoints> checkpoints;
+};
+
+class JobCheckpointsTest : public ::testing::Test {
+ protected:
+  JobCheckpointsTest() {
+    std::string pattern = ::testing::TempDir() + "/job_checkpoints.XXXXXX";
+    path_ = mkdtemp(pattern.data());
+  }
+  ~JobCheckpointsTest() override { EXPECT_TRUE(RemoveAll(path_).ok()); }
+
+  Incarnation Start(uint64_t epoch) { return Incarnation(path_, epoch, trie_); }
+  std::vector<std::string> Names() const { return ListDirectory(path_ + "/checkpoints").value(); }
+  void Damage(uint64_t step, const std::string& file = "state.json") const {
+    ASSERT_TRUE(WriteFileAtomically(path_ + "/checkpoints/" + CheckpointName(step) + "/" + file, "x").ok());
+  }
+
+  std::string path_;
+  std::shared_ptr<const Trie> trie_ = testing::RandomTrie(15, kCodes, 1);
+};
+
+TEST_F(JobCheckpointsTest, AFreshFolderHasNone) {
+  Incarnation one = Start(1);
+  EXPECT_EQ(one.Resume().value(), std::nullopt);
+  EXPECT_THAT(one.monitor.logs(), IsEmpty());
+}
+
+TEST_F(JobCheckpointsTest, WhatIsWrittenBehindStandsAtTheEnd) {
+  Incarnation one = Start(1);
+  ASSERT_TRUE(one.Resume().ok());
+  ASSERT_TRUE(one.Save(10, "0,x\n", JobCheckpoints::Writing::kBehind).ok());
+  one.policy->parameters().mul_(2);  // training goes on
+  ASSERT_TRUE(one.Save(20, "1,x\n", JobCheckpoints::Writing::kBehind).ok());
+  one.checkpoints.reset();  // waits for the second
+  EXPECT_THAT(one.monitor.steps(), ElementsAre(10, 20));
+  EXPECT_THAT(Names(), ElementsAre("step-00000010", "step-00000020"));
+
+  Incarnation two = Start(2);
+  const std::optional<CheckpointState> state = two.Resume().value();
+  ASSERT_TRUE(state.has_value());
+  EXPECT_EQ(state->step, 20u);
+  EXPECT_TRUE(two.policy->parameters().equal(one.policy->parameters()));
+  const std::string weights = "/model/model.safetensors";
+  EXPECT_NE(FileSha256(path_ + "/checkpoints/step-00000010" + weights).value(),
+            FileSha256(path_ + "/checkpoints/step-00000020" + weights).value());
+  EXPECT_THAT(ReadFile(path_ + "/ledger.csv").value(), ::testing::EndsWith("0,x\n1,x\n"));
+}
+
+TEST_F(JobCheckpointsTest, AWriteBehindThatFailedIsToldAtTheNextCall) {
+  Incarnation one = Start(1);
+  ASSERT_TRUE(one.Resume().ok());
+  ASSERT_TRUE(RemoveAll(path_ + "/checkpoints").ok());
+  ASSERT_TRUE(WriteFileAtomically(path_ + "/checkpoints", "a file is in the way").ok());
+  ASSERT_TRUE(one.Save(10, "", JobCheckpoints::Writing::kBehind).ok());
+  EXPECT_FALSE(one.Save(20).ok());
+  ASSERT_TRUE(RemoveAll(path_ + "/checkpoints").ok());
+  EXPECT_TRUE(one.Save(20).ok()) << "told once; the place is free again";
+}
+
+TEST_F(JobCheckpointsTest, ADamagedOneIsSetAsideAndTheOneBeforeItIsTaken) {
+  {
+    Incarnation one = Start(1);
+    ASSERT_TRUE(one.Resume().ok());
+    ASSERT_TRUE(one.Save(10, "0,x\n").ok());
+    ASSERT_TRUE(one.Save(20, "1,x\n").ok());
+  }
+  Damage(20);
+  Incarnation two = Start(2);
+  const std::optional<CheckpointState> state = two.Resume().value();
+  ASSERT_TRUE(state.has_value());
+  EXPECT_EQ(state->step, 10u);
+  EXPECT_THAT(Names(), ElementsAre("damaged-step-00000020", "step-00000010"));
+  EXPECT_THAT(two.monitor.logs(), Contains(HasSubstr("going on from that of step 10")));
+  EXPECT_THAT(ReadFile(path_ + "/ledger.csv").value(), ::testing::EndsWith("\n0,x\n"));
+  ASSERT_TRUE(two.Save(20, "1,y\n").ok());
+  EXPECT_THAT(ReadFile(path_ + "/ledger.csv").value(), ::testing::EndsWith("\n0,x\n1,y\n"));
+}
+
+TEST_F(JobCheckpointsTest, NothingIsStartedFromNothingInSilence) {
+  {
+    Incarnation one = Start(1);
+    ASSERT_TRUE(one.Resume().ok());
+    ASSERT_TRUE(one.Save(10).ok());
+    ASSERT_TRUE(one.Save(20).ok());
+  }
+  for (const char* step : {"10", "20"}) {
+    ASSERT_TRUE(RemoveAll(path_ + "/checkpoints/step-000000" + step + "/manifest.json").ok());
+  }
+  const absl::Status damaged = Start(2).Resume().status();
+  EXPECT_EQ(damaged.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(damaged.message()), HasSubstr("has no manifest.json"));
+  EXPECT_THAT(Names(), ElementsAre("step-00000010", "step-00000020")) << "for whoever mends them";
+
+  ASSERT_TRUE(RemoveAll(path_ + "/checkpoints").ok());
+  const absl::Status gone = Start(3).Resume().status();
+  EXPECT_EQ(gone.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(gone.message()), HasSubstr("had a checkpoint of step 20"));
+
+  ASSERT_TRUE(RemoveAll(path_ + "/checkpoint.json").ok());  // the remedy that the message gives
+  EXPECT_EQ(Start(4).Resume().value(), std::nullopt);
+}
+
+TEST_F(JobCheckpointsTest, ATableThatIsDamagedCountsAgainstTheCheckpointsThatReachThere) {
+  {
+    Incarnation one = Start(1);
+    ASSERT_TRUE(one.Resume().ok());
+    ASSERT_TRUE(one.Save(10, "0,x\n").ok());
+    ASSERT_TRUE(one.Save(20, "1,x\n").ok());
+  }
+  const std::string table = path_ + "/ledger.csv";
+  std::string text = ReadFile(table).value();
+  text[text.size() - 2] = 'y';
+  ASSERT_TRUE(WriteFileAtomically(table, text).ok());
+  Incarnation two = Start(2);
+  EXPECT_EQ(two.Resume().value()->step, 10u);
+}
+
+TEST_F(JobCheckpointsTest, ARankOfAnOldEpochWritesNothingMore) {
+  Incarnation old = Start(1);
+  ASSERT_TRUE(old.Resume().ok());
+  ASSERT_TRUE(old.Save(10, "0,x\n").ok());
+  Incarnation taken_over = Start(2);
+  EXPECT_EQ(taken_over.Resume().value()->step, 10u);
+
+  const absl::Status status = old.Save(20, "1,of the dead\n");
+  EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("epoch 2"));
+  EXPECT_THAT(Names(), ElementsAre("step-00000010"));
+  EXPECT_EQ(old.Resume().status().code(), absl::StatusCode::kAborted);
+  EXPECT_THAT(ReadFile(path_ + "/ledger.csv").value(), ::testing::EndsWith("\n0,x\n"));
+  EXPECT_TRUE(taken_over.Save(20, "1,x\n").ok());
+}
+
+TEST(CheckpointMarkTest, ComesBackAndWhatIsNotAMarkIsDataLoss) {
+  const std::string path = ::testing::TempDir() + "/checkpoint_mark_test.json";
+  ASSERT_TRUE(RemoveAll(path).ok());
+  EXPECT_FALSE(ReadCheckpointMark(path).value().has_value());
+  ASSERT_TRUE(WriteCheckpointMark(path, {3, std::nullopt}).ok());
+  EXPECT_EQ(ReadCheckpointMark(path).value()->step, std::nullopt);
+  ASSERT_TRUE(WriteCheckpointMark(path, {3, 120}).ok());
+  EXPECT_EQ(ReadCheckpointMark(path).value()->epoch, 3u);
+  EXPECT_EQ(ReadCheckpointMark(path).value()->step, 120u);
+  for (const char* text : {"", "[]", "{}", "{\"epoch\": -1}", "{\"epoch\": 1, \"step\": \"2\"}"}) {
+    ASSERT_TRUE(WriteFileAtomically(path, text).ok());
+    EXPECT_EQ(ReadCheckpointMark(path).status().code(), absl::StatusCode::kDataLoss) << text;
+  }
+  ASSERT_TRUE(RemoveAll(path).ok());
+}
+
+}  // namespace
+}  // namespace sluice::learner
