@@ -41,6 +41,7 @@ struct JudgeInput {
   absl::Span<const int32_t> history_leaves = {};
   int32_t region = kNoRegion;
   std::optional<bool> reliable = {};  // truth of a generated data set; absent: unknown
+  bool reward_outage = false;         // without a group, because nobody could have scored it
 };
 struct JudgeContext {
   uint64_t learner_version = 0;          // of the weights that this step starts from

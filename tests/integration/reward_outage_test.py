@@ -1,12 +1,154 @@
-"""The reward server is down, or goes down and comes back: no score becomes a number, and the spec says what happens."""
+"""The reward server is down, or goes down and comes back, or answers and is ill: no score becomes a number, and the spec
+says what happens."""
 
 import os
 
 import harness
-from harness import DONE, HELD, TRANSIENT, last_step, wait_until
+from harness import DONE, HELD, PREEMPTED, TRANSIENT, last_step, read_metrics, sha256, wait_until
 
 STEPS = 6
-NO_DELAY = {"ranker": "cooccurrence", "deadline_s": 0.2}
+# Groups do not wait to be tried again.
+NO_DELAY = {"ranker": "cooccurrence", "deadline_s": 0.2, "park_s": 0}
+# The thresholds of production at a fiftieth of their time.
+FAST = {"window_s": 0.3, "silence_s": 0.3, "slow_s": 0.2, "probe_s": 0.1, "probe_max_s": 0.4, "successes": 8,
+        "ramp_steps": 2, "canary_s": 0.1}
+SLOW_MS = 300
+# Of a ranker that answers, and what the job's log says of it.
+ILL = {"down": "down, as the test wants it", "nan": "is nan", "short": "scores, got", "swapped": "got ordinal",
+       "version": "of ranker version another one", "shuffled": "the canary is out of range",
+       "constant": "the canary is out of range"}
+
+
+class Sick:
+    """A reward server behind tests/integration/sick_reward."""
+
+    def __init__(self, test, data):
+        self.mood_file = test.path("mood")
+        self.be("well")
+        _, server, _ = test.start_reward(data)
+        self.process = test.start("sick-reward", os.path.join("..", "tests", "sick-reward"), "127.0.0.1:0", server,
+                                  self.mood_file, SLOW_MS)
+        self.address = self.process.wait_for(r"serving address=(\S+)").group(1)
+
+    def be(self, mood):
+        with open(self.mood_file + ".new", "w", encoding="utf-8") as file:
+            file.write(mood)
+        os.replace(self.mood_file + ".new", self.mood_file)
+
+
+def state(address):
+    """Of the scores, as the learner's metrics say."""
+    try:
+        samples = harness.scrape(address)
+    except OSError:
+        return None
+    found = [key for key, value in samples.items() if key.startswith("sluice_learner_reward_state{") and value == 1]
+    return found[0].split('"')[1] if len(found) == 1 else None
+
+
+class SickRankerTest(harness.SluiceTest):
+    def start_with(self, values, sick):
+        learner, folder = self.start_rl(values)
+        self.start_actor("--learner", learner.address, reward=sick.address)
+        return learner, folder
+
+    def test_every_sickness_is_noticed_and_left_behind(self):
+        data = self.prepare(ranker={"sequential": False})
+        sick = Sick(self, data)
+        values = harness.rl_spec(data, steps=100000, on_reward_outage="nll_only", checkpoint={"every": 100000},
+                                 reward={"ranker": "cooccurrence", "deadline_s": 1, "park_s": 0.2, "health": FAST})
+        learner, folder = self.start_with(values, sick)
+        wait_until(lambda: last_step(folder) >= 3, "steps of a healthy ranker", alive=[learner])
+        self.assertEqual(state(learner.metrics), "healthy")
+        for mood, cause in ILL.items():
+            sick.be(mood)
+            wait_until(lambda: state(learner.metrics) in ("outage", "probing"), f"an outage when it is {mood}", alive=[learner])
+            learner.wait_for(f"to outage: .*{cause}")
+            before = last_step(folder)
+            wait_until(lambda: last_step(folder) > before + 1, "steps on logged truth alone", alive=[learner])
+            self.assertEqual(read_metrics(folder)[-1]["gate/reward_unavailable"], 1, mood)
+            self.assertEqual(read_metrics(folder)[-1]["degraded"], 1, mood)
+            sick.be("well")
+            wait_until(lambda: state(learner.metrics) == "healthy", f"health after it was {mood}", alive=[learner])
+        degraded = harness.metric(learner.metrics, "sluice_degraded_steps_total")
+        self.assertGreaterEqual(degraded, 2 * len(ILL))
+        self.assertEqual(degraded, sum(row.get("degraded", 0) for row in read_metrics(folder)))
+        sick.be("slow")
+        wait_until(lambda: state(learner.metrics) == "brownout", "a brown-out", alive=[learner])
+        learner.wait_for("to brownout: .* waited for their scores for more than 200ms")
+        sick.be("well")
+        wait_until(lambda: state(learner.metrics) == "healthy", "health after it was slow", alive=[learner])
+        before = last_step(folder)
+        wait_until(lambda: last_step(folder) > before + 1, "steps by reward again", alive=[learner])
+        self.assertEqual(read_metrics(folder)[-1]["gate/reward_unavailable"], 0)
+        learner.terminate()
+        self.assertEqual(learner.wait(), PREEMPTED, learner.said())
+        for row in read_metrics(folder):
+            if row.get("gate/reward_unavailable") == 1:
+                self.assertNotIn("reward/mean", row)
+
+    def test_a_short_outage_costs_nothing_and_a_synchronous_job_ends_in_the_same_bytes(self):
+        data = self.prepare(ranker={"sequential": False})
+        sick = Sick(self, data)
+        values = harness.rl_spec(data, steps=STEPS, staleness=0,
+                                 reward={"ranker": "cooccurrence", "deadline_s": 0.2, "park_s": 60, "health": FAST})
+        ends = []
+        for name in ("calm", "disturbed"):
+            values["name"] = name
+            learner, folder = self.start_with(values, sick)
+            if name == "disturbed":
+                wait_until(lambda: last_step(folder) >= 2, "two steps", alive=[learner])
+                sick.be("down")
+                wait_until(lambda: state(learner.metrics) in ("outage", "probing"), "an outage", alive=[learner])
+                wait_until(lambda: harness.metric(learner.metrics, "sluice_groups_unscored") > 0, "groups wait",
+                           alive=[learner])
+                sick.be("well")
+            self.assertEqual(learner.wait(), DONE, learner.said())
+            _, trained = self.check_rl_results(folder, STEPS, 16)
+            self.assertEqual([row["gate/reward_unavailable"] for row in trained], [0] * STEPS)
+            ends.append(sha256(os.path.join(folder, "export", "final", "model.safetensors")))
+        self.assertIn("probing to healthy", learner.said())
+        self.assertEqual(ends[0], ends[1])
+
+    def test_a_new_ranker_spends_the_budget_in_time_and_a_resumed_job_takes_it(self):
+        data = self.prepare(ranker={"sequential": False})
+        sick = Sick(self, data)
+        values = harness.rl_spec(data, steps=1000, on_reward_outage="hold", operational_s=0.5,
+                                 reward={"ranker": "cooccurrence", "deadline_s": 1, "park_s": 0.1, "health": FAST})
+        learner, folder = self.start_with(values, sick)
+        wait_until(lambda: last_step(folder) >= 2, "two steps", alive=[learner])
+        sick.be("version")
+        self.assertEqual(learner.wait(), HELD, learner.said())
+        self.assertIn("of ranker version another one, the job's so far of", learner.said())
+        self.assertIn("mend the reward server", learner.said())
+        held_at = last_step(folder)
+        learner, _ = self.start_rl(values, folder=folder, name="resumed")
+        self.start_actor("--learner", learner.address, reward=sick.address)
+        wait_until(lambda: last_step(folder) >= held_at + 2, "two steps more", alive=[learner])
+        self.assertIn("scores are of ranker version another one", learner.said())
+        self.assertEqual(read_metrics(folder)[-1]["gate/reward_unavailable"], 0)
+        learner.terminate()
+        self.assertEqual(learner.wait(), PREEMPTED, learner.said())
+
+    def test_describe_says_that_a_job_is_degraded_and_why(self):
+        data = self.prepare(ranker={"sequential": False})
+        sick = Sick(self, data)
+        cluster = harness.Cluster(self, data, ranks=1)
+        cluster.start_coordinator()
+        rank = cluster.start_rank()
+        cluster.reward_address = sick.address
+        cluster.start_actor()
+        watch = cluster.submit(harness.rl_spec(data, steps=60, reward={
+            "ranker": "cooccurrence", "deadline_s": 1, "park_s": 60, "health": FAST}))
+        folder = cluster.run_folder(alive=[watch])
+        wait_until(lambda: last_step(folder) >= 2, "two steps", alive=[watch])
+        sick.be("down")
+        wait_until(lambda: state(rank.metrics) in ("outage", "probing"), "an outage", alive=[watch])
+        wait_until(lambda: "DEGRADED (rewards: outage: " in str(cluster.job()), "describe says so", alive=[watch])
+        sick.be("well")
+        wait_until(lambda: "DEGRADED" not in str(cluster.job()), "describe says no more", alive=[watch])
+        self.assertEqual(watch.wait(), DONE, watch.said())
+        self.assertIn("rewards: healthy to outage", watch.said())
 
 
 class RewardOutageTest(harness.SluiceTest):
