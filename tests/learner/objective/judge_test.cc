@@ -186,6 +186,10 @@ TEST(JudgeTest, EachOperationalReasonClosesTheGateButNotTheNll) {
     return plan.verdict.reason;
   };
   EXPECT_EQ(reason(nullptr), GateReason::kUnsampled);
+  JudgeInput never_sampled;
+  never_sampled.target_leaf = 0;
+  never_sampled.reward_outage = true;
+  EXPECT_EQ(Judge(never_sampled, Options(), {8, "catalog-a", 2})->verdict.reason, GateReason::kRewardUnavailable);
   EXPECT_EQ(reason(&group, 10), GateReason::kStale);  // 3 versions, 2 allowed
   EXPECT_EQ(reason(&group, 6),
             GateReason::kStale);  // from a future of another timeline
