@@ -158,14 +158,29 @@ void Ledger::Answered(uint64_t lease_id, uint64_t ordinal) {
   if (lease.unanswered.empty()) EndLease(lease_id, lease.block.error);
 }
 
-Receipt Ledger::Complete(ScoredGroup group) {
+Receipt Ledger::Complete(ScoredGroup group, absl::Time now) {
   const Receipt receipt = Judge(group.ordinal, group.attempt, group.lease_id);
   if (receipt != Receipt::kAccepted) return receipt;
   const uint64_t ordinal = group.ordinal;
   const uint64_t lease_id = group.lease_id;
   Park(ordinal, std::move(group), /*bad_data=*/false, "");
+  open_.at(ordinal).completed = now;
   Answered(lease_id, ordinal);
   return receipt;
+}
+
+int Ledger::VoidScores(absl::Time since, const std::string& reason) {
+  int voided = 0;
+  for (auto& [ordinal, entry] : open_) {
+    if (entry.state != State::kParked || !entry.group.has_value() || entry.completed <= since) continue;
+    if (entry.group->score_status != ScoreStatus::kOk) continue;
+    entry.group->score_status = ScoreStatus::kInvalid;
+    entry.group->score_error = reason;
+    entry.group->heads.clear();
+    entry.group->history_items.clear();
+    ++voided;
+  }
+  return voided;
 }
 
 Receipt Ledger::Abandon(uint64_t ordinal, uint32_t attempt, uint64_t lease_id, const std::string& reason,

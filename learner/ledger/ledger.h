@@ -97,9 +97,12 @@ class Ledger {
   const Prompt& PromptOf(uint64_t ordinal) const { return open_.at(ordinal).prompt; }
 
   // Takes in one result, which the caller has checked. Changes the book only if it returns kAccepted.
-  Receipt Complete(ScoredGroup group);
-  // The same for a group without scores that another attempt may get: it is kept, and waits again, from `not_before`
-  // on, once its lease is over.
+  Receipt Complete(ScoredGroup group, absl::Time now = absl::InfinitePast());
+  // Takes the scores of groups that came after `since`, and that no step has taken yet, away again: their status
+  // becomes kInvalid with the reason. Returns how many.
+  int VoidScores(absl::Time since, const std::string& reason);
+  // The same as Complete for a group without scores that another attempt may get: it is kept, and waits again, from
+  // `not_before` on, once its lease is over.
   Receipt PutBack(ScoredGroup group, absl::Time now, absl::Time not_before);
   // Parks what has waited for `patience` without an actor at work on it: groups that were put back, from the first time
   // on; and, if `stopped_since` says that nothing goes out, prompts that were not sampled, from then or their issue on.
@@ -156,7 +159,8 @@ class Ledger {
     uint64_t lease_id = 0;  // kLeased
     absl::Time issued;
     std::optional<absl::Time> unscored_since;  // put back for the first time
-    std::optional<ScoredGroup> group;          // the outcome, or what was put back
+    absl::Time completed = absl::InfinitePast();
+    std::optional<ScoredGroup> group;  // the outcome, or what was put back
     bool bad_data = false;
     bool reward_outage = false;
     std::string error;

@@ -73,7 +73,10 @@ double RankCorrelation(absl::Span<const float> a, absl::Span<const float> b) {
 }
 
 RewardWatch::RewardWatch(RewardWatchOptions options, absl::Time now)
-    : options_(std::move(options)), health_(options_.health, now), next_canary_(now + options_.canary_interval) {}
+    : options_(std::move(options)),
+      health_(options_.health, now),
+      good_until_(now),
+      next_canary_(now + options_.canary_interval) {}
 
 bool RewardWatch::HasCanary() const { return golden_.size() >= kLeastGolden; }
 
@@ -146,6 +149,7 @@ std::vector<Prompt> RewardWatch::NextCanary(absl::Time now) {
   if (asked_ || !HasCanary() || health_.state() == RewardState::kOutage) return {};
   if (health_.state() != RewardState::kProbing && now < next_canary_) return {};
   asked_ = true;
+  asked_at_ = now;
   answers_.clear();
   std::vector<Prompt> prompts;
   for (const Golden& golden : golden_) prompts.push_back(golden.prompt);
@@ -208,6 +212,7 @@ void RewardWatch::JudgeCanary(absl::Duration delay, absl::Time now) {
   }
   health_.OnCanary(why.empty(), why, now);
   if (!why.empty()) return;
+  good_until_ = asked_at_;
   for (size_t i = 0; i < kept.size(); ++i) health_.OnScored(delay, now);
 }
 

@@ -54,6 +54,9 @@ class RewardWatch {
   // Whoever had it gave it back, or left: says nothing of the ranker.
   void LoseCanary(absl::Time now);
 
+  // When the last canary in range was asked; the begin of the watch before there was any.
+  absl::Time good_until() const { return good_until_; }
+
   void Tick(absl::Time now);
   void OnStep() { health_.OnStep(); }
   const RewardHealth& health() const { return health_; }
@@ -85,6 +88,8 @@ class RewardWatch {
   std::vector<Golden> golden_;
   std::map<uint64_t, ScoredGroup> answers_;  // to the canary that is out
   bool asked_ = false;
+  absl::Time asked_at_;
+  absl::Time good_until_;
   absl::Time next_canary_;
   int alike_ = 0;  // groups in a row with all scores equal
   std::vector<std::string> news_;

@@ -562,7 +562,12 @@ AckMessage RolloutHub::TakeCanaryLocked(const Actor& actor, ScoredGroup group) {
   ack.accepted = true;
   ack.reason.clear();
   const absl::Time now = options_.now();
-  if (rewards_->TakeCanary(std::move(group), now - canary_->asked, now)) canary_.reset();
+  if (!rewards_->TakeCanary(std::move(group), now - canary_->asked, now)) return ack;
+  canary_.reset();
+  // Nobody knows since when: what came after the last canary in range is not believed either.
+  if (const RewardHealth& health = rewards_->health(); !health.trusted()) {
+    ledger_->VoidScores(rewards_->good_until(), health.cause());
+  }
   return ack;
 }
 
@@ -605,7 +610,7 @@ AckMessage RolloutHub::TakeGroupLocked(const Actor& actor, ScoredGroup group) {
     ledger_->PutBack(std::move(group), now,
                      now + std::min(kRetryAfter, absl::Seconds(job_->options.reward.park_s / 4)));
   } else {
-    ledger_->Complete(std::move(group));
+    ledger_->Complete(std::move(group), now);
   }
   return ack;
 }
@@ -811,10 +816,13 @@ bool RolloutHub::MayRolloutLocked() const {
 
 void RolloutHub::SendCanaryLocked() {
   if (rewards_ == nullptr || canary_.has_value() || !latest_.has_value()) return;
-  const auto found = std::find_if(actors_.begin(), actors_.end(), [](const auto& entry) {
+  const auto can_take = [](const auto& entry) {
     const Actor& actor = *entry.second;
     return actor.scores_alone && !actor.draining && actor.credits > 0 && actor.ready_version > 0;
-  });
+  };
+  // In turn: they may ask different reward servers.
+  auto found = std::find_if(actors_.upper_bound(canary_actor_), actors_.end(), can_take);
+  if (found == actors_.end()) found = std::find_if(actors_.begin(), actors_.end(), can_take);
   if (found == actors_.end()) return;
   const absl::Time now = options_.now();
   LeaseMessage lease;
@@ -828,6 +836,7 @@ void RolloutHub::SendCanaryLocked() {
   lease.kind = LeaseKind::kScore;
   lease.policy_version = actor->ready_version;
   lease.deadline = absl::Seconds(job_->options.lease_deadline_s);
+  canary_actor_ = found->first;
   canary_ = CanaryLease{lease.lease_id, actor->id, now, now + lease.deadline};
   SendLocked(actor, std::move(lease));
 }

@@ -190,6 +190,7 @@ class RolloutHub : public GroupSource, public EvalSource {
   std::unique_ptr<DecodeBoard> decode_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<RewardWatch> rewards_ ABSL_GUARDED_BY(mutex_);  // null: the job needs no scores
   std::optional<CanaryLease> canary_ ABSL_GUARDED_BY(mutex_);
+  ActorHandle canary_actor_ ABSL_GUARDED_BY(mutex_) = 0;        // who had the last one
   std::optional<OfferMessage> latest_ ABSL_GUARDED_BY(mutex_);  // of the open job
   uint64_t first_version_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;

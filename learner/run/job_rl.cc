@@ -629,8 +629,9 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
   SLUICE_RETURN_IF_ERROR(ObserveRegions(groups));
   SLUICE_RETURN_IF_ERROR(source_->Commit(step_, verdicts));
   const double lambda = StepOptions().lambda;
-  if (options_.gate.target_dose > 0) {
-    gate_state_.ControlDose(statistics.admission_rate(), options_.lambda, options_.gate);
+  // Groups that the gate was not asked about say nothing of what it admits: an outage must not raise lambda.
+  if (options_.gate.target_dose > 0 && statistics.asked() > 0) {
+    gate_state_.ControlDose(statistics.asked_admission_rate(), options_.lambda, options_.gate);
   }
   ++step_;
   judged_.Add(statistics);

@@ -918,6 +918,44 @@ TEST_F(RewardHubTest, TheCanaryGoesToAnActorAndARankerThatTurnedIsNotBelieved) {
   EXPECT_FALSE(sink_->Take<LeaseMessage>().empty());
 }
 
+TEST_F(RewardHubTest, WhatCameSinceTheLastGoodCanaryIsNotBelievedEither) {
+  Start(/*park_s=*/60);
+  for (const LeaseMessage& lease : sink_->Take<LeaseMessage>()) Answer(lease, true);  // step 0
+  Advance(absl::Seconds(2));
+  hub_.Tick();
+  AnswerCanary(sink_->Take<LeaseMessage>().at(0), 1);
+  Advance(absl::Seconds(1));
+  ASSERT_TRUE(hub_.Issue(1, Prompts(8, 8)).ok());
+  for (const LeaseMessage& lease : sink_->Take<LeaseMessage>()) Answer(lease, true);
+  Advance(absl::Seconds(1));
+  hub_.Tick();
+  AnswerCanary(sink_->Take<LeaseMessage>().at(0), -1);
+  const auto before = hub_.Wait(0, absl::Seconds(1)), after = hub_.Wait(1, absl::Seconds(1));
+  ASSERT_TRUE(before.ok() && after.ok());
+  for (const TakenGroup& one : *before) EXPECT_EQ(one.group->score_status, ScoreStatus::kOk);
+  for (const TakenGroup& one : *after) {
+    EXPECT_EQ(one.group->score_status, ScoreStatus::kInvalid);
+    EXPECT_TRUE(one.group->heads.empty());
+    EXPECT_THAT(one.group->score_error, HasSubstr("canary is out of range"));
+  }
+}
+
+TEST_F(RewardHubTest, CanariesGoToTheActorsInTurn) {
+  Start(/*park_s=*/60);
+  for (const LeaseMessage& lease : sink_->Take<LeaseMessage>()) Answer(lease, true);
+  const auto other_sink = std::make_shared<RecordingSink>();
+  const auto other = Join("b", other_sink, 1, 200);
+  for (int turn = 0; turn < 4; ++turn) {
+    Advance(absl::Seconds(2));
+    hub_.Tick();
+    const bool others = turn % 2 == 1;
+    const auto canary = (others ? other_sink : sink_)->Take<LeaseMessage>();
+    ASSERT_EQ(canary.size(), 1u) << "turn " << turn;
+    hub_.OnResult(others ? other : handle_,
+                  {"job-1", 7, AbandonedPrompt{0, 1, canary[0].lease_id, "has better things to do", false}});
+  }
+}
+
 TEST_F(RewardHubTest, ACanaryIsAskedAgainWhenItsActorLeavesOrGivesItBackAndEarlierActorsGetNone) {
   Start(/*park_s=*/60);
   for (const LeaseMessage& lease : sink_->Take<LeaseMessage>()) Answer(lease, true);

@@ -477,6 +477,8 @@ TEST(JudgeStatisticsTest, CountsReasonsSharesAndTheTwoByTwo) {
                  &flat);                                   // open, but nothing to learn
   statistics.Add(MustJudge(nullptr, Options()), nullptr);  // unsampled
   EXPECT_DOUBLE_EQ(statistics.admission_rate(), 0.5);
+  // The unsampled one used to count as a refusal of the gate, so that dose control raised lambda in an outage.
+  EXPECT_DOUBLE_EQ(statistics.asked_admission_rate(), 2.0 / 3);
   EXPECT_DOUBLE_EQ(statistics.degraded_share(), 0.25);
   EXPECT_DOUBLE_EQ(statistics.zero_advantage_share(), 1.0 / 3);
   EXPECT_DOUBLE_EQ(statistics.reward_mean(), (0.25 + 0.25 + 0) / 3);
