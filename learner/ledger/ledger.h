@@ -94,6 +94,7 @@ class Ledger {
   // Of a live lease, or an open ordinal (Judge said kAccepted).
   uint64_t LeasePolicyVersion(uint64_t lease_id) const { return leases_.at(lease_id).policy_version; }
   const std::string& LeaseActor(uint64_t lease_id) const { return leases_.at(lease_id).actor; }
+  size_t LeaseGroups(uint64_t lease_id) const { return leases_.at(lease_id).block.ordinals.size(); }
   const Prompt& PromptOf(uint64_t ordinal) const { return open_.at(ordinal).prompt; }
 
   // Takes in one result, which the caller has checked. Changes the book only if it returns kAccepted.

@@ -156,12 +156,12 @@ std::vector<Prompt> RewardWatch::NextCanary(absl::Time now) {
   return prompts;
 }
 
-bool RewardWatch::TakeCanary(ScoredGroup answer, absl::Duration delay, absl::Time now) {
+bool RewardWatch::TakeCanary(ScoredGroup answer, absl::Time now) {
   if (!asked_ || answer.ordinal >= golden_.size()) return false;
   const uint64_t place = answer.ordinal;
   answers_.emplace(place, std::move(answer));
   if (answers_.size() < golden_.size()) return false;
-  JudgeCanary(delay, now);
+  JudgeCanary(now);
   LoseCanary(now);
   FollowMoves();
   return true;
@@ -174,9 +174,11 @@ void RewardWatch::LoseCanary(absl::Time now) {
   next_canary_ = now + options_.canary_interval;
 }
 
-void RewardWatch::JudgeCanary(absl::Duration delay, absl::Time now) {
+void RewardWatch::JudgeCanary(absl::Time now) {
   const std::vector<Golden> kept = golden_;  // a new version that is followed clears them
+  double seconds = 0;                        // of the call: each group has its share
   for (const auto& [place, answer] : answers_) {
+    seconds += answer.score_seconds;
     std::string why = answer.score_error;
     if (answer.score_status == ScoreStatus::kOk && AcceptVersion(answer.ranker_version, &why)) continue;
     health_.OnFailed(why, now);
@@ -213,7 +215,7 @@ void RewardWatch::JudgeCanary(absl::Duration delay, absl::Time now) {
   health_.OnCanary(why.empty(), why, now);
   if (!why.empty()) return;
   good_until_ = asked_at_;
-  for (size_t i = 0; i < kept.size(); ++i) health_.OnScored(delay, now);
+  for (size_t i = 0; i < kept.size(); ++i) health_.OnScored(absl::Seconds(seconds), now);
 }
 
 // -------------------------------------------------------------------------------------------------------------- news

@@ -50,7 +50,7 @@ class RewardWatch {
   // otherwise. TakeCanary or LoseCanary must follow before another one is asked.
   std::vector<Prompt> NextCanary(absl::Time now);
   // The answer for one of them; true once all have come and were judged.
-  bool TakeCanary(ScoredGroup answer, absl::Duration delay, absl::Time now);
+  bool TakeCanary(ScoredGroup answer, absl::Time now);
   // Whoever had it gave it back, or left: says nothing of the ranker.
   void LoseCanary(absl::Time now);
 
@@ -77,7 +77,7 @@ class RewardWatch {
   // False: the version is refused, and `why` says so.
   bool AcceptVersion(const std::string& version, std::string* why);
   void NoteScored(const Prompt& prompt, const ScoredGroup& group, absl::Time now);
-  void JudgeCanary(absl::Duration delay, absl::Time now);
+  void JudgeCanary(absl::Time now);
   void FollowMoves();
   bool HasCanary() const;
 

@@ -561,8 +561,7 @@ AckMessage RolloutHub::TakeCanaryLocked(const Actor& actor, ScoredGroup group) {
   if (canary_->actor != actor.id) return ack;
   ack.accepted = true;
   ack.reason.clear();
-  const absl::Time now = options_.now();
-  if (!rewards_->TakeCanary(std::move(group), now - canary_->asked, now)) return ack;
+  if (!rewards_->TakeCanary(std::move(group), options_.now())) return ack;
   canary_.reset();
   // Nobody knows since when: what came after the last canary in range is not believed either.
   if (const RewardHealth& health = rewards_->health(); !health.trusted()) {
@@ -602,8 +601,8 @@ AckMessage RolloutHub::TakeGroupLocked(const Actor& actor, ScoredGroup group) {
   }
   const absl::Time now = options_.now();
   // The actor reports a group's share of the one call for its block.
-  rewards_->Inspect(ledger_->PromptOf(group.ordinal), absl::Seconds(group.score_seconds * job_->options.lease_groups),
-                    now, &group);
+  const double groups = static_cast<double>(ledger_->LeaseGroups(group.lease_id));
+  rewards_->Inspect(ledger_->PromptOf(group.ordinal), absl::Seconds(group.score_seconds * groups), now, &group);
   const bool another_try_may_help =
       group.score_status == ScoreStatus::kUnavailable || group.score_status == ScoreStatus::kInvalid;
   if (another_try_may_help && job_->options.reward.park_s > 0) {
@@ -837,7 +836,7 @@ void RolloutHub::SendCanaryLocked() {
   lease.policy_version = actor->ready_version;
   lease.deadline = absl::Seconds(job_->options.lease_deadline_s);
   canary_actor_ = found->first;
-  canary_ = CanaryLease{lease.lease_id, actor->id, now, now + lease.deadline};
+  canary_ = CanaryLease{lease.lease_id, actor->id, now + lease.deadline};
   SendLocked(actor, std::move(lease));
 }
 

@@ -141,7 +141,6 @@ class RolloutHub : public GroupSource, public EvalSource {
   struct CanaryLease {
     uint64_t lease_id = 0;
     std::string actor;
-    absl::Time asked;
     absl::Time deadline;
   };
 

@@ -83,7 +83,7 @@ class RewardWatchTest : public testing::Test {
     for (size_t i = 0; i < prompts.size(); ++i) {
       EXPECT_THAT(prompts[i].leaves, SizeIs(kCandidates));
       ScoredGroup answer = Scored(prompts[i], prompts[i].leaves);
-      EXPECT_EQ(watch_->TakeCanary(std::move(answer), absl::ZeroDuration(), now_), i + 1 == prompts.size());
+      EXPECT_EQ(watch_->TakeCanary(std::move(answer), now_), i + 1 == prompts.size());
     }
     return !prompts.empty();
   }
