@@ -47,6 +47,7 @@ struct JobContext {
 enum class LeaseKind {
   kRollout,  // sample, score: a ScoredGroup a prompt
   kDecode,   // beams for evaluation: a DecodedPrompt a prompt
+  kScore,    // the leaves of each prompt, scored: a ScoredGroup without completions a prompt
 };
 
 struct LeasedPrompt {

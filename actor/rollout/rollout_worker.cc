@@ -64,7 +64,7 @@ absl::Status CheckPolicy(const JobContext& job, const LeaseBlock& block, const D
     return absl::FailedPreconditionError(
         absl::StrCat("want catalog ", job.catalog_version, ", have ", policy->trie().version()));
   }
-  if (job.reward.enabled && rewards == nullptr && block.kind == LeaseKind::kRollout) {
+  if (job.reward.enabled && rewards == nullptr && block.kind != LeaseKind::kDecode) {
     return absl::FailedPreconditionError("the job asks for scores, but no reward server is configured");
   }
   return absl::OkStatus();
@@ -81,7 +81,15 @@ absl::StatusOr<std::vector<PromptOutcome>> RolloutWorker::Execute(const JobConte
   if (options_.now() >= block.deadline) {
     return absl::DeadlineExceededError(absl::StrCat("lease ", block.lease_id, " was over before work on it began"));
   }
-  return block.kind == LeaseKind::kDecode ? DecodeBeams(job, block, policy.get()) : Rollout(job, block, policy.get());
+  switch (block.kind) {
+    case LeaseKind::kDecode:
+      return DecodeBeams(job, block, policy.get());
+    case LeaseKind::kScore:
+      return ScoreLeaves(job, block, policy->trie());
+    case LeaseKind::kRollout:
+      break;
+  }
+  return Rollout(job, block, policy.get());
 }
 
 absl::StatusOr<std::vector<PromptOutcome>> RolloutWorker::DecodeBeams(const JobContext& job, const LeaseBlock& block,
@@ -162,13 +170,45 @@ absl::StatusOr<std::vector<PromptOutcome>> RolloutWorker::Rollout(const JobConte
   }
   if (asked.empty()) return outcomes;
 
+  Score(job, block, request, asked);
+  return outcomes;
+}
+
+absl::StatusOr<std::vector<PromptOutcome>> RolloutWorker::ScoreLeaves(const JobContext& job, const LeaseBlock& block,
+                                                                      const Trie& trie) {
+  RewardRequest request{job.job_id, job.reward.ranker, job.catalog_version, job.reward.mean_of_items, {}};
+  std::vector<PromptOutcome> outcomes;
+  for (size_t b = 0; b < block.prompts.size(); ++b) {
+    const Prompt& prompt = block.prompts[b].prompt;
+    GroupToScore to_score{prompt.ordinal, prompt.attempt, prompt.user, prompt.history, prompt.target, {}};
+    for (const int32_t leaf : prompt.leaves) {
+      if (leaf < 0 || leaf >= trie.num_leaves()) {
+        return absl::InvalidArgumentError(absl::StrCat("leaf ", leaf, " is not in the catalog"));
+      }
+      to_score.candidates.push_back(ItemsOf(trie, leaf));
+    }
+    request.groups.push_back(std::move(to_score));
+    ScoredGroup group;
+    group.ordinal = prompt.ordinal;
+    group.attempt = prompt.attempt;
+    group.lease_id = block.lease_id;
+    group.catalog_version = job.catalog_version;
+    outcomes.push_back(OutcomeOf(block, b, std::move(group)));
+  }
+  std::vector<ScoredGroup*> asked;
+  for (PromptOutcome& outcome : outcomes) asked.push_back(&std::get<ScoredGroup>(outcome.result));
+  Score(job, block, request, asked);
+  return outcomes;
+}
+
+void RolloutWorker::Score(const JobContext& job, const LeaseBlock& block, const RewardRequest& request,
+                          absl::Span<ScoredGroup* const> groups) {
   const absl::Time asked_at = options_.now();
   const absl::StatusOr<RewardResponse> response =
       AskForScores(request, block, std::min(asked_at + job.reward.deadline, block.deadline));
-  ApplyScores(request, response, absl::MakeConstSpan(asked));
-  const double score_seconds = absl::ToDoubleSeconds(options_.now() - asked_at) / static_cast<double>(asked.size());
-  for (ScoredGroup* group : asked) group->score_seconds = score_seconds;
-  return outcomes;
+  ApplyScores(request, response, groups);
+  const double score_seconds = absl::ToDoubleSeconds(options_.now() - asked_at) / static_cast<double>(groups.size());
+  for (ScoredGroup* group : groups) group->score_seconds = score_seconds;
 }
 
 absl::StatusOr<RewardResponse> RolloutWorker::AskForScores(const RewardRequest& request, const LeaseBlock& block,

@@ -48,6 +48,12 @@ class RolloutWorker {
                                                      Decoder::Snapshot* policy);
   absl::StatusOr<std::vector<PromptOutcome>> DecodeBeams(const JobContext& job, const LeaseBlock& block,
                                                          Decoder::Snapshot* policy);
+  // Scores what the lease names, and samples nothing.
+  absl::StatusOr<std::vector<PromptOutcome>> ScoreLeaves(const JobContext& job, const LeaseBlock& block,
+                                                         const Trie& trie);
+  // Writes the scores, or why there are none, into groups of `request`.
+  void Score(const JobContext& job, const LeaseBlock& block, const RewardRequest& request,
+             absl::Span<ScoredGroup* const> groups);
   absl::StatusOr<RewardResponse> AskForScores(const RewardRequest& request, const LeaseBlock& block,
                                               absl::Time deadline);
 

@@ -81,7 +81,7 @@ struct ActorClient::Series {
       if (std::holds_alternative<DecodedPrompt>(outcome.result)) decoded->Increment();
       const auto* group = std::get_if<ScoredGroup>(&outcome.result);
       if (group == nullptr) continue;
-      groups->Increment();
+      if (!group->completions.empty()) groups->Increment();  // the canary's are scored alone
       for (const Completion& completion : group->completions) {
         tokens->Increment(static_cast<double>(completion.tokens.size()));
       }

@@ -98,6 +98,9 @@ absl::StatusOr<LeaseBlock> FromProto(const v1::Lease& proto, absl::Time received
     case v1::LEASE_KIND_DECODE:
       block.kind = LeaseKind::kDecode;
       break;
+    case v1::LEASE_KIND_SCORE:
+      block.kind = LeaseKind::kScore;
+      break;
     default:
       return absl::InvalidArgumentError(absl::StrCat("lease kind ", static_cast<int>(proto.kind()), " is not known"));
   }

@@ -18,6 +18,7 @@ void WorkSession::Write(Stream* stream, const std::function<v1::Heartbeat()>& be
   message.mutable_hello()->set_actor_id(options_.actor_id);
   message.mutable_hello()->set_protocol("1");
   message.mutable_hello()->set_software_version(options_.software_version);
+  message.mutable_hello()->set_scores_alone(true);
   bool open = stream->Write(message);
   absl::Time next_beat = MonotonicNow() + options_.heartbeat;
   while (open) {

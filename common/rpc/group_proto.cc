@@ -149,6 +149,7 @@ void ToProto(const Prompt& prompt, v1::PromptToSample* proto) {
   Copy(prompt.history, proto->mutable_history());
   proto->set_target(prompt.target);
   Copy(prompt.excluded, proto->mutable_excluded());
+  Copy(prompt.leaves, proto->mutable_leaves());
 }
 
 Prompt FromProto(const v1::PromptToSample& proto) {
@@ -159,6 +160,7 @@ Prompt FromProto(const v1::PromptToSample& proto) {
   prompt.history = Vector(proto.history());
   prompt.target = proto.target();
   prompt.excluded = Vector(proto.excluded());
+  prompt.leaves = Vector(proto.leaves());
   return prompt;
 }
 

@@ -350,8 +350,22 @@ void CheckValue(const v1::JobSpec& spec, const ReportRule& report) {
   }
 }
 
+void CheckRewardHealth(const v1::RewardHealthSpec& health, const ReportRule& report) {
+  if (health.brownout_share() > health.outage_share()) {
+    report({"rl.reward.health.brownout_share", "rl.reward.health.outage_share"},
+           absl::StrCat("a brown-out comes before an outage, but its share ", health.brownout_share(),
+                        " is above the outage's ", health.outage_share()));
+  }
+  if (health.probe_s() > health.probe_max_s()) {
+    report({"rl.reward.health.probe_s", "rl.reward.health.probe_max_s"},
+           absl::StrCat("the first wait of ", health.probe_s(), " s is longer than the longest of ",
+                        health.probe_max_s(), " s"));
+  }
+}
+
 void CheckRl(const v1::RlSpec& rl, const ReportRule& report) {
   CheckPromptSplit(rl, report);
+  CheckRewardHealth(rl.reward().health(), report);
   if (LeavesRemainder(rl.groups_per_step(), rl.lease_groups())) {
     const int64_t lease = rl.lease_groups();
     const int64_t nearest = std::max<int64_t>(1, rl.groups_per_step() / lease) * lease;

@@ -37,11 +37,12 @@ struct Completion {
 // A prompt to work on.
 struct Prompt {
   uint64_t ordinal = 0;
-  uint32_t attempt = 1;           // from 1
-  int32_t user = -1;              // row of the data set; -1: none
-  std::vector<int32_t> history;   // item ids, oldest first, already cut to the prompt's window
-  int32_t target = -1;            // item id of the logged item that followed; -1: none
-  std::vector<int32_t> excluded;  // evaluation: item ids that must not be recommended
+  uint32_t attempt = 1;              // from 1
+  int32_t user = -1;                 // row of the data set; -1: none
+  std::vector<int32_t> history;      // item ids, oldest first, already cut to the prompt's window
+  int32_t target = -1;               // item id of the logged item that followed; -1: none
+  std::vector<int32_t> excluded;     // evaluation: item ids that must not be recommended
+  std::vector<int32_t> leaves = {};  // leases that only score: trie leaves, in the order of the answer
 };
 
 enum class ScoreStatus {

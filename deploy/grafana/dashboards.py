@@ -233,6 +233,17 @@ REWARD = Dashboard(
                   *quantiles("sluice_reward_batch_groups"), may_be_empty=NO_SCORES_CALLED),
             panel("Candidates in a batch", "At the configured limit all the time: batches are full; add a server.", "none",
                   *quantiles("sluice_reward_batch_candidates"), may_be_empty=NO_SCORES_CALLED))),
+        Row("As the learner sees it", (
+            panel("State of scores", "brownout: fewer leases go out, see RewardSlow. outage, probing: none or one, and what waits for "
+                  "too long trains on logged truth, see RewardUnavailable. `sluicectl logs JOB` has the cause of each move.", "none",
+                  (f"sum by (state) (sluice_learner_reward_state{{{S}}})", "{{state}}")),
+            panel("Moves between states", "outage again and again: the ranker comes back and fails under load, or its canary is out "
+                  "of range.", "ops", (rate("sluice_learner_reward_transitions_total", "state"), "to {{state}}")),
+            panel("Groups that wait for scores", "Tried again until rl.reward.park_s is over. Near the open groups: nothing is scored.",
+                  "none", (f"sum(sluice_groups_unscored{{{S}}})", "groups")),
+            panel("Degraded steps", "Steps that more groups than rl.operational_share entered without rewards. The budget "
+                  "(rl.operational_steps, rl.operational_s) ends in what rl.on_reward_outage says.", "ops",
+                  (rate("sluice_degraded_steps_total"), "steps")))),
     ))
 
 LEARNERS = Dashboard(

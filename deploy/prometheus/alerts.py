@@ -128,12 +128,17 @@ ALERTS = (
           "Groups of {{ $labels.instance }} train without rewards: the reward server does not answer",
           "Restart or reach the reward server. Until then these groups train on logged truth alone, and after "
           "rl.operational_steps steps the job does what rl.on_reward_outage says.",
-          "More than 5 % of the last step's groups had no scores because calls failed or ran past their deadline. No score is "
-          "made up: the gate closed for them.",
-          ("Is ScrapeMissing firing for role `reward`? Then it is down.",
+          "More than 5 % of the last step's groups had no scores because calls failed, ran past their deadline, or were answered "
+          "by a ranker that is not to be believed. They were tried again for `rl.reward.park_s`. No score is made up: the gate "
+          "closed for them.",
+          ("`sluicectl describe JOB`: the rank's phase says DEGRADED with the state and its cause; `sluicectl logs JOB` has each move.",
+           "The cause names a canary or a ranker version: the server answers, with another model or in another order.",
+           "Is ScrapeMissing firing for role `reward`? Then it is down.",
            "The actor's log and `sluicectl logs JOB`: the sentence after `scores:` says how calls fail.",
            "Dashboard *Reward server*: time of calls against `rl.reward.deadline_s`."),
-          ("Start the reward server again at its address; actors find it by themselves.",
+          ("Start the reward server again at its address; actors find it by themselves, and the job probes within "
+           "`rl.reward.health.probe_max_s`.",
+           "A new ranker on purpose: resume the job, or give it `on_new_version: follow`.",
            "It lives and is too slow: see RewardSlow.",
            "The job was held meanwhile (exit code 13): " + AFTER_THE_END)),
     Alert("RewardInvalidScores", PAGE, "1m",

@@ -40,6 +40,7 @@ struct TakenGroup {
   std::optional<ScoredGroup> group;  // absent: unsampled after max_attempts, or bad data
   bool bad_data = false;             // the record itself is bad: ends as failed, trains nothing
   std::string error;                 // one sentence when there is no group
+  bool reward_outage = false;        // not sampled, as nobody could have scored it
 };
 
 struct Verdict {
@@ -85,6 +86,10 @@ class GroupSource {
 
   // Actors attached to this rank.
   virtual int num_actors() const = 0;
+  // Lines for the job's log about the ranker's health since the last call, and what is wrong with it now in one
+  // sentence; empty: nothing.
+  virtual std::vector<std::string> TakeRewardNews() { return {}; }
+  virtual std::string RewardTrouble() const { return ""; }
   // Wakes Wait with Cancelled.
   virtual void Stop() = 0;
 };

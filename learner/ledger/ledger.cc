@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <iterator>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -50,7 +51,7 @@ absl::Status Ledger::CheckIssue(uint64_t step, const std::vector<Prompt>& prompt
   return absl::OkStatus();
 }
 
-absl::Status Ledger::Issue(uint64_t step, std::vector<Prompt> prompts, uint64_t min_version) {
+absl::Status Ledger::Issue(uint64_t step, std::vector<Prompt> prompts, uint64_t min_version, absl::Time now) {
   SLUICE_RETURN_IF_ERROR(CheckIssue(step, prompts));
   const uint64_t first = prompts.front().ordinal;
   const uint64_t size = static_cast<uint64_t>(options_.lease_groups);
@@ -72,6 +73,7 @@ absl::Status Ledger::Issue(uint64_t step, std::vector<Prompt> prompts, uint64_t 
     Entry& entry = open_[ordinal];
     entry.prompt = std::move(prompt);
     entry.step = step;
+    entry.issued = now;
   }
   while (!restored_.empty() && restored_.begin()->first < first) {
     restored_.erase(restored_.begin());
@@ -87,7 +89,8 @@ std::optional<BlockLease> Ledger::Lease(const std::string& actor, uint64_t actor
   if (actor_version < lowest_wanted_) return std::nullopt;
   auto found = waiting_.begin();
   uint64_t lowest = std::numeric_limits<uint64_t>::max();
-  for (; found != waiting_.end() && found->second.min_version > actor_version; ++found) {
+  for (; found != waiting_.end() && (found->second.min_version > actor_version || found->second.not_before > now);
+       ++found) {
     lowest = std::min(lowest, found->second.min_version);
   }
   if (found == waiting_.end()) {
@@ -141,6 +144,7 @@ void Ledger::Park(uint64_t ordinal, std::optional<ScoredGroup> group, bool bad_d
   SLUICE_CHECK(entry.state != State::kParked, absl::StrCat("ordinal ", ordinal, " already has an outcome"));
   entry.state = State::kParked;
   entry.lease_id = 0;
+  if (entry.unscored_since.has_value()) --unscored_;
   entry.group = std::move(group);
   entry.bad_data = bad_data;
   entry.error = std::move(error);
@@ -154,14 +158,29 @@ void Ledger::Answered(uint64_t lease_id, uint64_t ordinal) {
   if (lease.unanswered.empty()) EndLease(lease_id, lease.block.error);
 }
 
-Receipt Ledger::Complete(ScoredGroup group) {
+Receipt Ledger::Complete(ScoredGroup group, absl::Time now) {
   const Receipt receipt = Judge(group.ordinal, group.attempt, group.lease_id);
   if (receipt != Receipt::kAccepted) return receipt;
   const uint64_t ordinal = group.ordinal;
   const uint64_t lease_id = group.lease_id;
   Park(ordinal, std::move(group), /*bad_data=*/false, "");
+  open_.at(ordinal).completed = now;
   Answered(lease_id, ordinal);
   return receipt;
+}
+
+int Ledger::VoidScores(absl::Time since, const std::string& reason) {
+  int voided = 0;
+  for (auto& [ordinal, entry] : open_) {
+    if (entry.state != State::kParked || !entry.group.has_value() || entry.completed <= since) continue;
+    if (entry.group->score_status != ScoreStatus::kOk) continue;
+    entry.group->score_status = ScoreStatus::kInvalid;
+    entry.group->score_error = reason;
+    entry.group->heads.clear();
+    entry.group->history_items.clear();
+    ++voided;
+  }
+  return voided;
 }
 
 Receipt Ledger::Abandon(uint64_t ordinal, uint32_t attempt, uint64_t lease_id, const std::string& reason,
@@ -179,9 +198,54 @@ Receipt Ledger::Abandon(uint64_t ordinal, uint32_t attempt, uint64_t lease_id, c
   return receipt;
 }
 
+Receipt Ledger::PutBack(ScoredGroup group, absl::Time now, absl::Time not_before) {
+  const Receipt receipt = Judge(group.ordinal, group.attempt, group.lease_id);
+  if (receipt != Receipt::kAccepted) return receipt;
+  const uint64_t ordinal = group.ordinal;
+  const uint64_t lease_id = group.lease_id;
+  Entry& entry = open_.at(ordinal);
+  if (!entry.unscored_since.has_value()) {
+    entry.unscored_since = now;
+    ++unscored_;
+  }
+  LiveLease& lease = leases_.at(lease_id);
+  lease.given_back.push_back(ordinal);
+  ++lease.put_back;
+  lease.block.error = group.score_error;
+  lease.block.not_before = not_before;
+  entry.group = std::move(group);
+  Answered(lease_id, ordinal);
+  return receipt;
+}
+
+int Ledger::CloseWaiting(absl::Time now, absl::Duration patience, std::optional<absl::Time> stopped_since) {
+  int closed = 0;
+  for (auto block = waiting_.begin(); block != waiting_.end();) {
+    std::vector<uint64_t> left;
+    bool waits = false;
+    for (const uint64_t ordinal : block->second.ordinals) {
+      Entry& entry = open_.at(ordinal);
+      std::optional<absl::Time> since = entry.unscored_since;
+      if (!since.has_value() && stopped_since.has_value()) since = std::max(entry.issued, *stopped_since);
+      if (entry.state == State::kWaiting && since.has_value() && now - *since >= patience) {
+        entry.reward_outage = !entry.group.has_value();
+        Park(ordinal, std::move(entry.group), /*bad_data=*/false,
+             entry.reward_outage ? "not sampled: no group can be scored" : "");
+        ++closed;
+      }
+      waits = waits || entry.state == State::kWaiting;
+      if (options_.whole_blocks || entry.state == State::kWaiting) left.push_back(ordinal);
+    }
+    block->second.ordinals = std::move(left);
+    block = waits ? std::next(block) : waiting_.erase(block);
+  }
+  return closed;
+}
+
 void Ledger::EndLease(uint64_t lease_id, std::string reason) {
   auto found = leases_.find(lease_id);
   Block block = std::move(found->second.block);
+  const size_t put_back = found->second.put_back;
   std::vector<uint64_t> left = std::move(found->second.given_back);
   left.insert(left.end(), found->second.unanswered.begin(), found->second.unanswered.end());
   leases_.erase(found);
@@ -189,9 +253,10 @@ void Ledger::EndLease(uint64_t lease_id, std::string reason) {
 
   std::sort(left.begin(), left.end());
   block.error = std::move(reason);
+  if (put_back == left.size()) --block.leases;
   if (block.leases >= options_.max_attempts) {
     for (uint64_t ordinal : left) {
-      Park(ordinal, std::nullopt, /*bad_data=*/false,
+      Park(ordinal, std::move(open_.at(ordinal).group), /*bad_data=*/false,
            absl::StrCat("no group after ", block.leases,
                         block.leases == 1 ? " attempt: " : " attempts, the last: ", block.error));
     }
@@ -258,7 +323,8 @@ absl::StatusOr<std::vector<TakenGroup>> Ledger::Take(uint64_t step) {
   groups.reserve(opened.ordinals.size());
   for (uint64_t ordinal : opened.ordinals) {
     Entry& entry = open_.at(ordinal);
-    groups.push_back(TakenGroup{entry.prompt, std::move(entry.group), entry.bad_data, entry.error});
+    groups.push_back(
+        TakenGroup{entry.prompt, std::move(entry.group), entry.bad_data, entry.error, entry.reward_outage});
     entry.group.reset();
   }
   return groups;
@@ -281,7 +347,10 @@ void Ledger::MakeTerminal(uint64_t ordinal, TerminalState state) {
       ++cancelled_;
       break;
   }
-  open_.erase(ordinal);
+  if (const auto found = open_.find(ordinal); found != open_.end()) {
+    if (found->second.unscored_since.has_value() && found->second.state != State::kParked) --unscored_;
+    open_.erase(found);
+  }
   restored_.erase(ordinal);
 }
 
@@ -445,6 +514,7 @@ absl::Status Ledger::Check() const {
     for (uint64_t ordinal : lease.given_back) ++places[ordinal];
   }
   std::map<uint64_t, uint64_t> parked;
+  uint64_t unscored = 0;
   for (const auto& [ordinal, entry] : open_) {
     if (terminal_.Contains(ordinal))
       return absl::InternalError(absl::StrCat("ordinal ", ordinal, " is open and terminal"));
@@ -455,6 +525,10 @@ absl::Status Ledger::Check() const {
           absl::StrCat("ordinal ", ordinal, " is in ", places[ordinal], " places, want ", wanted));
     }
     if (entry.state == State::kParked) ++parked[entry.step];
+    if (entry.unscored_since.has_value() && entry.state != State::kParked) ++unscored;
+  }
+  if (unscored != unscored_) {
+    return absl::InternalError(absl::StrCat(unscored, " groups wait for scores, but ", unscored_, " are counted"));
   }
   for (const auto& [step, opened] : steps_) {
     if (parked[step] != opened.parked) {

@@ -3,8 +3,11 @@
 //
 //           Issue            Lease              Complete, Abandon(bad data),
 //   (none) ------> waiting -------> leased ---- too many attempts ----> parked -------> terminal
-//                     ^               |  lease over without an answer     |    Commit
-//                     +---------------+                                   +-- CancelOpen: from any of the three
+//                     ^               |  lease over without an answer,    |    Commit
+//                     +---------------+  or PutBack: without scores         +-- CancelOpen: from any of the three
+//
+// A group that came without scores waits to be tried again, whole; CloseWaiting parks it as it is when it has waited
+// for long enough. An attempt that ended so costs none of max_attempts: the actors are well.
 //
 // Ordinals are leased in blocks: `lease_groups` consecutive ordinals from the start of the slice that was issued. When
 // a lease ends with ordinals unanswered, they wait again with the next attempt: in whole-block mode (synchronous
@@ -79,7 +82,8 @@ class Ledger {
   // there, lies before these and was not issued again went to another rank and leaves this book.
   // ResourceExhausted: more than max_open ordinals would be open; FailedPrecondition: an ordinal is open or terminal
   // already, or the step is open; InvalidArgument: empty or unordered. Nothing changes on an error.
-  absl::Status Issue(uint64_t step, std::vector<Prompt> prompts, uint64_t min_version);
+  absl::Status Issue(uint64_t step, std::vector<Prompt> prompts, uint64_t min_version,
+                     absl::Time now = absl::InfinitePast());
 
   // The waiting block with the lowest ordinal among those that `actor_version` may work on, or none. `lease_id` must
   // never have been used before.
@@ -90,10 +94,21 @@ class Ledger {
   // Of a live lease, or an open ordinal (Judge said kAccepted).
   uint64_t LeasePolicyVersion(uint64_t lease_id) const { return leases_.at(lease_id).policy_version; }
   const std::string& LeaseActor(uint64_t lease_id) const { return leases_.at(lease_id).actor; }
+  size_t LeaseGroups(uint64_t lease_id) const { return leases_.at(lease_id).block.ordinals.size(); }
   const Prompt& PromptOf(uint64_t ordinal) const { return open_.at(ordinal).prompt; }
 
   // Takes in one result, which the caller has checked. Changes the book only if it returns kAccepted.
-  Receipt Complete(ScoredGroup group);
+  Receipt Complete(ScoredGroup group, absl::Time now = absl::InfinitePast());
+  // Takes the scores of groups that came after `since`, and that no step has taken yet, away again: their status
+  // becomes kInvalid with the reason. Returns how many.
+  int VoidScores(absl::Time since, const std::string& reason);
+  // The same as Complete for a group without scores that another attempt may get: it is kept, and waits again, from
+  // `not_before` on, once its lease is over.
+  Receipt PutBack(ScoredGroup group, absl::Time now, absl::Time not_before);
+  // Parks what has waited for `patience` without an actor at work on it: groups that were put back, from the first time
+  // on; and, if `stopped_since` says that nothing goes out, prompts that were not sampled, from then or their issue on.
+  // Returns how many.
+  int CloseWaiting(absl::Time now, absl::Duration patience, std::optional<absl::Time> stopped_since);
   // The actor gives the ordinal back. bad_data: it parks for good; otherwise it waits again once its lease is over.
   Receipt Abandon(uint64_t ordinal, uint32_t attempt, uint64_t lease_id, const std::string& reason, bool bad_data);
   // Ends the leases whose deadline has passed; returns how many.
@@ -121,6 +136,8 @@ class Ledger {
   uint64_t live_leases() const { return leases_.size(); }
   bool HoldsLease(const std::string& actor) const;
   uint64_t parked() const;
+  // Groups that were put back and have no outcome yet.
+  uint64_t unscored() const { return unscored_; }
   // Times that an outcome was added, of whatever kind. For "is there progress".
   uint64_t outcomes() const { return outcomes_; }
 
@@ -141,8 +158,12 @@ class Ledger {
     uint64_t step = 0;
     State state = State::kWaiting;
     uint64_t lease_id = 0;  // kLeased
-    std::optional<ScoredGroup> group;
+    absl::Time issued;
+    std::optional<absl::Time> unscored_since;  // put back for the first time
+    absl::Time completed = absl::InfinitePast();
+    std::optional<ScoredGroup> group;  // the outcome, or what was put back
     bool bad_data = false;
+    bool reward_outage = false;
     std::string error;
   };
 
@@ -152,6 +173,7 @@ class Ledger {
     uint32_t attempt = 0;            // of the last lease
     int leases = 0;                  // in this process's life
     uint64_t min_version = 0;
+    absl::Time not_before = absl::InfinitePast();
     std::string error;  // why the last lease ended without all answers
   };
 
@@ -162,6 +184,7 @@ class Ledger {
     Block block;
     std::set<uint64_t> unanswered;
     std::vector<uint64_t> given_back;  // answered with Abandoned: wait again when the lease is over
+    size_t put_back = 0;               // of them, those without scores
   };
 
   struct Step {
@@ -186,6 +209,7 @@ class Ledger {
   std::map<uint64_t, uint32_t> restored_;  // open in the snapshot, not issued again yet: last attempt
   OrdinalSet terminal_;
   uint64_t outcomes_ = 0;
+  uint64_t unscored_ = 0;
   uint64_t issued_ = 0;
   uint64_t trained_ = 0;
   uint64_t dropped_ = 0;

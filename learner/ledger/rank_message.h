@@ -49,7 +49,7 @@ struct OfferMessage {
   std::string checksum;  // XXH3-128, hexadecimal
 };
 
-enum class LeaseKind { kRollout, kDecode };
+enum class LeaseKind { kRollout, kDecode, kScore };
 
 struct LeaseMessage {
   std::string job_id;

@@ -19,8 +19,30 @@ constexpr uint64_t kLeaseSeedLabel = 0x6c65617365;  // "lease"
 // More leases wanted at once than any actor can use is a client gone wrong, not a wish.
 constexpr uint32_t kMaxCredits = 256;
 
+// Before a group without scores is tried again, while nothing says that it is in vain.
+constexpr absl::Duration kRetryAfter = absl::Seconds(1);
+
 // Injected clocks move without waking anybody, so blocking calls look again at least this often.
 constexpr absl::Duration kMaxNap = absl::Milliseconds(100);
+
+RewardWatchOptions WatchOptionsOf(const RewardOptions& reward) {
+  const RewardHealthSettings& from = reward.health;
+  RewardWatchOptions options;
+  options.head = reward.head;
+  options.follow_versions = from.on_new_version == NewRankerVersion::kFollow;
+  options.canary_interval = absl::Seconds(from.canary_s);
+  RewardHealthOptions& health = options.health;
+  health.window = absl::Seconds(from.window_s);
+  health.silence = absl::Seconds(from.silence_s);
+  health.brownout_share = from.brownout_share;
+  health.outage_share = from.outage_share;
+  health.slow = absl::Seconds(from.slow_s.value_or(reward.deadline_s / 2));
+  health.first_backoff = absl::Seconds(from.probe_s);
+  health.max_backoff = absl::Seconds(from.probe_max_s);
+  health.successes = from.successes;
+  health.ramp_steps = from.ramp_steps;
+  return options;
+}
 
 const char* RefusalOf(Receipt receipt) {
   switch (receipt) {
@@ -45,6 +67,16 @@ struct RolloutHub::Series {
     }
     open = metrics->AddGauge("sluice_groups_open", "Groups issued and not terminal.");
     parked = metrics->AddGauge("sluice_groups_parked", "Groups with an outcome that no step has committed yet.");
+    unscored =
+        metrics->AddGauge("sluice_groups_unscored", "Groups that came without scores and wait to be tried again.");
+    for (int state = 0; state < kNumRewardStates; ++state) {
+      const MetricLabels labels = {{"state", std::string(RewardStateName(static_cast<RewardState>(state)))}};
+      reward_states[static_cast<size_t>(state)] =
+          metrics->AddGauge("sluice_learner_reward_state",
+                            "1 for the state of the open job's scores; 0 for the others, and without a job.", labels);
+      reward_moves[static_cast<size_t>(state)] = metrics->AddCounter(
+          "sluice_learner_reward_transitions_total", "Times that a state of scores was entered.", labels);
+    }
     imbalance =
         metrics->AddGauge("sluice_ledger_imbalance",
                           "issued - (trained + dropped + failed + cancelled + open); 0 unless the books are wrong.");
@@ -72,6 +104,10 @@ struct RolloutHub::Series {
 
   std::array<Counter*, 5> groups{};
   std::array<uint64_t, 5> counted{};  // what `groups` holds of the present job
+  std::array<Gauge*, kNumRewardStates> reward_states{};
+  std::array<Counter*, kNumRewardStates> reward_moves{};
+  std::array<uint64_t, kNumRewardStates> moves_counted{};  // what `reward_moves` holds of the present job
+  Gauge* unscored = nullptr;
   Gauge* open = nullptr;
   Gauge* parked = nullptr;
   Gauge* imbalance = nullptr;
@@ -118,15 +154,22 @@ absl::Status RolloutHub::StartJob(HubJob job) {
   options.max_open = static_cast<uint64_t>(rl.staleness + 1) * static_cast<uint64_t>(job.groups_per_step);
   SLUICE_RETURN_IF_ERROR(options.Validate());
   if (job.levels < 1) return absl::InvalidArgumentError(absl::StrCat("levels: want >= 1, got ", job.levels));
+  const RewardWatchOptions watch = WatchOptionsOf(rl.reward);
+  if (const absl::Status status = watch.health.Validate(); job.scored() && !status.ok()) {
+    return Annotate(status, "rl.reward.health");
+  }
   const Delivery delivery(this);
   MutexLock lock(&mutex_);
   if (job_ != nullptr) return absl::FailedPreconditionError(absl::StrCat("job ", job_->job_id, " is still open"));
   job_ = std::make_shared<const HubJob>(std::move(job));
   ledger_ = std::make_unique<Ledger>(options);
+  rewards_ = job_->scored() ? std::make_unique<RewardWatch>(watch, options_.now()) : nullptr;
+  canary_.reset();
   latest_.reset();
   first_version_ = 0;
   stopped_ = false;
   series_->counted = {};
+  series_->moves_counted = {};
   for (const auto& [handle, actor] : actors_) GreetLocked(actor);
   PumpLocked();
   return absl::OkStatus();
@@ -142,6 +185,8 @@ void RolloutHub::EndJob() {
     actor->credits = 0;
     SendLocked(actor, JobEndedMessage{job_->job_id});
   }
+  rewards_.reset();
+  canary_.reset();
   job_.reset();
   latest_.reset();
   stopped_ = true;
@@ -191,7 +236,7 @@ absl::Status RolloutHub::Issue(uint64_t step, std::vector<Prompt> prompts) {
   const Delivery delivery(this);
   MutexLock lock(&mutex_);
   if (job_ == nullptr) return absl::FailedPreconditionError("no job is open");
-  status = ledger_->Issue(step, std::move(prompts), latest_.has_value() ? latest_->policy_version : 1);
+  status = ledger_->Issue(step, std::move(prompts), latest_.has_value() ? latest_->policy_version : 1, options_.now());
   TickLocked();
   PumpLocked();
   return status;
@@ -238,6 +283,7 @@ absl::Status RolloutHub::Commit(uint64_t step, absl::Span<const Verdict> verdict
   MutexLock lock(&mutex_);
   if (ledger_ == nullptr) return absl::FailedPreconditionError("no job is open");
   absl::Status status = ledger_->Commit(step, verdicts);
+  if (status.ok() && rewards_ != nullptr) rewards_->OnStep();
   PumpLocked();
   return status;
 }
@@ -297,6 +343,16 @@ absl::Status RolloutHub::Restore(const std::string& snapshot) {
 int RolloutHub::num_actors() const {
   MutexLock lock(&mutex_);
   return static_cast<int>(actors_.size());
+}
+
+std::vector<std::string> RolloutHub::TakeRewardNews() {
+  MutexLock lock(&mutex_);
+  return rewards_ == nullptr ? std::vector<std::string>() : rewards_->TakeNews();
+}
+
+std::string RolloutHub::RewardTrouble() const {
+  MutexLock lock(&mutex_);
+  return rewards_ == nullptr ? "" : rewards_->Trouble();
 }
 
 void RolloutHub::Stop() {
@@ -372,8 +428,8 @@ void RolloutHub::CloseDecode() {
 
 // ---------------------------------------------------------------------------------------------------- actors
 
-absl::StatusOr<RolloutHub::ActorHandle> RolloutHub::Attach(const std::string& actor_id,
-                                                           std::shared_ptr<ActorSink> sink) {
+absl::StatusOr<RolloutHub::ActorHandle> RolloutHub::Attach(const std::string& actor_id, std::shared_ptr<ActorSink> sink,
+                                                           bool scores_alone) {
   if (actor_id.empty() || actor_id.size() > 128) {
     return absl::InvalidArgumentError(absl::StrCat("actor_id: want 1 to 128 bytes, got ", actor_id.size()));
   }
@@ -392,6 +448,7 @@ absl::StatusOr<RolloutHub::ActorHandle> RolloutHub::Attach(const std::string& ac
   actor->handle = handle;
   actor->id = actor_id;
   actor->sink = std::move(sink);
+  actor->scores_alone = scores_alone;
   actor->last_seen = options_.now();
   actors_.emplace(handle, actor);
   GreetLocked(actor);
@@ -499,7 +556,23 @@ AckMessage RolloutHub::TakeInLocked(const Actor& actor, ActorResult result) {
   return TakeAbandonedLocked(actor, std::get<AbandonedPrompt>(result.outcome));
 }
 
+AckMessage RolloutHub::TakeCanaryLocked(const Actor& actor, ScoredGroup group) {
+  AckMessage ack{group.ordinal, group.attempt, false, "late"};
+  if (canary_->actor != actor.id) return ack;
+  ack.accepted = true;
+  ack.reason.clear();
+  if (!rewards_->TakeCanary(std::move(group), options_.now())) return ack;
+  canary_.reset();
+  // Nobody knows since when: what came after the last canary in range is not believed either.
+  if (const RewardHealth& health = rewards_->health(); !health.trusted()) {
+    ledger_->VoidScores(rewards_->good_until(), health.cause());
+  }
+  return ack;
+}
+
 AckMessage RolloutHub::TakeGroupLocked(const Actor& actor, ScoredGroup group) {
+  // Lease ids are never used twice, so at most one of the books knows this one.
+  if (canary_.has_value() && group.lease_id == canary_->lease_id) return TakeCanaryLocked(actor, std::move(group));
   AckMessage ack{group.ordinal, group.attempt, false, ""};
   Receipt receipt = ledger_->Judge(group.ordinal, group.attempt, group.lease_id);
   if (receipt == Receipt::kAccepted && ledger_->LeaseActor(group.lease_id) != actor.id) receipt = Receipt::kLate;
@@ -521,8 +594,23 @@ AckMessage RolloutHub::TakeGroupLocked(const Actor& actor, ScoredGroup group) {
     ledger_->Abandon(group.ordinal, group.attempt, group.lease_id, ack.reason, /*bad_data=*/false);
     return ack;
   }
-  ledger_->Complete(std::move(group));
   ack.accepted = true;
+  if (rewards_ == nullptr) {
+    ledger_->Complete(std::move(group));
+    return ack;
+  }
+  const absl::Time now = options_.now();
+  // The actor reports a group's share of the one call for its block.
+  const double groups = static_cast<double>(ledger_->LeaseGroups(group.lease_id));
+  rewards_->Inspect(ledger_->PromptOf(group.ordinal), absl::Seconds(group.score_seconds * groups), now, &group);
+  const bool another_try_may_help =
+      group.score_status == ScoreStatus::kUnavailable || group.score_status == ScoreStatus::kInvalid;
+  if (another_try_may_help && job_->options.reward.park_s > 0) {
+    ledger_->PutBack(std::move(group), now,
+                     now + std::min(kRetryAfter, absl::Seconds(job_->options.reward.park_s / 4)));
+  } else {
+    ledger_->Complete(std::move(group), now);
+  }
   return ack;
 }
 
@@ -555,6 +643,15 @@ AckMessage RolloutHub::TakeDecodedLocked(const Actor& actor, DecodedPrompt decod
 
 AckMessage RolloutHub::TakeAbandonedLocked(const Actor& actor, const AbandonedPrompt& abandoned) {
   AckMessage ack{abandoned.ordinal, abandoned.attempt, false, ""};
+  if (canary_.has_value() && abandoned.lease_id == canary_->lease_id) {
+    if (canary_->actor == actor.id) {
+      rewards_->LoseCanary(options_.now());
+      canary_.reset();
+    }
+    ack.accepted = true;
+    ack.reason = "abandoned";
+    return ack;
+  }
   // Lease ids are never used twice, so at most one of the books knows this one.
   if (decode_ != nullptr && decode_->Judge(actor.id, abandoned.lease_id, abandoned.ordinal) == Receipt::kAccepted) {
     // Whatever the reason: the rank decodes the block itself, and says so if the record is bad.
@@ -616,6 +713,10 @@ void RolloutHub::RemoveLocked(ActorHandle handle, const std::string& why) {
   actors_.erase(found);
   int returned = ledger_ == nullptr ? 0 : ledger_->ReturnLeases(id, why);
   if (decode_ != nullptr) returned += decode_->ReturnLeases(id);
+  if (canary_.has_value() && canary_->actor == id) {
+    rewards_->LoseCanary(options_.now());
+    canary_.reset();
+  }
   if (returned > 0 && series_->returned != nullptr) series_->returned->Increment(returned);
 }
 
@@ -635,6 +736,12 @@ bool RolloutHub::TickLocked() {
   int expired = 0;
   if (ledger_ != nullptr) expired += ledger_->Expire(now);
   if (decode_ != nullptr) expired += decode_->Expire(now);
+  if (rewards_ != nullptr) rewards_->Tick(now);
+  if (canary_.has_value() && canary_->deadline <= now) {
+    rewards_->LoseCanary(now);
+    canary_.reset();
+    ++expired;
+  }
   if (expired > 0) {
     if (series_->expired != nullptr) series_->expired->Increment(expired);
     changed_.NotifyAll();
@@ -676,7 +783,7 @@ bool RolloutHub::GrantLocked(const std::shared_ptr<Actor>& actor) {
     lease.constrained_beams = decode_->call().constrained_beams;
     lease.unconstrained_beams = decode_->call().unconstrained_beams;
   }
-  if (!block.has_value() && (up_to_date || !job_->synchronous())) {
+  if (!block.has_value() && (up_to_date || !job_->synchronous()) && MayRolloutLocked()) {
     block = ledger_->Lease(actor->id, actor->ready_version, next_lease_id_, now);
     lease.kind = LeaseKind::kRollout;
     lease.exact_version = job_->synchronous();
@@ -699,7 +806,48 @@ bool RolloutHub::GrantLocked(const std::shared_ptr<Actor>& actor) {
   return true;
 }
 
+bool RolloutHub::MayRolloutLocked() const {
+  if (rewards_ == nullptr) return true;
+  const int window = (job_->options.staleness + 1) * job_->groups_per_step;
+  const int full = (window + job_->options.lease_groups - 1) / job_->options.lease_groups;
+  return ledger_->live_leases() < static_cast<uint64_t>(rewards_->health().MaxLeases(full));
+}
+
+void RolloutHub::SendCanaryLocked() {
+  if (rewards_ == nullptr || canary_.has_value() || !latest_.has_value()) return;
+  const auto can_take = [](const auto& entry) {
+    const Actor& actor = *entry.second;
+    return actor.scores_alone && !actor.draining && actor.credits > 0 && actor.ready_version > 0;
+  };
+  // In turn: they may ask different reward servers.
+  auto found = std::find_if(actors_.upper_bound(canary_actor_), actors_.end(), can_take);
+  if (found == actors_.end()) found = std::find_if(actors_.begin(), actors_.end(), can_take);
+  if (found == actors_.end()) return;
+  const absl::Time now = options_.now();
+  LeaseMessage lease;
+  lease.prompts = rewards_->NextCanary(now);
+  if (lease.prompts.empty()) return;
+  const std::shared_ptr<Actor>& actor = found->second;
+  --actor->credits;
+  lease.job_id = job_->job_id;
+  lease.epoch = job_->epoch;
+  lease.lease_id = next_lease_id_++;
+  lease.kind = LeaseKind::kScore;
+  lease.policy_version = actor->ready_version;
+  lease.deadline = absl::Seconds(job_->options.lease_deadline_s);
+  canary_actor_ = found->first;
+  canary_ = CanaryLease{lease.lease_id, actor->id, now + lease.deadline};
+  SendLocked(actor, std::move(lease));
+}
+
+bool RolloutHub::CloseUnscoredLocked() {
+  if (rewards_ == nullptr || ledger_ == nullptr) return false;
+  return ledger_->CloseWaiting(options_.now(), absl::Seconds(job_->options.reward.park_s),
+                               rewards_->health().outage_since()) > 0;
+}
+
 void RolloutHub::PumpLocked() {
+  SendCanaryLocked();
   const auto waiting = [this] {
     mutex_.AssertHeld();
     return (ledger_ != nullptr && ledger_->waiting_blocks() > 0) || (decode_ != nullptr && decode_->fresh() > 0);
@@ -709,8 +857,12 @@ void RolloutHub::PumpLocked() {
     granted = false;
     for (const auto& [handle, actor] : actors_) granted |= GrantLocked(actor);
   }
-  if (options_.metrics == nullptr) return;
+  // After the leases: the one group that probes must not be closed before it goes out.
+  if (CloseUnscoredLocked()) changed_.NotifyAll();
+  if (options_.metrics != nullptr) SetGaugesLocked();
+}
 
+void RolloutHub::SetGaugesLocked() {
   uint32_t credits = 0;
   int ready = 0;
   uint64_t lag = 0;
@@ -738,6 +890,15 @@ void RolloutHub::PumpLocked() {
   }
   series_->open->Set(static_cast<double>(balance.open));
   series_->parked->Set(static_cast<double>(ledger_->parked()));
+  series_->unscored->Set(static_cast<double>(ledger_->unscored()));
+  for (size_t i = 0; i < series_->reward_states.size(); ++i) {
+    const bool is_in = rewards_ != nullptr && static_cast<size_t>(rewards_->health().state()) == i;
+    series_->reward_states[i]->Set(is_in ? 1 : 0);
+    if (rewards_ == nullptr) continue;
+    const uint64_t entered = rewards_->entered()[i];
+    series_->reward_moves[i]->Increment(static_cast<double>(entered - series_->moves_counted[i]));
+    series_->moves_counted[i] = entered;
+  }
   series_->frontier->Set(static_cast<double>(balance.frontier));
   series_->ahead->Set(static_cast<double>(ledger_->ahead_of_frontier()));
   const int evaluated = decode_ == nullptr ? 0 : decode_->live_leases();

@@ -8,6 +8,9 @@
 // asynchronous ones to any actor that holds at least the version that was the latest when the block was issued, so a
 // group is at most S versions behind when it is trained, by the pacing of Issue.
 //
+// Scores that are missing or doubtful (RewardWatch) slow the leases down or stop them; groups without scores wait to be
+// tried again for as long as the job says, then come without (design.md 4; reference/peers.md 5.6).
+//
 // Thread-safe. Every call returns at once, except Wait and TakeDecoded. Sinks are called without the lock, one message
 // of an actor after the other.
 #ifndef SLUICE_LEARNER_LEDGER_ROLLOUT_HUB_H_
@@ -32,6 +35,7 @@
 #include "learner/ledger/group_source.h"
 #include "learner/ledger/ledger.h"
 #include "learner/ledger/rank_message.h"
+#include "learner/ledger/reward_watch.h"
 
 namespace sluice::learner {
 
@@ -80,6 +84,8 @@ class RolloutHub : public GroupSource, public EvalSource {
   std::string Snapshot() const override;
   absl::Status Restore(const std::string& snapshot) override;
   int num_actors() const override;
+  std::vector<std::string> TakeRewardNews() override;
+  std::string RewardTrouble() const override;
   void Stop() override;
 
   // --- EvalSource -------------------------------------------------------------------------------------------
@@ -95,8 +101,9 @@ class RolloutHub : public GroupSource, public EvalSource {
   using ActorHandle = uint64_t;
 
   // An actor that is attached under the same id is sent away with Aborted: it is the same one, come back.
-  // InvalidArgument: no id, or a longer one than 128 bytes.
-  absl::StatusOr<ActorHandle> Attach(const std::string& actor_id, std::shared_ptr<ActorSink> sink);
+  // `scores_alone`: it takes leases that only score. InvalidArgument: no id, or a longer one than 128 bytes.
+  absl::StatusOr<ActorHandle> Attach(const std::string& actor_id, std::shared_ptr<ActorSink> sink,
+                                     bool scores_alone = true);
   // The stream is over: leases go back.
   void Detach(ActorHandle handle);
   void OnReady(ActorHandle handle, const std::string& job_id, uint64_t policy_version);
@@ -123,10 +130,18 @@ class RolloutHub : public GroupSource, public EvalSource {
     uint64_t ready_version = 0;  // of the present job; 0: none
     uint32_t credits = 0;
     bool draining = false;
+    bool scores_alone = false;
     std::deque<RankMessage> outbox;
     std::optional<absl::Status> close;  // after the outbox
     bool delivering = false;
     bool broken = false;
+  };
+
+  // The canary on its way: scores of groups that were scored before.
+  struct CanaryLease {
+    uint64_t lease_id = 0;
+    std::string actor;
+    absl::Time deadline;
   };
 
   struct Series;  // metrics
@@ -145,8 +160,16 @@ class RolloutHub : public GroupSource, public EvalSource {
   // Leases what waits to actors with credit, round by round; then brings the metrics up to date.
   void PumpLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool GrantLocked(const std::shared_ptr<Actor>& actor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Leases the canary if it is due and somebody can take it.
+  void SendCanaryLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether one more group to be scored may go out.
+  bool MayRolloutLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Gives up on scores that were waited for long enough. Returns whether any group was closed.
+  bool CloseUnscoredLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetGaugesLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   AckMessage TakeInLocked(const Actor& actor, ActorResult result) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   AckMessage TakeGroupLocked(const Actor& actor, ScoredGroup group) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  AckMessage TakeCanaryLocked(const Actor& actor, ScoredGroup group) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   AckMessage TakeDecodedLocked(const Actor& actor, DecodedPrompt decoded) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   AckMessage TakeAbandonedLocked(const Actor& actor, const AbandonedPrompt& abandoned)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -164,6 +187,9 @@ class RolloutHub : public GroupSource, public EvalSource {
   std::shared_ptr<const HubJob> job_ ABSL_GUARDED_BY(mutex_);  // null: none open
   std::unique_ptr<Ledger> ledger_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<DecodeBoard> decode_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<RewardWatch> rewards_ ABSL_GUARDED_BY(mutex_);  // null: the job needs no scores
+  std::optional<CanaryLease> canary_ ABSL_GUARDED_BY(mutex_);
+  ActorHandle canary_actor_ ABSL_GUARDED_BY(mutex_) = 0;        // who had the last one
   std::optional<OfferMessage> latest_ ABSL_GUARDED_BY(mutex_);  // of the open job
   uint64_t first_version_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;

@@ -276,7 +276,9 @@ absl::StatusOr<GroupPlan> Judge(const JudgeInput& input, const RlOptions& option
   }
 
   if (options.objective == ObjectiveKind::kNllOnly) return close(GateReason::kObjective);
-  if (input.group == nullptr) return close(GateReason::kUnsampled);
+  if (input.group == nullptr) {
+    return close(input.reward_outage ? GateReason::kRewardUnavailable : GateReason::kUnsampled);
+  }
   if (input.group->catalog_version != context.catalog_version) return close(GateReason::kCatalogChanged);
   if (input.group->behavior_version > context.learner_version ||
       plan.staleness > static_cast<uint64_t>(options.staleness)) {

@@ -41,6 +41,7 @@ struct JudgeInput {
   absl::Span<const int32_t> history_leaves = {};
   int32_t region = kNoRegion;
   std::optional<bool> reliable = {};  // truth of a generated data set; absent: unknown
+  bool reward_outage = false;         // without a group, because nobody could have scored it
 };
 struct JudgeContext {
   uint64_t learner_version = 0;          // of the weights that this step starts from
@@ -153,6 +154,9 @@ struct JudgeStatistics {
   static JudgeStatistics FromVector(absl::Span<const double> values);
 
   double admission_rate() const { return Share(admitted, groups); }
+  // Of those that were not closed for operational reasons: what the gate admits, whatever the operations do.
+  double asked() const { return groups - degraded; }
+  double asked_admission_rate() const { return Share(admitted, asked()); }
   double gate_open_rate() const { return Share(gate_open, judged); }
   double degraded_share() const { return Share(degraded, groups); }
   double zero_advantage_share() const { return Share(zero_advantage, with_rewards); }

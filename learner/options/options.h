@@ -166,6 +166,24 @@ struct AdvantageOptions {
   bool operator==(const AdvantageOptions&) const = default;
 };
 
+enum class NewRankerVersion { kRefuse, kFollow };
+
+// learner/ledger/reward_health.h and reward_watch.h have the meaning.
+struct RewardHealthSettings {
+  double window_s = 10;
+  double silence_s = 15;
+  double brownout_share = 0.01;
+  double outage_share = 0.5;
+  std::optional<double> slow_s;  // absent: half of the deadline
+  double probe_s = 5;
+  double probe_max_s = 60;
+  int successes = 20;
+  int ramp_steps = 10;
+  double canary_s = 15;
+  NewRankerVersion on_new_version = NewRankerVersion::kRefuse;
+  bool operator==(const RewardHealthSettings&) const = default;
+};
+
 struct RewardOptions {
   RewardKind kind = RewardKind::kRanker;
   std::string ranker = "blend";
@@ -176,6 +194,8 @@ struct RewardOptions {
   RankingNoHit no_hit = RankingNoHit::kZero;
   std::optional<double> floor;
   bool positive_to_max = false;
+  double park_s = 30;
+  RewardHealthSettings health;
   bool operator==(const RewardOptions&) const = default;
 };
 
@@ -233,6 +253,7 @@ struct RlOptions {
   OnFailure on_reward_outage = OnFailure::kHold;
   double operational_share = 0.2;
   int operational_steps = 50;
+  double operational_s = 600;
   PromptSplit prompt_split = PromptSplit::kTrain;
   bool record = false;
   int record_mib = 256;

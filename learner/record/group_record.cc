@@ -183,6 +183,8 @@ JudgeInput InputOf(const GroupRecord& record) {
   input.history_leaves = record.history_leaves;
   input.region = record.region;
   input.reliable = record.reliable;
+  // Why there is no group is in the record as the reason alone.
+  input.reward_outage = !record.group && record.reason == GateReason::kRewardUnavailable;
   return input;
 }
 

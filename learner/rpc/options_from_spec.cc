@@ -84,6 +84,10 @@ PromptSplit Convert(v1::PromptSplit split) {
   }
 }
 
+NewRankerVersion Convert(v1::NewRankerVersion on_new_version) {
+  return on_new_version == v1::NEW_RANKER_VERSION_FOLLOW ? NewRankerVersion::kFollow : NewRankerVersion::kRefuse;
+}
+
 OnFailure Convert(v1::OnFailure on_failure) {
   switch (on_failure) {
     case v1::ON_FAILURE_NLL_ONLY:
@@ -412,6 +416,20 @@ void Copy(const v1::GateSpec& spec, GateOptions* options) {
   if (spec.has_dose_range()) options->dose_range = spec.dose_range();
 }
 
+void Copy(const v1::RewardHealthSpec& spec, RewardHealthSettings* options) {
+  if (spec.has_window_s()) options->window_s = spec.window_s();
+  if (spec.has_silence_s()) options->silence_s = spec.silence_s();
+  if (spec.has_brownout_share()) options->brownout_share = spec.brownout_share();
+  if (spec.has_outage_share()) options->outage_share = spec.outage_share();
+  if (spec.has_slow_s()) options->slow_s = spec.slow_s();
+  if (spec.has_probe_s()) options->probe_s = spec.probe_s();
+  if (spec.has_probe_max_s()) options->probe_max_s = spec.probe_max_s();
+  if (spec.has_successes()) options->successes = spec.successes();
+  if (spec.has_ramp_steps()) options->ramp_steps = spec.ramp_steps();
+  if (spec.has_canary_s()) options->canary_s = spec.canary_s();
+  if (spec.has_on_new_version()) options->on_new_version = Convert(spec.on_new_version());
+}
+
 void Copy(const v1::RewardSpec& spec, RewardOptions* options) {
   if (spec.has_ranker()) options->ranker = spec.ranker();
   if (spec.has_head()) options->head = spec.head();
@@ -422,6 +440,8 @@ void Copy(const v1::RewardSpec& spec, RewardOptions* options) {
   if (spec.has_no_hit()) options->no_hit = Convert(spec.no_hit());
   if (spec.has_floor()) options->floor = spec.floor();
   if (spec.has_positive_to_max()) options->positive_to_max = spec.positive_to_max();
+  if (spec.has_park_s()) options->park_s = spec.park_s();
+  Copy(spec.health(), &options->health);
 }
 
 void Copy(const v1::AdvantageSpec& spec, AdvantageOptions* options) {
@@ -512,6 +532,7 @@ void Copy(const v1::RlSpec& spec, RlOptions* options) {
   if (spec.has_on_reward_outage()) options->on_reward_outage = Convert(spec.on_reward_outage());
   if (spec.has_operational_share()) options->operational_share = spec.operational_share();
   if (spec.has_operational_steps()) options->operational_steps = spec.operational_steps();
+  if (spec.has_operational_s()) options->operational_s = spec.operational_s();
   if (spec.has_prompt_split()) options->prompt_split = Convert(spec.prompt_split());
   if (spec.has_record()) options->record = spec.record();
   if (spec.has_record_mib()) options->record_mib = spec.record_mib();

@@ -8,6 +8,18 @@
 namespace sluice::learner {
 namespace {
 
+v1::LeaseKind ToProto(LeaseKind kind) {
+  switch (kind) {
+    case LeaseKind::kRollout:
+      return v1::LEASE_KIND_ROLLOUT;
+    case LeaseKind::kDecode:
+      return v1::LEASE_KIND_DECODE;
+    case LeaseKind::kScore:
+      break;
+  }
+  return v1::LEASE_KIND_SCORE;
+}
+
 void Fill(const WelcomeMessage& message, v1::RankMessage* proto) {
   const HubJob& job = *message.job;
   v1::Welcome* welcome = proto->mutable_welcome();
@@ -53,7 +65,7 @@ void Fill(const LeaseMessage& message, v1::RankMessage* proto) {
   lease->set_job_id(message.job_id);
   lease->set_epoch(message.epoch);
   lease->set_lease_id(message.lease_id);
-  lease->set_kind(message.kind == LeaseKind::kRollout ? v1::LEASE_KIND_ROLLOUT : v1::LEASE_KIND_DECODE);
+  lease->set_kind(ToProto(message.kind));
   lease->set_policy_version(message.policy_version);
   lease->set_exact_version(message.exact_version);
   lease->set_deadline_s(absl::ToDoubleSeconds(message.deadline));

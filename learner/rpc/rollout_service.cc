@@ -99,7 +99,7 @@ class WorkReactor : public grpc::ServerBidiReactor<v1::ActorMessage, v1::RankMes
                                                         hello.protocol(), "'; run the same release on both"));
     }
     actor_id_ = hello.actor_id();
-    absl::StatusOr<RolloutHub::ActorHandle> handle = hub_->Attach(actor_id_, link_);
+    absl::StatusOr<RolloutHub::ActorHandle> handle = hub_->Attach(actor_id_, link_, hello.scores_alone());
     if (!handle.ok()) return handle.status();
     handle_ = *handle;
     LogInfo("an actor attached", {{"actor", actor_id_}, {"version", hello.software_version()}});

@@ -106,6 +106,8 @@ class RlJob {
   absl::Status MakeReference(const std::optional<CheckpointState>& state);
   // Moves a mixed reference after the step that was committed.
   void MixReference();
+  // Passes on what the source says of the ranker's health, and says what the job does in that light.
+  void TellPhase(const std::string& phase);
   // Counts the step against the operational budget, and says when an outage begins and ends.
   absl::Status TellOutage(const std::vector<TakenGroup>& taken, double closed_share);
   // Held-out prompts: contexts.csv, as it was when `step` steps were committed; and one line more a judged group.
@@ -175,7 +177,7 @@ absl::Status RlJob::Prepare() {
   SLUICE_ASSIGN_OR_RETURN(folder_, RunFolder::Open(context_.run_folder));
   optimizer_ =
       std::make_unique<AdamW>(policy_->parameters(), policy_->gradients(), policy_->decay_mask(), options_.optimizer);
-  budget_ = OperationalBudget(options_.operational_share, options_.operational_steps);
+  budget_ = OperationalBudget(options_.operational_share, options_.operational_steps, options_.operational_s);
   examples_ = dataset_->Examples(LabelOf(options_.prompt_split));
   if (examples_.empty()) {
     return absl::InvalidArgumentError(
@@ -372,7 +374,8 @@ absl::StatusOr<std::vector<RlGroup>> RlJob::JudgeStep(const std::vector<TakenGro
                                                .target_tokens = dataset_->trie().TokensOfLeaf(group.target_leaf),
                                                .history_leaves = history_leaves,
                                                .region = RegionOfPrompt(one.prompt),
-                                               .reliable = Reliable(one.prompt)},
+                                               .reliable = Reliable(one.prompt),
+                                               .reward_outage = one.reward_outage},
                                               options, judge));
     if (!step_weights_.empty() && !group.plan.completions.empty()) group.step_rewards = StepRewardsOf(group);
     groups.push_back(std::move(group));
@@ -552,8 +555,14 @@ absl::StatusOr<LedgerBalance> RlJob::TotalBalance() {
   return total;
 }
 
+void RlJob::TellPhase(const std::string& phase) {
+  for (const std::string& line : source_->TakeRewardNews()) context_.monitor->ReportLog(line);
+  const std::string trouble = source_->RewardTrouble();
+  context_.monitor->SetPhase(trouble.empty() ? phase : absl::StrCat("DEGRADED (rewards: ", trouble, "), ", phase));
+}
+
 absl::StatusOr<bool> RlJob::AwaitGroups() {
-  context_.monitor->SetPhase("waiting for groups");
+  TellPhase("waiting for groups");
   if (!waiting_since_) waiting_since_ = context_.now();
   if (!taken_) {
     const absl::Time began = context_.now();
@@ -581,7 +590,7 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
   const absl::Time waiting_since = *std::exchange(waiting_since_, std::nullopt);
   idle_ = absl::ZeroDuration();
   const absl::Time training_since = context_.now();
-  context_.monitor->SetPhase("training");
+  TellPhase("training");
 
   JudgeStatistics mine;
   SLUICE_ASSIGN_OR_RETURN(const std::vector<RlGroup> groups, JudgeStep(taken, &mine));
@@ -629,8 +638,9 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
   SLUICE_RETURN_IF_ERROR(ObserveRegions(groups));
   SLUICE_RETURN_IF_ERROR(source_->Commit(step_, verdicts));
   const double lambda = StepOptions().lambda;
-  if (options_.gate.target_dose > 0) {
-    gate_state_.ControlDose(statistics.admission_rate(), options_.lambda, options_.gate);
+  // Groups that the gate was not asked about say nothing of what it admits: an outage must not raise lambda.
+  if (options_.gate.target_dose > 0 && statistics.asked() > 0) {
+    gate_state_.ControlDose(statistics.asked_admission_rate(), options_.lambda, options_.gate);
   }
   ++step_;
   judged_.Add(statistics);
@@ -646,6 +656,7 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
       {"seconds/wait", absl::ToDoubleSeconds(training_since - waiting_since)},
       {"seconds/train", absl::ToDoubleSeconds(context_.now() - training_since)},
       {"policy_version", static_cast<double>(version_)},
+      {"degraded", budget_.Counts(statistics.degraded_share()) ? 1.0 : 0.0},
   };
   if (options_.gate.target_dose > 0) {
     values["dose/lambda"] = lambda;
@@ -685,7 +696,10 @@ absl::Status RlJob::TellOutage(const std::vector<TakenGroup>& taken, double clos
     break;
   }
   const bool was_out = budget_.steps() > 0;
-  const absl::Status status = budget_.Add(closed_share, options_.on_reward_outage, outage_);
+  // All ranks must come to one verdict, so they go by one clock.
+  std::vector<double> clock = {context_.is_first() ? seconds() : 0};
+  if (budget_.Counts(closed_share)) SLUICE_RETURN_IF_ERROR(sluice::SumOverRanks(*context_.collective, &clock));
+  const absl::Status status = budget_.Add(closed_share, clock[0], options_.on_reward_outage, outage_);
   const bool is_out = budget_.steps() > 0;
   // Said when it begins and when it ends: a job that trains on logged truth alone must not look like one that works.
   if (context_.is_first() && is_out && !was_out) {

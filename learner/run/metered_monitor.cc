@@ -103,6 +103,10 @@ JobSeries::JobSeries(Metrics* metrics, NowFunction wall) : wall_(std::move(wall)
                                     "When this process last wrote a whole checkpoint; NaN: never.");
   steps_ =
       metrics->AddCounter("sluice_steps_total", "Training steps done, those of a ranker in a prepare job included.");
+  degraded_steps_ =
+      metrics->AddCounter("sluice_degraded_steps_total",
+                          "Training steps of which more groups than rl.operational_share trained on logged "
+                          "truth alone for operational reasons.");
   checkpoints_ = metrics->AddCounter("sluice_checkpoints_total", "Checkpoints written.");
   const std::vector<double> buckets = {.01, .03, .1, .3, 1, 3, 10, 30, 60, 120, 300, 600};
   wait_ = metrics->AddHistogram("sluice_step_duration_seconds", "Time of a step by part: wait for groups, train.",
@@ -150,6 +154,7 @@ void JobSeries::Step(uint64_t step, uint64_t total_steps, const std::map<std::st
   };
   if (values.count(kLoss) > 0) {
     steps_->Increment();
+    if (value_of("degraded") == 1) degraded_steps_->Increment();
     for (const Value& value : of_steps_) value.gauge->Set(value_of(value.key));
     if (const auto wait = values.find("seconds/wait"); wait != values.end()) wait_->Observe(wait->second);
     if (const auto train = values.find("seconds/train"); train != values.end()) train_->Observe(train->second);

@@ -49,6 +49,7 @@ class JobSeries {
   Gauge* progressed_;
   Gauge* checkpointed_;
   Counter* steps_;
+  Counter* degraded_steps_;
   Counter* checkpoints_;
   Histogram* wait_;
   Histogram* train_;

@@ -58,7 +58,7 @@ class DrillTest(harness.SluiceTest):
     def submit_job(self, on_reward_outage):
         return self.cluster.submit(harness.rl_spec(
             self.data, steps=STEPS, on_reward_outage=on_reward_outage, operational_steps=2, checkpoint={"every": 1000},
-            reward={"ranker": "cooccurrence", "deadline_s": 0.2}))
+            reward={"ranker": "cooccurrence", "deadline_s": 0.2, "park_s": 0}))
 
     def start_reward_again(self):
         self.reward, _, _ = self.start_reward(self.data, *self.reward_addresses)

@@ -304,6 +304,33 @@ TEST_F(RolloutWorkerTest, WithoutRewardsNobodyIsAsked) {
   EXPECT_THAT(rewards_.requests, IsEmpty());
 }
 
+TEST_F(RolloutWorkerTest, ScoreLeasesSampleNothingAndScoreTheLeavesThatTheyName) {
+  block_.kind = LeaseKind::kScore;
+  block_.prompts.resize(2);
+  block_.prompts[0].prompt.leaves = {7, 0};
+  block_.prompts[0].prompt.target = 4;
+  block_.prompts[1].prompt.leaves = {3, 3, 1};
+  const std::vector<ScoredGroup> groups = ExecuteGroups();
+  ASSERT_THAT(groups, SizeIs(2));
+  EXPECT_THAT(decoder_.policy->seeds_, IsEmpty());
+  ASSERT_THAT(rewards_.requests, SizeIs(1));
+  EXPECT_THAT(rewards_.requests[0].groups[0].candidates, ElementsAre(ElementsAre(7, 8), ElementsAre(0)));
+  EXPECT_EQ(groups[0].ordinal, 10);
+  EXPECT_EQ(groups[0].lease_id, 3);
+  EXPECT_THAT(groups[0].completions, IsEmpty());
+  EXPECT_EQ(groups[0].score_status, ScoreStatus::kOk);
+  EXPECT_THAT(groups[0].heads.at(0).negative_scores, ElementsAre(7, 0));
+  EXPECT_EQ(groups[0].heads.at(0).target_score, 4);
+  EXPECT_THAT(groups[1].heads.at(0).negative_scores, ElementsAre(3, 3, 1));
+
+  rewards_.failures.assign(1, absl::InternalError("out of memory"));
+  EXPECT_EQ(ExecuteGroups()[1].score_status, ScoreStatus::kUnavailable);
+  block_.prompts[1].prompt.leaves = {8};  // leaves 0 to 7 are there
+  EXPECT_EQ(Execute().status().code(), absl::StatusCode::kInvalidArgument);
+  with_rewards_ = false;
+  EXPECT_EQ(Execute().status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
 TEST_F(RolloutWorkerTest, DecodeLeasesReturnBeamsUnscored) {
   block_.kind = LeaseKind::kDecode;
   block_.constrained_beams = 4;

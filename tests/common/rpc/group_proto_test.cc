@@ -86,6 +86,7 @@ TEST(GroupProtoTest, PromptsAndBeamsSurviveTheWire) {
   prompt.history = {5, 6, 7};
   prompt.target = 9;
   prompt.excluded = {2, 5};
+  prompt.leaves = {4, 4, 0};
   v1::PromptToSample prompt_proto;
   ToProto(prompt, &prompt_proto);
   const Prompt prompt_back = FromProto(prompt_proto);
@@ -95,6 +96,7 @@ TEST(GroupProtoTest, PromptsAndBeamsSurviveTheWire) {
   EXPECT_EQ(prompt_back.history, prompt.history);
   EXPECT_EQ(prompt_back.target, 9);
   EXPECT_EQ(prompt_back.excluded, prompt.excluded);
+  EXPECT_EQ(prompt_back.leaves, prompt.leaves);
 
   DecodedPrompt decoded;
   decoded.ordinal = 1;

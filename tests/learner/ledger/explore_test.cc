@@ -1,8 +1,9 @@
 // Every interleaving of a small world over the real ledger: two ranks, two actors, three ordinals in two steps, and so
-// many faults: results that are lost or doubled, leases that end while an actor still works, one crash of each actor
-// and each rank, after which the group forms again with two ranks or with one. Checkpoints at any moment. What must
-// hold in every state: each book adds up, and no ordinal is trained twice in one timeline. What must hold at every end:
-// each ordinal was trained once. And no state is a dead end.
+// many faults: results that are lost or doubled, or come without scores and wait to be tried again or are given up,
+// leases that end while an actor still works, one crash of each actor and each rank, after which the group forms again
+// with two ranks or with one. Checkpoints at any moment. What must hold in every state: each book adds up, and no
+// ordinal is trained twice in one timeline. What must hold at every end: each ordinal was trained once. And no state is
+// a dead end.
 //
 // A depth-first search over copies of the world; states that look the same are visited once. $SLUICE_EXPLORE_FAULTS
 // asks for more faults than a test run has time for. What is not the ledger (an epoch, a message, an actor) is modelled
@@ -115,7 +116,10 @@ class World {
     for (size_t m = 0; m < messages_.size(); ++m) {
       add(absl::StrCat("deliver ", messages_[m].work.Text()), [m](World* world) { return world->Deliver(m, false); });
       add(absl::StrCat("double ", messages_[m].work.Text()), [m](World* world) { return world->Deliver(m, true); });
+      add(absl::StrCat("deliver without scores ", messages_[m].work.Text()),
+          [m](World* world) { return world->Fault() && world->Deliver(m, false, /*scored=*/false); });
     }
+    add("give up", [](World* world) { return world->GiveUp(); });
     add("commit", [](World* world) { return world->Commit(); });
     const bool stuck = found.empty();
     // A lease that ends while its actor still works is a fault; when nothing else can happen, time passes.
@@ -148,7 +152,7 @@ class World {
     for (const int count : trained_) absl::StrAppend(&text, count, ",");
     for (const auto& ledger : ledgers_) {
       absl::StrAppend(&text, "|", ledger->Snapshot(), ledger->waiting_blocks(), ".", ledger->live_leases(), ".",
-                      ledger->parked());
+                      ledger->parked(), ".", ledger->unscored());
       for (int a = 0; a < kActors; ++a) {
         for (int life = 0; life <= actors_[a].life; ++life)
           absl::StrAppend(&text, ledger->HoldsLease(actors_[a].Name(a, life)));
@@ -239,7 +243,7 @@ class World {
     return true;
   }
 
-  bool Deliver(size_t index, bool keep) {
+  bool Deliver(size_t index, bool keep, bool scored = true) {
     Message& message = messages_[index];
     if (keep && (message.doubled || !Fault())) return false;
     message.doubled = true;
@@ -251,8 +255,16 @@ class World {
     group.ordinal = work.ordinal;
     group.attempt = work.attempt;
     group.lease_id = work.lease_id;
-    ledgers_[work.rank]->Complete(std::move(group));
+    Ledger& ledger = *ledgers_[work.rank];
+    scored ? ledger.Complete(std::move(group)) : ledger.PutBack(std::move(group), now_, now_);
     return true;
+  }
+
+  // What waits for scores has waited for long enough.
+  bool GiveUp() {
+    int closed = 0;
+    for (const auto& ledger : ledgers_) closed += ledger->CloseWaiting(now_, absl::ZeroDuration(), std::nullopt);
+    return closed > 0;
   }
 
   bool Commit() {

@@ -101,6 +101,116 @@ TEST_F(LedgerTest, AStepGoesFromIssueToItsTerminalStates) {
   EXPECT_TRUE(ledger_->Check().ok()) << ledger_->Check();
 }
 
+TEST_F(LedgerTest, AGroupWithoutScoresIsTriedAgainAndCostsNoAttempt) {
+  ASSERT_TRUE(ledger_->Issue(0, Prompts(0, 2), 1, now_).ok());
+  for (uint32_t attempt = 1; attempt <= 9; ++attempt) {  // far beyond max_attempts
+    const BlockLease lease = Lease();
+    EXPECT_EQ(lease.attempt, attempt);
+    EXPECT_THAT(Ordinals(lease), ElementsAre(0, 1));
+    for (uint64_t ordinal : {0u, 1u}) {
+      EXPECT_EQ(ledger_->PutBack(Group(ordinal, lease), now_, now_ + absl::Seconds(1)), Receipt::kAccepted);
+      EXPECT_EQ(ledger_->PutBack(Group(ordinal, lease), now_, now_),
+                ordinal == 1 ? Receipt::kLate : Receipt::kDuplicate);
+    }
+    EXPECT_EQ(ledger_->unscored(), 2u);
+    EXPECT_FALSE(ledger_->StepReady(0));
+    EXPECT_FALSE(ledger_->Lease("a", 1, next_lease_, now_).has_value());  // not before its time
+    now_ += absl::Seconds(1);
+    ASSERT_TRUE(ledger_->Check().ok()) << ledger_->Check();
+  }
+  const BlockLease lease = Lease();
+  CompleteAll(lease);
+  EXPECT_EQ(ledger_->unscored(), 0u);
+  const auto taken = ledger_->Take(0);
+  ASSERT_TRUE(taken.ok());
+  EXPECT_EQ((*taken)[0].group->attempt, 10u);
+  EXPECT_TRUE(ledger_->Check().ok()) << ledger_->Check();
+}
+
+TEST_F(LedgerTest, AGroupThatWaitedLongEnoughForScoresComesWithoutThem) {
+  for (const bool whole_blocks : {false, true}) {
+    Make(whole_blocks);
+    ASSERT_TRUE(ledger_->Issue(0, Prompts(0, 4), 1, now_).ok());
+    const BlockLease first = Lease(), second = Lease();
+    EXPECT_EQ(ledger_->PutBack(Group(0, first), now_, now_), Receipt::kAccepted);
+    EXPECT_EQ(ledger_->Complete(Group(1, first)), Receipt::kAccepted);
+    now_ += absl::Seconds(5);
+    EXPECT_EQ(ledger_->PutBack(Group(2, second), now_, now_), Receipt::kAccepted);
+    now_ += absl::Seconds(5);
+    EXPECT_EQ(ledger_->CloseWaiting(now_, absl::Seconds(11), std::nullopt), 0);
+    EXPECT_EQ(ledger_->CloseWaiting(now_, absl::Seconds(10), std::nullopt), 1);  // 0; 2 is younger
+    EXPECT_FALSE(ledger_->Lease("a", 1, next_lease_, now_).has_value());         // 3 is still out, and 2 with it
+    EXPECT_EQ(ledger_->Complete(Group(3, second)), Receipt::kAccepted);
+    EXPECT_EQ(ledger_->waiting_blocks(), 1u);
+    now_ += absl::Seconds(10);
+    ASSERT_TRUE(ledger_->Check().ok()) << ledger_->Check();
+    EXPECT_EQ(ledger_->CloseWaiting(now_, absl::Seconds(10), std::nullopt), 1);
+    EXPECT_EQ(ledger_->waiting_blocks(), 0u);
+    ASSERT_TRUE(ledger_->StepReady(0));
+    const auto taken = ledger_->Take(0);
+    ASSERT_TRUE(taken.ok());
+    for (const TakenGroup& one : *taken) {
+      EXPECT_TRUE(one.group.has_value());  // what was sampled is kept
+      EXPECT_FALSE(one.reward_outage);
+    }
+    ASSERT_TRUE(ledger_->Commit(0, Trained(0, 4)).ok());
+    EXPECT_TRUE(ledger_->Check().ok()) << ledger_->Check();
+  }
+}
+
+TEST_F(LedgerTest, PromptsThatNobodyMaySampleWaitFromTheOutageOrTheirIssueOn) {
+  ASSERT_TRUE(ledger_->Issue(0, Prompts(0, 2), 1, now_).ok());
+  const absl::Time outage = now_ += absl::Seconds(60);
+  now_ += absl::Seconds(20);
+  ASSERT_TRUE(ledger_->Issue(1, Prompts(2, 2), 1, now_).ok());
+  EXPECT_EQ(ledger_->CloseWaiting(now_, absl::Seconds(20), std::nullopt), 0);  // no outage, no end
+  EXPECT_EQ(ledger_->CloseWaiting(now_, absl::Seconds(20), outage), 2);
+  EXPECT_TRUE(ledger_->StepReady(0));
+  EXPECT_FALSE(ledger_->StepReady(1));
+  const auto taken = ledger_->Take(0);
+  ASSERT_TRUE(taken.ok());
+  EXPECT_FALSE((*taken)[0].group.has_value());
+  EXPECT_TRUE((*taken)[0].reward_outage);
+  EXPECT_THAT((*taken)[0].error, HasSubstr("not sampled"));
+  // One that an actor works on is not closed under its hands.
+  const BlockLease lease = Lease();
+  now_ += absl::Seconds(20);
+  EXPECT_EQ(ledger_->CloseWaiting(now_, absl::Seconds(20), outage), 0);
+  CompleteAll(lease);
+  EXPECT_TRUE(ledger_->StepReady(1));
+  EXPECT_TRUE(ledger_->Check().ok()) << ledger_->Check();
+}
+
+TEST_F(LedgerTest, AWholeBlockIsLeasedAgainWholeForAGroupWithoutScores) {
+  Make(/*whole_blocks=*/true);
+  ASSERT_TRUE(ledger_->Issue(0, Prompts(0, 2), 1, now_).ok());
+  const BlockLease first = Lease();
+  EXPECT_EQ(ledger_->Complete(Group(0, first)), Receipt::kAccepted);
+  EXPECT_EQ(ledger_->PutBack(Group(1, first), now_, now_), Receipt::kAccepted);
+  const BlockLease second = Lease();
+  EXPECT_THAT(Ordinals(second), ElementsAre(0, 1));
+  EXPECT_EQ(ledger_->Complete(Group(0, second)), Receipt::kDuplicate);
+  EXPECT_EQ(ledger_->Complete(Group(1, second)), Receipt::kAccepted);
+  EXPECT_TRUE(ledger_->StepReady(0));
+}
+
+TEST_F(LedgerTest, WhatWasPutBackIsTrainedWithoutScoresIfItsActorsDie) {
+  ASSERT_TRUE(ledger_->Issue(0, Prompts(0, 1), 1, now_).ok());
+  EXPECT_EQ(ledger_->PutBack(Group(0, Lease()), now_, now_), Receipt::kAccepted);
+  for (int i = 0; i < 3; ++i) {
+    Lease("mortal");
+    EXPECT_EQ(ledger_->ReturnLeases("mortal", "it died"), 1);
+  }
+  ASSERT_TRUE(ledger_->StepReady(0));
+  EXPECT_TRUE(ledger_->Take(0)->at(0).group.has_value());
+  EXPECT_EQ(ledger_->unscored(), 0u);
+  ASSERT_TRUE(ledger_->Issue(1, Prompts(1, 1), 1, now_).ok());
+  EXPECT_EQ(ledger_->PutBack(Group(1, Lease()), now_, now_), Receipt::kAccepted);
+  ledger_->CancelOpen();
+  EXPECT_EQ(ledger_->unscored(), 0u);
+  EXPECT_TRUE(ledger_->Check().ok()) << ledger_->Check();
+}
+
 TEST_F(LedgerTest, BlocksAreCutFromTheStartOfTheSlice) {
   ASSERT_TRUE(ledger_->Issue(0, Prompts(101, 5), 1).ok());
   EXPECT_THAT(Ordinals(Lease()), ElementsAre(101, 102));

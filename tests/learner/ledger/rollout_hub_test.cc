@@ -722,5 +722,278 @@ TEST_F(RolloutHubTest, ActorsAndTrainingRunConcurrently) {
   EXPECT_EQ(hub_.num_actors(), 0);
 }
 
+// A job whose groups are scored: 8 groups a step in blocks of 2, thresholds at a tenth of their time.
+class RewardHubTest : public RolloutHubTest {
+ protected:
+  void Start(double park_s, int staleness = 2) {
+    HubJob job = Job(staleness);
+    job.groups_per_step = 8;
+    job.options.objective = ObjectiveKind::kGated;
+    job.options.gate.negatives = 1;
+    job.options.reward.park_s = park_s;
+    job.options.reward.health.window_s = 1;
+    job.options.reward.health.silence_s = 1.5;
+    job.options.reward.health.probe_s = 1.5;
+    job.options.reward.health.successes = 4;
+    job.options.reward.health.canary_s = 2;
+    ASSERT_TRUE(hub_.StartJob(job).ok());
+    hub_.Publish(Version(1));
+    ASSERT_TRUE(hub_.Issue(0, Prompts(0, 8)).ok());
+    handle_ = Join("a", sink_, 1, 200);
+  }
+
+  static ActorResult Scored(const LeaseMessage& lease, size_t i) {
+    ActorResult result = GroupOf(lease, i, 1);
+    auto& group = std::get<ScoredGroup>(result.outcome);
+    group.negative_leaves = {5};
+    group.score_status = ScoreStatus::kOk;
+    group.ranker_version = "r1";
+    const float ordinal = static_cast<float>(group.ordinal);
+    group.heads = {ScoreHead{"score", {ordinal, ordinal + 2}, 0, {ordinal + 1}}};
+    return result;
+  }
+  static ActorResult Unscored(const LeaseMessage& lease, size_t i) {
+    ActorResult result = GroupOf(lease, i, 1);
+    auto& group = std::get<ScoredGroup>(result.outcome);
+    group.score_status = ScoreStatus::kUnavailable;
+    group.score_error = "UNAVAILABLE: connection refused";
+    return result;
+  }
+  // Answers the lease as a whole.
+  void Answer(const LeaseMessage& lease, bool scored) {
+    for (size_t i = 0; i < lease.prompts.size(); ++i) {
+      EXPECT_TRUE(Deliver(handle_, sink_.get(), scored ? Scored(lease, i) : Unscored(lease, i)).accepted);
+    }
+  }
+  // The canary as the ranker `mind` scores it now.
+  void AnswerCanary(const LeaseMessage& lease, float sign) {
+    EXPECT_EQ(lease.kind, LeaseKind::kScore);
+    for (const Prompt& prompt : lease.prompts) {
+      ScoredGroup group;
+      group.ordinal = prompt.ordinal;
+      group.attempt = prompt.attempt;
+      group.lease_id = lease.lease_id;
+      group.score_status = ScoreStatus::kOk;
+      group.ranker_version = "r1";
+      // Its prompts are ordinals 0 to 7 in order: leaves 0 and 1 were scored n and n + 2, leaf 5 n + 1.
+      const float n = static_cast<float>(prompt.ordinal);
+      EXPECT_EQ(prompt.leaves.size(), 3u);
+      group.heads = {ScoreHead{"score", {}, 0, {sign * n, sign * (n + 2), sign * (n + 1)}}};
+      EXPECT_TRUE(Deliver(handle_, sink_.get(), {"job-1", 7, group}).accepted);
+    }
+  }
+  // Fails all that goes out, until nothing does.
+  void GoDown() {
+    for (int i = 0; i < 40 && !IsIn("outage"); ++i) {
+      for (const LeaseMessage& lease : sink_->Take<LeaseMessage>()) Answer(lease, false);
+      Advance(absl::Milliseconds(100));
+      hub_.Tick();
+    }
+    ASSERT_TRUE(IsIn("outage"));
+    for (const LeaseMessage& lease : sink_->Take<LeaseMessage>()) Answer(lease, false);
+  }
+  bool IsIn(const std::string& state) {
+    return metrics_.Text().find("sluice_learner_reward_state{state=\"" + state + "\"} 1\n") != std::string::npos;
+  }
+
+  RolloutHub::ActorHandle handle_ = 0;
+};
+
+TEST_F(RewardHubTest, AnOutageStopsLeasesAndOneProbesThenWhatWaitedIsScoredFirst) {
+  Start(/*park_s=*/60);
+  EXPECT_EQ(sink_->Take<LeaseMessage>().size(), 4u);
+  Advance(absl::Seconds(31));  // their deadline: an actor's failure is none of the ranker's
+  hub_.Tick();
+  EXPECT_TRUE(IsIn("healthy"));
+  GoDown();
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_learner_reward_transitions_total{state=\"outage\"} 1"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_groups_unscored 8"));
+  EXPECT_THAT(hub_.RewardTrouble(), HasSubstr("connection refused"));
+  ASSERT_TRUE(hub_.Issue(1, Prompts(8, 8)).ok());
+  EXPECT_TRUE(sink_->Take<LeaseMessage>().empty());
+  Advance(absl::Milliseconds(1500));
+  hub_.Tick();
+  EXPECT_TRUE(IsIn("probing"));
+  std::vector<LeaseMessage> probe = sink_->Take<LeaseMessage>();
+  ASSERT_EQ(probe.size(), 1u);
+  EXPECT_EQ(probe[0].prompts[0].ordinal, 0u);  // the oldest
+  Answer(probe[0], false);
+  EXPECT_TRUE(IsIn("outage"));
+  Advance(absl::Milliseconds(2999));
+  hub_.Tick();
+  EXPECT_TRUE(sink_->Take<LeaseMessage>().empty());
+  Advance(absl::Milliseconds(1));
+  hub_.Tick();
+  std::vector<uint64_t> order;
+  for (int i = 0; i < 8; ++i) {
+    for (const LeaseMessage& lease : sink_->Take<LeaseMessage>()) {
+      order.push_back(lease.prompts[0].ordinal);
+      Answer(lease, true);
+    }
+  }
+  EXPECT_THAT(order, ElementsAre(0, 2, 4, 6, 8, 10, 12, 14));
+  EXPECT_TRUE(IsIn("healthy"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_groups_unscored 0"));
+  const std::vector<std::string> news = hub_.TakeRewardNews();
+  ASSERT_FALSE(news.empty());
+  EXPECT_THAT(news.back(), HasSubstr("rewards: probing to healthy: "));
+  const auto taken = hub_.Wait(0, absl::Seconds(1));
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  for (const TakenGroup& one : *taken) EXPECT_EQ(one.group->score_status, ScoreStatus::kOk);
+  EXPECT_TRUE(hub_.CheckLedger().ok()) << hub_.CheckLedger();
+}
+
+TEST_F(RewardHubTest, WhatWaitedForTooLongComesWithoutScores) {
+  Start(/*park_s=*/20);
+  GoDown();
+  ASSERT_TRUE(hub_.Issue(1, Prompts(8, 8)).ok());
+  Advance(absl::Seconds(20));
+  hub_.Tick();  // probes with the oldest group, and gives up on the others
+  const std::vector<LeaseMessage> probe = sink_->Take<LeaseMessage>();
+  ASSERT_EQ(probe.size(), 1u);
+  Answer(probe[0], false);
+  hub_.Tick();
+  const auto sampled = hub_.Wait(0, absl::Seconds(1));
+  ASSERT_TRUE(sampled.ok()) << sampled.status();
+  for (const TakenGroup& one : *sampled) EXPECT_EQ(one.group->score_status, ScoreStatus::kUnavailable);
+  const auto never = hub_.Wait(1, absl::Seconds(1));
+  ASSERT_TRUE(never.ok()) << never.status();
+  for (const TakenGroup& one : *never) {
+    EXPECT_FALSE(one.group.has_value());
+    EXPECT_TRUE(one.reward_outage);
+  }
+  EXPECT_TRUE(hub_.CheckLedger().ok()) << hub_.CheckLedger();
+}
+
+TEST_F(RewardHubTest, WithoutParkingAGroupWithoutScoresIsAnOutcomeAtOnceAndProbesStillGoOut) {
+  Start(/*park_s=*/0);
+  uint64_t step = 0;
+  int leases = 0;
+  for (int i = 0; i < 100; ++i) {
+    for (const LeaseMessage& lease : sink_->Take<LeaseMessage>()) {
+      if (IsIn("probing")) ++leases;
+      Answer(lease, false);
+    }
+    if (hub_.Wait(step, absl::ZeroDuration()).ok()) {
+      ASSERT_TRUE(hub_.Commit(step, Trained(8 * step, 8)).ok());
+      ++step;
+      ASSERT_TRUE(hub_.Issue(step, Prompts(8 * step, 8)).ok());
+    }
+    Advance(absl::Milliseconds(100));
+    hub_.Tick();
+  }
+  EXPECT_GE(step, 50u);
+  EXPECT_GE(leases, 2);
+  EXPECT_LE(leases, 4);  // 1.5, 3, 6 seconds after the one before
+  EXPECT_TRUE(hub_.CheckLedger().ok()) << hub_.CheckLedger();
+}
+
+TEST_F(RewardHubTest, TheCanaryGoesToAnActorAndARankerThatTurnedIsNotBelieved) {
+  Start(/*park_s=*/60);
+  for (const LeaseMessage& lease : sink_->Take<LeaseMessage>()) Answer(lease, true);
+  Advance(absl::Seconds(2));
+  hub_.Tick();
+  std::vector<LeaseMessage> canary = sink_->Take<LeaseMessage>();
+  ASSERT_EQ(canary.size(), 1u);
+  ASSERT_EQ(canary[0].prompts.size(), 8u);
+  AnswerCanary(canary[0], 1);
+  EXPECT_TRUE(IsIn("healthy"));
+  Advance(absl::Seconds(2));
+  hub_.Tick();
+  canary = sink_->Take<LeaseMessage>();
+  ASSERT_EQ(canary.size(), 1u);
+  ASSERT_TRUE(hub_.Issue(1, Prompts(8, 8)).ok());
+  const std::vector<LeaseMessage> out = sink_->Take<LeaseMessage>();
+  ASSERT_EQ(out.size(), 4u);
+  AnswerCanary(canary[0], -1);
+  EXPECT_TRUE(IsIn("outage"));
+  for (const LeaseMessage& lease : out) Answer(lease, true);  // scored by the same ranker
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_groups_unscored 8"));
+  Advance(absl::Seconds(2));
+  hub_.Tick();
+  canary = sink_->Take<LeaseMessage>();
+  ASSERT_EQ(canary.size(), 1u);  // and no group before it
+  AnswerCanary(canary[0], 1);
+  EXPECT_TRUE(IsIn("healthy"));  // eight in a row, and in range
+  EXPECT_FALSE(sink_->Take<LeaseMessage>().empty());
+}
+
+TEST_F(RewardHubTest, WhatCameSinceTheLastGoodCanaryIsNotBelievedEither) {
+  Start(/*park_s=*/60);
+  for (const LeaseMessage& lease : sink_->Take<LeaseMessage>()) Answer(lease, true);  // step 0
+  Advance(absl::Seconds(2));
+  hub_.Tick();
+  AnswerCanary(sink_->Take<LeaseMessage>().at(0), 1);
+  Advance(absl::Seconds(1));
+  ASSERT_TRUE(hub_.Issue(1, Prompts(8, 8)).ok());
+  for (const LeaseMessage& lease : sink_->Take<LeaseMessage>()) Answer(lease, true);
+  Advance(absl::Seconds(1));
+  hub_.Tick();
+  AnswerCanary(sink_->Take<LeaseMessage>().at(0), -1);
+  const auto before = hub_.Wait(0, absl::Seconds(1)), after = hub_.Wait(1, absl::Seconds(1));
+  ASSERT_TRUE(before.ok() && after.ok());
+  for (const TakenGroup& one : *before) EXPECT_EQ(one.group->score_status, ScoreStatus::kOk);
+  for (const TakenGroup& one : *after) {
+    EXPECT_EQ(one.group->score_status, ScoreStatus::kInvalid);
+    EXPECT_TRUE(one.group->heads.empty());
+    EXPECT_THAT(one.group->score_error, HasSubstr("canary is out of range"));
+  }
+}
+
+TEST_F(RewardHubTest, CanariesGoToTheActorsInTurn) {
+  Start(/*park_s=*/60);
+  for (const LeaseMessage& lease : sink_->Take<LeaseMessage>()) Answer(lease, true);
+  const auto other_sink = std::make_shared<RecordingSink>();
+  const auto other = Join("b", other_sink, 1, 200);
+  for (int turn = 0; turn < 4; ++turn) {
+    Advance(absl::Seconds(2));
+    hub_.Tick();
+    const bool others = turn % 2 == 1;
+    const auto canary = (others ? other_sink : sink_)->Take<LeaseMessage>();
+    ASSERT_EQ(canary.size(), 1u) << "turn " << turn;
+    hub_.OnResult(others ? other : handle_,
+                  {"job-1", 7, AbandonedPrompt{0, 1, canary[0].lease_id, "has better things to do", false}});
+  }
+}
+
+TEST_F(RewardHubTest, ACanaryIsAskedAgainWhenItsActorLeavesOrGivesItBackAndEarlierActorsGetNone) {
+  Start(/*park_s=*/60);
+  for (const LeaseMessage& lease : sink_->Take<LeaseMessage>()) Answer(lease, true);
+  const auto old_sink = std::make_shared<RecordingSink>();
+  Advance(absl::Seconds(2));
+  hub_.Tick();
+  std::vector<LeaseMessage> canary = sink_->Take<LeaseMessage>();
+  ASSERT_EQ(canary.size(), 1u);
+  const auto give_back = [&] {
+    return Deliver(handle_, sink_.get(), {"job-1", 7, AbandonedPrompt{0, 1, canary[0].lease_id, "drains", false}});
+  };
+  EXPECT_TRUE(give_back().accepted);
+  Advance(absl::Seconds(2));
+  hub_.Tick();
+  canary = sink_->Take<LeaseMessage>();
+  ASSERT_EQ(canary.size(), 1u);
+  hub_.Detach(handle_);
+  const auto earlier = hub_.Attach("earlier-release", old_sink, /*scores_alone=*/false).value();
+  hub_.OnReady(earlier, "job-1", 1);
+  hub_.OnCredit(earlier, 8);
+  Advance(absl::Seconds(2));
+  hub_.Tick();
+  EXPECT_TRUE(old_sink->Take<LeaseMessage>().empty());
+  handle_ = Join("b", sink_, 1, 8);
+  EXPECT_EQ(sink_->Take<LeaseMessage>().size(), 1u);
+  EXPECT_TRUE(IsIn("healthy"));
+}
+
+TEST_F(RewardHubTest, AJobWithoutScoresHasNoStateAndNeitherHasNoJob) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  EXPECT_FALSE(IsIn("healthy"));
+  hub_.EndJob();
+  Start(/*park_s=*/60);
+  EXPECT_TRUE(IsIn("healthy"));
+  hub_.EndJob();
+  EXPECT_FALSE(IsIn("healthy"));
+  EXPECT_EQ(hub_.RewardTrouble(), "");
+}
+
 }  // namespace
 }  // namespace sluice::learner

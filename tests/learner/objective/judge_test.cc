@@ -186,6 +186,10 @@ TEST(JudgeTest, EachOperationalReasonClosesTheGateButNotTheNll) {
     return plan.verdict.reason;
   };
   EXPECT_EQ(reason(nullptr), GateReason::kUnsampled);
+  JudgeInput never_sampled;
+  never_sampled.target_leaf = 0;
+  never_sampled.reward_outage = true;
+  EXPECT_EQ(Judge(never_sampled, Options(), {8, "catalog-a", 2})->verdict.reason, GateReason::kRewardUnavailable);
   EXPECT_EQ(reason(&group, 10), GateReason::kStale);  // 3 versions, 2 allowed
   EXPECT_EQ(reason(&group, 6),
             GateReason::kStale);  // from a future of another timeline
@@ -473,6 +477,8 @@ TEST(JudgeStatisticsTest, CountsReasonsSharesAndTheTwoByTwo) {
                  &flat);                                   // open, but nothing to learn
   statistics.Add(MustJudge(nullptr, Options()), nullptr);  // unsampled
   EXPECT_DOUBLE_EQ(statistics.admission_rate(), 0.5);
+  // The unsampled one used to count as a refusal of the gate, so that dose control raised lambda in an outage.
+  EXPECT_DOUBLE_EQ(statistics.asked_admission_rate(), 2.0 / 3);
   EXPECT_DOUBLE_EQ(statistics.degraded_share(), 0.25);
   EXPECT_DOUBLE_EQ(statistics.zero_advantage_share(), 1.0 / 3);
   EXPECT_DOUBLE_EQ(statistics.reward_mean(), (0.25 + 0.25 + 0) / 3);

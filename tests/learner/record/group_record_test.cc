@@ -71,6 +71,16 @@ TEST(GroupRecordTest, AnUnsampledGroupIsARecordToo) {
   EXPECT_EQ(InputOf(*back).group, nullptr);
 }
 
+TEST(GroupRecordTest, WhyAGroupWasNotSampledComesBackWithItsReason) {
+  GroupRecord record;
+  record.reason = GateReason::kUnsampled;
+  EXPECT_FALSE(InputOf(record).reward_outage);
+  record.reason = GateReason::kRewardUnavailable;
+  EXPECT_TRUE(InputOf(record).reward_outage);
+  record.group = ScoredGroup();  // sampled, and not scored
+  EXPECT_FALSE(InputOf(record).reward_outage);
+}
+
 TEST(GroupRecordTest, EveryCutIsDataLoss) {
   const std::string bytes = Encode(MakeRecord());
   for (size_t size = 0; size < bytes.size(); ++size) {

@@ -50,6 +50,15 @@ TEST_F(MeteredMonitorTest, EverythingIsPassedOn) {
   EXPECT_EQ(monitor.stop(), StopRequest::kPreempt);
 }
 
+TEST_F(MeteredMonitorTest, StepsWithoutRewardsAreCountedApart) {
+  MeteredMonitor monitor(&next_, &series_);
+  monitor.ReportMetrics(1, 10, {{"loss/nll", 3.5}, {"degraded", 0}});
+  monitor.ReportMetrics(2, 10, {{"loss/nll", 3.5}, {"degraded", 1}});
+  monitor.ReportMetrics(3, 10, {{"loss/nll", 3.5}});  // sft knows no such thing
+  EXPECT_THAT(metrics_.Text(), HasSubstr("\nsluice_degraded_steps_total 1\n"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("\nsluice_steps_total 3\n"));
+}
+
 TEST_F(MeteredMonitorTest, WhatWasNotMeasuredIsNaNAndNever0) {
   EXPECT_THAT(metrics_.Text(), HasSubstr("\nsluice_reward_mean Nan\n"));
   EXPECT_THAT(metrics_.Text(), HasSubstr("\nsluice_checkpoint_last_success_timestamp_seconds Nan\n"));
