@@ -2,9 +2,10 @@
 #   One folder is one library: target sluice_<folder with _>, alias sluice::<folder with _>.
 #   TORCH is the only way to LibTorch's headers, RPC the only way to gRPC and protobuf.
 # sluice_cc_binary(<name> SRCS ... DEPS ... [TORCH] [RPC])
-# sluice_cc_test(<folder> SRCS ... DEPS ... [TORCH] [RPC] [PLACED] [LABELS ...])
+# sluice_cc_test(<folder> SRCS ... DEPS ... [TORCH] [RPC] [PLACED] [GPU] [LABELS ...])
 #   PLACED: the policies of the tests are placed by tests/testing/placement.h, so the binary runs once more for the
 #   device-generic path on the processor, once on the fake device, and with SLUICE_GPU_TESTS on a GPU.
+#   GPU: the binary runs once more on a GPU, with SLUICE_GPU_TESTS.
 #   One binary a folder; a torch binary is one CTest entry, as loading LibTorch takes 0.2 s.
 
 find_program(CCACHE_PROGRAM ccache)
@@ -94,7 +95,7 @@ function(sluice_cc_binary name)
 endfunction()
 
 function(sluice_cc_test folder)
-  cmake_parse_arguments(ARG "TORCH;RPC;PLACED" "" "SRCS;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "TORCH;RPC;PLACED;GPU" "" "SRCS;DEPS;LABELS" ${ARGN})
   if((ARG_TORCH OR ARG_RPC) AND SLUICE_CORES_ONLY)
     return()
   endif()
@@ -118,7 +119,7 @@ function(sluice_cc_test folder)
                              ENVIRONMENT "OMP_NUM_THREADS=1;SLUICE_TEST_PLACEMENT=${placement}")
       endforeach()
     endif()
-    if(ARG_PLACED AND SLUICE_GPU_TESTS)
+    if((ARG_PLACED OR ARG_GPU) AND SLUICE_GPU_TESTS)
       # One GPU, one test at a time: memory and clocks are shared.
       add_test(NAME ${name}.cuda COMMAND ${name}_test)
       set_tests_properties(${name}.cuda PROPERTIES TIMEOUT 1200 LABELS gpu RESOURCE_LOCK gpu

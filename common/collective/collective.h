@@ -26,14 +26,16 @@ class Collective {
   virtual uint64_t epoch() const = 0;
 
   // In-place sum over ranks; the same shape and dtype (float32, float64, int64) everywhere; contiguous. On any device:
-  // Gloo copies what is not on the processor to the host and back, once each way.
-  // Unavailable: a peer is gone; DeadlineExceeded: a peer is silent. The message never says which: ask membership.
+  // Gloo copies what is not on the processor to the host and back, NCCL what is not on its GPU there and back, once
+  // each way. Unavailable: a peer is gone; DeadlineExceeded: a peer is silent. The message never says which: ask
+  // membership.
   virtual absl::Status AllReduceSum(at::Tensor tensor) = 0;
   // In-place copy of `root`'s tensor to all ranks.
   virtual absl::Status Broadcast(at::Tensor tensor, int root) = 0;
   virtual absl::Status Barrier() = 0;
-  // Makes calls in progress and later ones fail soon, here and, as connections close, at the peers (a peer that waits
-  // for none of them notices within about a second). Thread-safe, idempotent.
+  // Makes calls in progress and later ones fail soon, here and, as Gloo's connections close, at the peers (a peer that
+  // waits for none of them notices within about a second). Over NCCL a peer may have to be told: its own Abort, or its
+  // deadline. Thread-safe, idempotent.
   virtual void Abort() = 0;
 };
 

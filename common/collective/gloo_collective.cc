@@ -20,6 +20,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/collective/check_call.h"
 #include "common/collective/collective.h"
 #include "common/status/status.h"
 #include "common/sync/notification.h"
@@ -164,9 +165,7 @@ class GlooCollective : public Collective {
 
   absl::Status Broadcast(at::Tensor tensor, int root) override {
     SLUICE_RETURN_IF_ERROR(CheckTensor(tensor, "broadcast"));
-    if (root < 0 || root >= world_size()) {
-      return absl::InvalidArgumentError(absl::StrCat("broadcast: want a root in [0, ", world_size(), "), got ", root));
-    }
+    SLUICE_RETURN_IF_ERROR(CheckRoot(root, world_size(), "broadcast"));
     return Run("broadcast", [&] {
       std::vector<at::Tensor> tensors = {OnHost(tensor)};
       c10d::BroadcastOptions options;
@@ -187,15 +186,6 @@ class GlooCollective : public Collective {
   }
 
  private:
-  static absl::Status CheckTensor(const at::Tensor& tensor, absl::string_view what) {
-    const bool dtype =
-        tensor.scalar_type() == at::kFloat || tensor.scalar_type() == at::kDouble || tensor.scalar_type() == at::kLong;
-    if (dtype && tensor.is_contiguous()) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat(
-        what, ": want a contiguous tensor of float32, float64 or int64, got ", tensor.is_contiguous() ? "" : "strided ",
-        tensor.device().str(), " ", c10::toString(tensor.scalar_type())));
-  }
-
   // The tensor itself, or a copy of what lies on another device, page-locked for a GPU: Gloo reduces on hosts.
   static at::Tensor OnHost(const at::Tensor& tensor) {
     if (tensor.device().is_cpu()) return tensor;
@@ -207,10 +197,7 @@ class GlooCollective : public Collective {
 
   absl::Status Run(absl::string_view what, const std::function<void()>& operation) {
     const std::string place = absl::StrCat(what, " of epoch ", epoch_, ", rank ", rank(), " of ", world_size());
-    if (dead_) {
-      return absl::UnavailableError(
-          absl::StrCat(place, ": the group is dead after an error or an abort; form a new one in a new epoch"));
-    }
+    if (dead_) return DeadGroupError(place);
     try {
       operation();
       return absl::OkStatus();
@@ -229,10 +216,7 @@ class GlooCollective : public Collective {
 
 absl::StatusOr<std::unique_ptr<Collective>> MakeGlooCollective(std::shared_ptr<KvStore> store, int rank, int world_size,
                                                                uint64_t epoch, const GlooOptions& options) {
-  if (world_size < 1 || rank < 0 || rank >= world_size) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("want a rank in [0, world size), got rank ", rank, " of ", world_size));
-  }
+  SLUICE_RETURN_IF_ERROR(CheckRank(rank, world_size));
   const std::chrono::milliseconds timeout(absl::ToInt64Milliseconds(options.timeout));
   // Gloo writes to its sockets without MSG_NOSIGNAL: a peer that died must be an error of the operation, not our death.
   std::signal(SIGPIPE, SIG_IGN);

@@ -130,6 +130,8 @@ struct FakeGuard : public c10::impl::NoOpDeviceGuardImpl<kType> {
   c10::Stream getDefaultStream(c10::Device) const override { return Stream(); }
   c10::Stream exchangeStream(c10::Stream) const noexcept override { return Stream(); }
   // One queue: what is asked for later happens later.
+  c10::Stream getStreamFromGlobalPool(c10::Device, bool) const override { return Stream(); }
+  void* getStreamNativeHandle(const c10::Stream) const override { return nullptr; }
   void record(void**, const c10::Stream&, const c10::DeviceIndex, const c10::EventFlag) const override {}
   void block(void*, const c10::Stream&) const override {}
   bool queryEvent(void*) const override { return true; }
@@ -271,6 +273,8 @@ c10::Device FakeDevice() {
   }();
   return device;
 }
+
+void* FakeDeviceMemory(const void* address) { return Memory::Get().Real(address); }
 
 FakeDeviceWaits::FakeDeviceWaits() : before_(waits) {}
 int FakeDeviceWaits::count() const { return waits - before_; }

@@ -18,6 +18,9 @@ namespace sluice {
 // The first call makes it the process's accelerator for LibTorch: not in a process that computes on a GPU.
 c10::Device FakeDevice();
 
+// Where the device finds what tensors say lies at `address`: for fakes of libraries that compute on it.
+void* FakeDeviceMemory(const void* address);
+
 // Waits of the host for the device, from construction on, on all threads. One at a time.
 class FakeDeviceWaits {
  public:
