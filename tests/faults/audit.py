@@ -12,8 +12,11 @@ reports
     lost        issued, but neither terminal nor open, or of a trained step and not recorded
     duplicated  terminal or recorded more than once
     unexpected  terminal or recorded, but never issued, or made of an event that the data set does not train on
-    wasted      attempts beyond the first of recorded groups
-    skew        mean popularity of the targets, recorded against what was to be drawn from
+    wasted      attempts beyond the first of recorded groups, and how many groups took how many
+    closed      groups that trained without scores for an operational reason, by reason
+    prompts     shares of the recorded targets by popularity, in the quarters of what was to be drawn from; a prompt that a
+                pass has more often than the data set does is a contradiction
+    skew        mean popularity of the targets: recorded, of groups that took several attempts, of what was to be drawn from
 
 and ends with 1 if lost, duplicated or unexpected is not empty, or if two numbers contradict each other; with 2 if there is
 nothing to audit. --compare: digests of parameters and moments, the terminal ordinals, and the terminal tables, of both
@@ -22,6 +25,8 @@ runs.
 
 import argparse
 import array
+import bisect
+import collections
 import glob
 import hashlib
 import json
@@ -34,6 +39,8 @@ MAGIC = b"SLUICEGR"
 RECORD_VERSION = 1
 TRAIN, RESERVED = 0, 3      # labels of events that a job may train on
 SHOWN = 10                  # ordinals that a line names
+QUARTERS = 4
+OPERATIONAL = ("stale", "reward_unavailable", "unsampled", "catalog_changed")  # gate reasons that are nobody's choice
 
 
 class Unreadable(Exception):
@@ -72,15 +79,24 @@ class Data:
         self.targets = {}        # user -> items that may be targets
         self.places = set()      # (user, position) of every event that may be one
         self.popularity = {}
-        self.eligible = []       # the target of every such event
+        self.eligible = []       # (user, target) of every such event
+        self.has_reserved = False
         for user in range(len(first) - 1):
             for event in range(first[user], first[user + 1]):
                 if labels[event] in (TRAIN, RESERVED):
+                    self.has_reserved = self.has_reserved or labels[event] == RESERVED
                     self.popularity[items[event]] = self.popularity.get(items[event], 0) + 1
                     if event > first[user]:
                         self.places.add((user, event - first[user]))
                         self.targets.setdefault(user, set()).add(items[event])
-                        self.eligible.append(items[event])
+                        self.eligible.append((user, items[event]))
+        ordered = sorted(self.popularity[item] for _, item in self.eligible)
+        self.bounds = [ordered[len(ordered) * i // QUARTERS] for i in range(1, QUARTERS)] if ordered else []
+
+    def quarters(self, targets):
+        """Shares of the targets that are as popular as each quarter of the eligible ones."""
+        counts = collections.Counter(bisect.bisect_right(self.bounds, self.popularity.get(item, 0)) for item in targets)
+        return [counts[quarter] / len(targets) for quarter in range(QUARTERS)]
 
 
 class Cursor:
@@ -235,19 +251,56 @@ def audit_records(groups, data, checkpoint, terminal, report):
         if not report["cancelled"]:
             report["lost"] |= terminal.keys() - before
             report["unexpected"] |= before - terminal.keys()
-    attempts = [attempt for *_, attempt in groups if attempt]
-    report["wasted"] = sum(attempt - 1 for attempt in attempts)
+    report["tries"] = dict(sorted(collections.Counter(attempt for *_, attempt in groups if attempt).items()))
+    report["wasted"] = sum((attempt - 1) * times for attempt, times in report["tries"].items())
     if groups and data.eligible:
-        report["skew"] = {
-            "target popularity, recorded": sum(data.popularity.get(target, 0) for *_, target, _ in groups) / len(groups),
-            "target popularity, of all": sum(data.popularity[item] for item in data.eligible) / len(data.eligible)}
+        audit_prompts(groups, data, report)
+
+
+def audit_prompts(groups, data, report):
+    """Whether a pass has each prompt once, and whether what is trained is spread as what was to be drawn from."""
+    def mean_popularity(targets):
+        return sum(data.popularity.get(target, 0) for target in targets) / len(targets)
+    targets = [target for *_, target, _ in groups]
+    retried = [target for *_, target, attempt in groups if attempt and attempt > 1]
+    eligible = [item for _, item in data.eligible]
+    report["skew"] = {"target popularity, recorded": mean_popularity(targets)}
+    if retried:
+        report["skew"]["target popularity, retried"] = mean_popularity(retried)
+    report["skew"]["target popularity, of all"] = mean_popularity(eligible)
+    report["prompts"] = {"recorded": data.quarters(targets), "of all": data.quarters(eligible)}
+    if data.has_reserved:
+        return  # which of the events a job draws from is its own choice
+    available = collections.Counter(data.eligible)
+    drawn = collections.Counter()
+    for ordinal, prompt in {ordinal: (user, target) for _, ordinal, user, target, _ in groups}.items():
+        if prompt in available:  # others are foreign
+            drawn[ordinal // len(data.eligible), prompt] += 1
+    for (turn, (user, target)), times in drawn.items():
+        if times > available[user, target]:
+            report["contradictions"].append(f"pass {turn} has item {target} of user {user} {times} times, the data set "
+                                            f"{available[user, target]}")
+
+
+def closed_groups(run, groups_per_step):
+    """Groups that trained without scores for each operational reason, from metrics.jsonl."""
+    closed = dict.fromkeys(OPERATIONAL, 0)
+    try:
+        with open(os.path.join(run, "metrics.jsonl"), encoding="utf-8") as file:
+            rows = [json.loads(line) for line in file if line.endswith("\n")]
+    except FileNotFoundError:
+        return None
+    for row in rows:
+        for reason in OPERATIONAL:
+            closed[reason] += round(row.get(f"gate/{reason}", 0) * groups_per_step)
+    return closed
 
 
 def audit(run, data_folder):
     """The report as a dict. Unreadable: nothing to audit."""
     report = {"run": run, "expected": 0, "trained": 0, "dropped": 0, "failed": 0, "cancelled": 0, "open": 0, "recorded": None,
               "lost": set(), "duplicated": set(), "unexpected": set(), "foreign": [], "contradictions": [], "wasted": None,
-              "skew": None, "reasons": {}}
+              "skew": None, "reasons": {}, "tries": {}, "closed": None, "prompts": None}
     data = Data(data_folder)
     checkpoint = last_checkpoint(run)
     groups = read_records(run)
@@ -262,6 +315,8 @@ def audit(run, data_folder):
             audit_table(table, data, terminal, report)
     if groups is not None:
         audit_records(groups, data, checkpoint, terminal, report)
+    if report.get("step"):
+        report["closed"] = closed_groups(run, (report["trained"] + report["dropped"] + report["failed"]) // report["step"])
     results = os.path.join(run, "results.json")
     if os.path.exists(results) and checkpoint is not None:
         told = read_json(results)["numbers"].get("ledger", {})
@@ -306,7 +361,8 @@ def text_of(report):
              f"trained     {report['trained']}, dropped {report['dropped']}, failed {report['failed']}, cancelled "
              f"{report['cancelled']}, open {report['open']}"]
     if report["recorded"] is not None:
-        lines.append(f"recorded    {report['recorded']} groups, wasted {report['wasted']}")
+        tries = ", ".join(f"{times} in {attempt}" for attempt, times in report["tries"].items())
+        lines.append(f"recorded    {report['recorded']} groups, wasted {report['wasted']}; attempts: {tries}")
     else:
         lines.append("recorded    nothing: single prompts were not looked at (rl.record)")
     if report["reasons"]:
@@ -315,6 +371,11 @@ def text_of(report):
         lines.append(f"{name:<11} {len(report[name])}" + (f": {several(report[name])}" if report[name] else ""))
     lines += [f"foreign     {line}" for line in report["foreign"][:SHOWN]]
     lines += [f"wrong       {line}" for line in report["contradictions"]]
+    if report["closed"] is not None:
+        lines.append("closed      " + ", ".join(f"{reason} {count}" for reason, count in report["closed"].items()))
+    if report["prompts"]:
+        lines += [f"prompts     {name}: " + " ".join(f"{share:.3f}" for share in shares)
+                  for name, shares in report["prompts"].items()]
     if report["skew"]:
         lines += [f"skew        {name}: {value:.2f}" for name, value in report["skew"].items()]
     return "\n".join(lines + ["verdict     " + ("clean" if clean(report) else "NOT CLEAN")])

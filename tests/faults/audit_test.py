@@ -132,6 +132,17 @@ class AuditTest(harness.GroupFaultsTest):
         moved = audit.audit(self.copy_with(run, "moved", foreign_ordinal), cluster.data)
         self.assertEqual((moved["lost"], moved["unexpected"]), ({third}, {10**6}))
 
+        def prompt_of_the_next(all_):
+            changed = bytearray(all_[3])
+            changed[12 + 24:12 + 32] = all_[4][12 + 24:12 + 32]  # user and target
+            return all_[:3] + [bytes(changed)] + all_[4:]
+        repeated = audit.audit(self.copy_with(run, "repeated", prompt_of_the_next), cluster.data)
+        self.assertEqual((repeated["lost"], repeated["duplicated"], repeated["unexpected"]), (set(), set(), set()))
+        self.assertIn("wrong       pass 0 has item", audit.text_of(repeated))
+        self.assertEqual(sum(report["tries"].values()), report["recorded"])
+        self.assertEqual(report["wasted"], sum((attempt - 1) * times for attempt, times in report["tries"].items()))
+        self.assertEqual(set(report["closed"].values()), {0})
+
         def forget_one(ledger):
             first, end = ledger["terminal"][0]
             ledger["terminal"][0] = [first + 1, end]
