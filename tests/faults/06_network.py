@@ -169,7 +169,7 @@ def rank_and_rank(x):
     x.assertEqual(watch.wait(), DONE, watch.said())
     x.check_rl_results(folder, 60, 16)
     x.check_audit(folder)
-    ranks[1].wait_for("the coordinator answers again")
+    wait_until(lambda: harness.metric(cluster.metrics, "sluice_coordinator_members") == 3, "all three ranks are known")
     x.note(f"rank and rank: goes on after {x.recoveries[-1]:.1f} s with a standby")
 
 

@@ -25,6 +25,7 @@ import grpc  # noqa: E402
 UP, DOWN = "up", "down"
 STREAMED_REQUESTS = {"Work"}
 THREADS = 64
+LONGEST_S = 86400
 NO_LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
@@ -125,7 +126,9 @@ class Relay(grpc.GenericRpcHandler):
 
     def _call(self, method, requests, context):
         metadata = [(key, value) for key, value in context.invocation_metadata() if key != "user-agent"]
-        call = self._channel.stream_stream(method)(requests, timeout=context.time_remaining(), metadata=metadata)
+        left_s = context.time_remaining()  # without a deadline: centuries, which a call would not take
+        call = self._channel.stream_stream(method)(requests, metadata=metadata,
+                                                   timeout=left_s if left_s and left_s < LONGEST_S else None)
         if not context.add_callback(call.cancel):
             call.cancel()
         return call
