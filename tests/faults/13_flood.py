@@ -40,20 +40,23 @@ def oversize(x, protocol, cluster):
         x.assertEqual(refusal(lambda: protocol.call(channel, "JobService/Submit", many)), "INVALID_ARGUMENT")
 
 
-def stream_flood(x, protocol, rank, messages):
-    """Small messages of an actor that does nothing, as fast as they go."""
+def stream_flood(x, protocol, rank, messages, read):
+    """Small messages of an actor that does nothing, as fast as they go; every other one is answered."""
     import grpc
     hello = protocol("ActorMessage")
     hello.hello.actor_id, hello.hello.protocol = "flood", "1"
-    small = [protocol("ActorMessage") for _ in range(3)]
+    small = [protocol("ActorMessage") for _ in range(2)]
     small[0].heartbeat.open_groups = 1
-    small[1].credit.leases = 1
-    small[2].result.job_id = "another"
+    small[1].result.job_id = "another"
+    small[1].result.abandoned.reason = "none"
     kinds = [message.SerializeToString() for message in small]
     with grpc.insecure_channel(rank.address) as channel:
-        sent = itertools.chain([hello.SerializeToString()], (kinds[i % 3] for i in range(messages)))
+        sent = itertools.chain([hello.SerializeToString()], (kinds[i % 2] for i in range(messages)))
         call = channel.stream_stream("/sluice.v1.RolloutService/Work")(sent, timeout=harness.LIMIT_S)
         try:
+            if not read:
+                wait_until(lambda: call.done() or next(sent, None) is None, "the rank took or refused them all")
+                return "never read, " + (call.code().name if call.done() else "all taken")
             answers = sum(1 for _ in call)
             return f"{answers} answers, {call.code().name}"
         except grpc.RpcError as error:
@@ -76,7 +79,9 @@ def never_read(x, protocol, cluster, job, streams):
 
 def score_flood(x, protocol, address, calls):
     import grpc
-    request = protocol("ScoreRequest", job_id="flood", ranker="cooccurrence", catalog_version="another")
+    with grpc.insecure_channel(address) as channel:
+        catalog = protocol.call(channel, "RewardService/Describe", protocol("DescribeRankersRequest")).catalog_version
+    request = protocol("ScoreRequest", job_id="flood", ranker="cooccurrence", catalog_version=catalog)
     for ordinal in range(64):
         group = request.groups.add(ordinal=ordinal, user=1, target=1, history=[1, 2, 3])
         for item in range(40):
@@ -119,7 +124,8 @@ def run(x):
 
     oversize(x, protocol, cluster)
     count = x.pick(30_000, 1_000_000)
-    x.note(f"{count} small messages to the rank: {stream_flood(x, protocol, rank, count)}")
+    x.note(f"{count} small messages to the rank: {stream_flood(x, protocol, rank, count, read=True)}; "
+           f"{stream_flood(x, protocol, rank, count, read=False)}")
     channels, refused = never_read(x, protocol, cluster, cluster.job()["job_id"], x.pick(300, 3000))
     x.note(f"watchers that read nothing: {refused} refused")
     idle = connections(cluster, x.pick(300, 3000))

@@ -19,8 +19,8 @@ def start(x, folder, spec, address, metrics):
     return learner
 
 
-def drain(x, learner, folder, way):
-    """Sends what `way` says; returns the exit code."""
+def drain(x, learner, folder, way, working):
+    """Sends what `way` says; returns the exit code. working: it has come so far that actors can attach."""
     before = harness.checkpoints(folder)
     step = harness.last_step(folder)
     started = time.monotonic()
@@ -39,6 +39,7 @@ def drain(x, learner, folder, way):
         x.assertTrue(after, learner.said())
         x.assertGreaterEqual(int(after[-1][5:]), step, learner.said())
     elif code != DONE:
+        x.assertFalse(working and way == "once", f"it knew what SIGTERM means, yet: {code} {learner.said()}")
         # Killed, ended by a second signal, or before it could know what the first one means.
         x.assertIn(code, (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM, harness.FAILED, harness.TRANSIENT),
                    learner.said())
@@ -63,8 +64,11 @@ def run(x):
             learner = start(x, folder, spec, address, metrics)
             if drains < count:
                 # Some in the first instants, most while it works.
-                x.pass_time(x.random.uniform(0, 0.3) if x.random.random() < 0.25 else x.random.uniform(0.3, 2.5))
-                code = drain(x, learner, folder, x.random.choice(["once"] * 6 + ["twice", "killed"]))
+                working = x.random.random() < 0.75
+                if working:
+                    learner.wait_for("actors attach at")
+                x.pass_time(x.random.uniform(0, 2 if working else 0.6))
+                code = drain(x, learner, folder, x.random.choice(["once"] * 6 + ["twice", "killed"]), working)
                 drains += 1
                 codes[code] = codes.get(code, 0) + 1
             else:
