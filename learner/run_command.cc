@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/collective/collective.h"
 #include "common/file/file.h"
@@ -28,6 +29,7 @@ namespace {
 
 // Digits of the spec's digest in a run folder's name: two specs of one name must not meet.
 constexpr size_t kDigestDigits = 8;
+constexpr size_t kMaxFolderNameBytes = 200;
 
 // A folder with checkpoints, or of another kind of job, keeps what it holds when a spec is refused: the refusal must
 // come before anything is written there.
@@ -47,6 +49,15 @@ absl::Status CheckRunFolder(const std::string& folder, const RunContext& context
 
 const char* UnitOf(JobKind kind) { return kind == JobKind::kEvaluate ? "users" : "steps"; }
 
+// A name for people may hold anything; as a folder's it must not lead out of the folder of runs, nor be too long.
+std::string FolderName(const std::string& name, const std::string& digest) {
+  std::string folder = name.substr(0, kMaxFolderNameBytes);
+  for (char& c : folder) {
+    if (c == '/' || absl::ascii_iscntrl(static_cast<unsigned char>(c))) c = '-';
+  }
+  return absl::StrCat(folder, "-", digest.substr(0, kDigestDigits));
+}
+
 }  // namespace
 
 absl::Status RunCommand(const RunFlags& flags, const std::atomic<int>& stop) {
@@ -60,8 +71,7 @@ absl::Status RunCommand(const RunFlags& flags, const std::atomic<int>& stop) {
   context.resume_digest = ResumeDigest(spec.effective);
   context.run_folder = !flags.run_folder.empty()
                            ? flags.run_folder
-                           : JoinPath(flags.runs_folder, absl::StrCat(context.options.name, "-",
-                                                                      context.spec_digest.substr(0, kDigestDigits)));
+                           : JoinPath(flags.runs_folder, FolderName(context.options.name, context.spec_digest));
   context.job_id = context.options.name;
   SLUICE_RETURN_IF_ERROR(CheckRunFolder(context.run_folder, context, spec.effective));
   SLUICE_RETURN_IF_ERROR(MakeDirectories(context.run_folder));
