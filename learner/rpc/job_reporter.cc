@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/log/log.h"
-#include "common/rpc/retry.h"
+#include "common/time/retry.h"
 #include "learner/rpc/job_messages.h"
 
 namespace sluice::learner {
