@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -67,23 +68,6 @@ std::string ParentOf(const std::string& path) {
   const std::string parent = std::filesystem::path(path).parent_path().string();
   return parent.empty() ? "." : parent;
 }
-
-// Incremental SHA-256 over OpenSSL.
-class Hasher {
- public:
-  Hasher() : context_(EVP_MD_CTX_new()) { EVP_DigestInit_ex(context_, EVP_sha256(), nullptr); }
-  ~Hasher() { EVP_MD_CTX_free(context_); }
-  void Update(absl::string_view bytes) { EVP_DigestUpdate(context_, bytes.data(), bytes.size()); }
-  std::string Finish() {
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned int size = 0;
-    EVP_DigestFinal_ex(context_, digest, &size);
-    return absl::BytesToHexString(absl::string_view(reinterpret_cast<char*>(digest), size));
-  }
-
- private:
-  EVP_MD_CTX* context_;
-};
 
 // Calls `use` with consecutive pieces of the file.
 absl::Status ForEachPiece(const std::string& path, const std::function<void(absl::string_view)>& use) {
@@ -153,6 +137,28 @@ absl::StatusOr<std::unique_ptr<FileLock>> FileLock::Acquire(const std::string& p
   return absl::UnavailableError(absl::StrCat(what, " is in use by another process, which holds '", path, "'"));
 }
 
+absl::StatusOr<std::unique_ptr<InputFile>> InputFile::Open(const std::string& path) {
+  SLUICE_ASSIGN_OR_RETURN(const int64_t bytes, FileBytes(path));
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return ErrnoStatus(errno, "open", path);
+  return std::unique_ptr<InputFile>(new InputFile(path, descriptor, bytes));
+}
+
+InputFile::~InputFile() { ::close(descriptor_); }
+
+absl::Status InputFile::ReadAt(int64_t offset, char* into, size_t bytes) const {
+  while (bytes > 0) {
+    const ssize_t got = ::pread(descriptor_, into, bytes, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return ErrnoStatus(errno, "read", path_);
+    if (got == 0) return absl::DataLossError(absl::StrCat("'", path_, "' became shorter while it was read"));
+    into += got;
+    offset += got;
+    bytes -= static_cast<size_t>(got);
+  }
+  return absl::OkStatus();
+}
+
 FileLock::~FileLock() { ::close(descriptor_); }
 
 AppendFile::~AppendFile() { ::close(descriptor_); }
@@ -214,6 +220,16 @@ absl::Status RenamePath(const std::string& from, const std::string& to) {
   return SyncDirectory(ParentOf(to));
 }
 
+absl::Status ReplaceFolder(const std::string& from, const std::string& to) {
+  if (!PathExists(to)) return RenamePath(from, to);
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) != 0) {
+    SLUICE_RETURN_IF_ERROR(RemoveAll(to));
+    return RenamePath(from, to);
+  }
+  SLUICE_RETURN_IF_ERROR(SyncDirectory(ParentOf(to)));
+  return RemoveAll(from);
+}
+
 absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) {
   std::error_code error;
   std::vector<std::string> names;
@@ -231,15 +247,32 @@ std::string JoinPath(absl::string_view folder, absl::string_view name) {
 }
 
 std::string Sha256(absl::string_view bytes) {
-  Hasher hasher;
-  hasher.Update(bytes);
-  return hasher.Finish();
+  Sha256Stream stream;
+  stream.Update(bytes);
+  return stream.Finish();
 }
 
 absl::StatusOr<std::string> FileSha256(const std::string& path) {
-  Hasher hasher;
-  SLUICE_RETURN_IF_ERROR(ForEachPiece(path, [&hasher](absl::string_view piece) { hasher.Update(piece); }));
-  return hasher.Finish();
+  Sha256Stream stream;
+  SLUICE_RETURN_IF_ERROR(ForEachPiece(path, [&stream](absl::string_view piece) { stream.Update(piece); }));
+  return stream.Finish();
+}
+
+Sha256Stream::Sha256Stream() : context_(EVP_MD_CTX_new()) {
+  EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(context_), EVP_sha256(), nullptr);
+}
+
+Sha256Stream::~Sha256Stream() { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(context_)); }
+
+void Sha256Stream::Update(absl::string_view bytes) {
+  EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(context_), bytes.data(), bytes.size());
+}
+
+std::string Sha256Stream::Finish() {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned int size = 0;
+  EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(context_), digest, &size);
+  return absl::BytesToHexString(absl::string_view(reinterpret_cast<char*>(digest), size));
 }
 
 }  // namespace sluice
