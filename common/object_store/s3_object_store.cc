@@ -21,6 +21,8 @@ constexpr int64_t kMaxAnswerBytes = int64_t{8} << 20;
 constexpr size_t kReadBytes = size_t{1} << 20;
 // Uploads are started again once if it is unknown whether the last request joined them.
 constexpr int kUploadAttempts = 2;
+// What a process that stops still spends on an upload that it gave up.
+constexpr absl::Duration kAbortTimeout = absl::Seconds(5);
 
 absl::StatusOr<std::string> RangeSha256(const InputFile& file, int64_t offset, int64_t bytes, Sha256Stream* whole) {
   Sha256Stream part;
@@ -70,9 +72,8 @@ class S3ObjectStore::Call {
 
  private:
   absl::Duration TimeOf(int64_t bytes) const {
-    return options_.transfer.request_timeout + absl::Seconds(bytes / std::max<int64_t>(1, MinRate()));
+    return options_.transfer.request_timeout + absl::Seconds(bytes / options_.transfer.min_bytes_per_second);
   }
-  int64_t MinRate() const { return options_.transfer.min_bytes_per_second; }
   absl::Status WithoutSecrets(const absl::Status& status) const;
 
   const S3Options& options_;
@@ -96,7 +97,8 @@ absl::StatusOr<HttpResponse> S3ObjectStore::Call::SendOnce(HttpRequest request, 
                                                            const BodySink& sink) {
   request.timeout = timeout;
   request.connect_timeout = options_.transfer.connect_timeout;
-  request.stall_timeout = options_.transfer.stall_timeout;
+  // A service may be silent for long while it joins the parts of an upload.
+  if (request.method != HttpMethod::kPost) request.stall_timeout = options_.transfer.stall_timeout;
   if (request.payload_sha256.empty()) request.payload_sha256 = Sha256(request.bytes);
   absl::StatusOr<HttpResponse> response = client_.Send(request, sink);
   if (!response.ok()) return WithoutSecrets(Annotate(response.status(), absl::StrCat("cannot ", doing_)));
@@ -154,15 +156,25 @@ class S3ObjectStore::Upload {
                             call_->SendForText({.method = HttpMethod::kPost, .url = Url({{"uploads", ""}})}));
     SLUICE_ASSIGN_OR_RETURN(id_, ParseUploadId(answer));
     const absl::Status status = SendAll();
-    // Parts that stay would be paid for. What failed is the more interesting error.
-    if (!status.ok())
-      call_->SendForText({.method = HttpMethod::kDelete, .url = Url({{"uploadId", id_}})}).IgnoreError();
+    if (!status.ok()) Abort();
     return status;
   }
 
  private:
   std::string Url(const std::map<std::string, std::string>& query) const {
     return RequestUrl(options_.location, key_, query);
+  }
+
+  // Parts that stay would be paid for: tried once, also when the process stops. What failed before is the better error.
+  void Abort() const {
+    S3Options options = options_;
+    options.transfer.stopped = nullptr;
+    options.transfer.request_timeout = std::min(options.transfer.request_timeout, kAbortTimeout);
+    options.transfer.retry_timeout = absl::ZeroDuration();
+    Call call(options, 0, "abort an upload");
+    call.SendOnce({.method = HttpMethod::kDelete, .url = Url({{"uploadId", id_}})}, options.transfer.request_timeout,
+                  [](const HttpResponse&, absl::string_view) { return absl::OkStatus(); })
+        .IgnoreError();
   }
 
   int64_t PartBytes() const { return std::max(options_.part_bytes, (file_.bytes() + kMaxParts - 1) / kMaxParts); }
@@ -194,7 +206,7 @@ class S3ObjectStore::Upload {
                         .url = Url({{"uploadId", id_}}),
                         .bytes = body,
                         .body_bytes = static_cast<int64_t>(body.size())};
-    return call_->Repeat(request.body_bytes, [&](absl::Duration timeout) -> absl::Status {
+    return call_->Repeat(file_.bytes(), [&](absl::Duration timeout) -> absl::Status {
       std::string text;
       const BodySink keep = [&text](const HttpResponse&, absl::string_view piece) {
         if (static_cast<int64_t>(text.size()) < kMaxAnswerBytes) absl::StrAppend(&text, piece);
@@ -214,7 +226,10 @@ class S3ObjectStore::Upload {
   std::vector<std::string> etags_;
 };
 
-S3ObjectStore::S3ObjectStore(S3Options options) : options_(std::move(options)) {}
+S3ObjectStore::S3ObjectStore(S3Options options) : options_(std::move(options)) {
+  SLUICE_CHECK(options_.transfer.now && options_.transfer.wait, "an object store needs a clock and a way to wait");
+  SLUICE_CHECK(options_.part_bytes > 0 && options_.transfer.min_bytes_per_second > 0, "bounds must be above 0");
+}
 
 std::string S3ObjectStore::name() const {
   return absl::StrCat("s3://", options_.location.bucket, options_.location.prefix.empty() ? "" : "/",

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
@@ -15,17 +14,12 @@
 #include "absl/strings/strip.h"
 #include "common/file/file.h"
 #include "common/status/status.h"
+#include "learner/mirror/checkpoint_manifest.h"
 
 namespace sluice::learner {
 namespace {
 
-constexpr char kManifest[] = "manifest.json";
 constexpr size_t kDigestDigits = 16;
-
-struct ManifestFile {
-  std::string name;  // relative to the checkpoint's folder
-  ExpectedContent content;
-};
 
 // The number in "step-<number>".
 std::optional<uint64_t> StepOf(absl::string_view name) {
@@ -40,36 +34,10 @@ bool IsOlder(const std::string& a, const std::string& b) {
   return std::make_pair(*StepOf(a), a) < std::make_pair(*StepOf(b), b);
 }
 
-bool IsSha256(const std::string& text) {
-  return text.size() == 64 && std::all_of(text.begin(), text.end(), absl::ascii_isxdigit);
-}
-
-// Foreign bytes when it comes from the store. DataLoss for anything but a manifest whose files stay in their folder.
-absl::StatusOr<std::vector<ManifestFile>> ParseManifest(const std::string& text, const std::string& what,
-                                                        int64_t max_file_bytes) {
-  const nlohmann::json document = nlohmann::json::parse(text, nullptr, false);
-  const auto bad = [&what](absl::string_view why) { return absl::DataLossError(absl::StrCat("'", what, "' ", why)); };
-  if (!document.is_object() || !document.contains("files") || !document["files"].is_object()) {
-    return bad("is no manifest of a checkpoint");
-  }
-  std::vector<ManifestFile> files;
-  for (const auto& [name, entry] : document["files"].items()) {
-    if (!CheckKey(name).ok() || name == kManifest) return bad("lists a file by a name that none may have");
-    const bool complete = entry.is_object() && entry.contains("sha256") && entry["sha256"].is_string() &&
-                          entry.contains("bytes") && entry["bytes"].is_number_integer();
-    if (!complete || !IsSha256(entry["sha256"]) || entry["bytes"] < 0 || entry["bytes"] > max_file_bytes) {
-      return bad(absl::StrCat("does not say size and SHA-256 of '", name, "'"));
-    }
-    files.push_back({name, {entry["bytes"].get<int64_t>(), entry["sha256"].get<std::string>()}});
-  }
-  if (files.empty()) return bad("lists no files");
-  return files;
-}
-
 std::string DigestFolder(const std::string& manifest) { return Sha256(manifest).substr(0, kDigestDigits); }
 
 bool IsWhole(const std::string& folder, const std::string& manifest, const std::vector<ManifestFile>& files) {
-  const absl::StatusOr<std::string> own = ReadFile(JoinPath(folder, kManifest));
+  const absl::StatusOr<std::string> own = ReadFile(JoinPath(folder, kManifestFile));
   if (!own.ok() || *own != manifest) return false;
   return std::all_of(files.begin(), files.end(), [&folder](const ManifestFile& file) {
     const absl::StatusOr<std::string> digest = FileSha256(JoinPath(folder, file.name));
@@ -116,7 +84,7 @@ absl::StatusOr<CheckpointMirror::Contents> CheckpointMirror::Look() {
     if (name.size() == key.size() || !StepOf(name)) continue;  // somebody else's
     contents.keys[name].push_back(key);
     contents.bytes[key] = object.bytes;
-    if (key == absl::StrCat(name, "/", kManifest)) contents.complete.push_back(name);
+    if (key == absl::StrCat(name, "/", kManifestFile)) contents.complete.push_back(name);
   }
   std::sort(contents.complete.begin(), contents.complete.end(), IsOlder);
   return contents;
@@ -130,13 +98,14 @@ absl::StatusOr<std::vector<std::string>> CheckpointMirror::List() {
 absl::Status CheckpointMirror::Upload(const std::string& path) {
   const std::string name = std::filesystem::path(path).filename().string();
   if (!StepOf(name)) return absl::InvalidArgumentError(absl::StrCat("'", path, "' is no checkpoint's folder"));
-  const std::string local = JoinPath(path, kManifest);
+  const std::string local = JoinPath(path, kManifestFile);
   SLUICE_ASSIGN_OR_RETURN(const std::string manifest, ReadFile(local, options_.max_manifest_bytes));
   SLUICE_ASSIGN_OR_RETURN(const std::vector<ManifestFile> files,
-                          ParseManifest(manifest, local, options_.max_file_bytes));
+                          ParseCheckpointManifest(manifest, local, options_.max_file_bytes));
   SLUICE_ASSIGN_OR_RETURN(const Contents contents, Look());
   if (std::count(contents.complete.begin(), contents.complete.end(), name) > 0) {
-    SLUICE_ASSIGN_OR_RETURN(const std::string there, store_->Get(Key(name, kManifest), options_.max_manifest_bytes));
+    SLUICE_ASSIGN_OR_RETURN(const std::string there,
+                            store_->Get(Key(name, kManifestFile), options_.max_manifest_bytes));
     if (there == manifest) return absl::OkStatus();
   }
   const std::string digest = DigestFolder(manifest);
@@ -147,16 +116,16 @@ absl::Status CheckpointMirror::Upload(const std::string& path) {
     if (sent != contents.bytes.end() && sent->second == *file.content.bytes) continue;
     SLUICE_RETURN_IF_ERROR(store_->PutFile(Key(name, relative), JoinPath(path, file.name), file.content));
   }
-  return store_->Put(Key(name, kManifest), manifest);
+  return store_->Put(Key(name, kManifestFile), manifest);
 }
 
 absl::Status CheckpointMirror::Fetch(const std::string& name, const std::string& parent) {
-  absl::StatusOr<std::string> manifest = store_->Get(Key(name, kManifest), options_.max_manifest_bytes);
+  absl::StatusOr<std::string> manifest = store_->Get(Key(name, kManifestFile), options_.max_manifest_bytes);
   if (absl::IsInvalidArgument(manifest.status())) return absl::DataLossError(manifest.status().message());
   SLUICE_RETURN_IF_ERROR(manifest.status());
-  SLUICE_ASSIGN_OR_RETURN(
-      const std::vector<ManifestFile> files,
-      ParseManifest(*manifest, absl::StrCat(this->name(), "/", name, "/", kManifest), options_.max_file_bytes));
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<ManifestFile> files,
+                          ParseCheckpointManifest(*manifest, absl::StrCat(this->name(), "/", name, "/", kManifestFile),
+                                                  options_.max_file_bytes));
   const std::string path = JoinPath(parent, name);
   if (IsWhole(path, *manifest, files)) return absl::OkStatus();
   // The name that an unfinished checkpoint has here, too, so that whoever tidies up after a kill removes it.
@@ -170,7 +139,7 @@ absl::Status CheckpointMirror::Fetch(const std::string& name, const std::string&
                                              options_.max_file_bytes, file.content));
   }
   SLUICE_RETURN_IF_ERROR(SyncFolders(aside, files));
-  SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(aside, kManifest), *manifest));
+  SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(aside, kManifestFile), *manifest));
   return ReplaceFolder(aside, path);
 }
 
@@ -203,7 +172,7 @@ absl::Status CheckpointMirror::Prune(const std::vector<std::string>& keep) {
       SLUICE_RETURN_IF_ERROR(RemoveStale(name, keys));
       continue;
     }
-    SLUICE_RETURN_IF_ERROR(store_->Delete(Key(name, kManifest)));  // from here on it is not there
+    SLUICE_RETURN_IF_ERROR(store_->Delete(Key(name, kManifestFile)));  // from here on it is not there
     for (const std::string& key : keys) SLUICE_RETURN_IF_ERROR(store_->Delete(absl::StrCat(folder_, "/", key)));
   }
   return absl::OkStatus();
@@ -212,9 +181,10 @@ absl::Status CheckpointMirror::Prune(const std::vector<std::string>& keep) {
 // Files of a kept checkpoint that its manifest does not mean: those of one that it replaced. Without a manifest they
 // are those of an upload that goes on.
 absl::Status CheckpointMirror::RemoveStale(const std::string& name, const std::vector<std::string>& keys) {
-  const std::string manifest_key = absl::StrCat(name, "/", kManifest);
+  const std::string manifest_key = absl::StrCat(name, "/", kManifestFile);
   if (std::count(keys.begin(), keys.end(), manifest_key) == 0) return absl::OkStatus();
-  SLUICE_ASSIGN_OR_RETURN(const std::string manifest, store_->Get(Key(name, kManifest), options_.max_manifest_bytes));
+  SLUICE_ASSIGN_OR_RETURN(const std::string manifest,
+                          store_->Get(Key(name, kManifestFile), options_.max_manifest_bytes));
   const std::string current = absl::StrCat(name, "/", DigestFolder(manifest), "/");
   for (const std::string& key : keys) {
     if (key == manifest_key || absl::StartsWith(key, current)) continue;

@@ -8,10 +8,12 @@ first user's keys in AWS_*, and the others' in SLUICE_TEST_S3_POWERLESS_{KEY,SEC
 Ends with its exit code, or with 77 (skipped) where moto is not installed.
 """
 
+import ctypes
 import html
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +21,7 @@ import urllib.parse
 import urllib.request
 
 SKIPPED = 77
+PR_SET_PDEATHSIG = 1
 LIMIT_S = 90  # for the start; generous, as machines are loaded
 BUCKET = "sluice-test"
 REGION = "us-east-1"
@@ -29,12 +32,18 @@ ALL_OF_S3 = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow
 UNCHECKED_REQUESTS = 9
 
 
+def die_with_parent():
+    """In the child, before exec: killed when this process dies, by a timeout of ctest, say."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Moto:
     def __enter__(self):
         environment = dict(os.environ, INITIAL_NO_AUTH_ACTION_COUNT=str(UNCHECKED_REQUESTS), PYTHONUNBUFFERED="1")
         # -p 0: the system chooses, and the server says which.
         self.process = subprocess.Popen([sys.executable, "-B", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
-                                        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                                        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                        preexec_fn=die_with_parent)
         for line in self.process.stdout:
             found = re.search(r"Running on http://127\.0\.0\.1:(\d+)", line)
             if found:

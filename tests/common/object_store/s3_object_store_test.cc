@@ -260,6 +260,17 @@ TEST_F(S3UploadTest, AFailedUploadTakesItsPartsBack) {
   EXPECT_EQ(server_->calls().back(), "DELETE /bucket/x?uploadId=u");
 }
 
+TEST_F(S3UploadTest, AProcessThatStopsStillTakesItsPartsBack) {
+  auto stopping = std::make_shared<std::atomic<bool>>(false);
+  options_.transfer.stopped = [stopping] { return stopping->load(); };
+  Serve([stopping, server = UploadServer(nullptr)](const ScriptedRequest& request) mutable {
+    if (request.method == "PUT") *stopping = true;
+    return server(request);
+  });
+  EXPECT_EQ(Store().PutFile("x", Path("file"), {}).code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(server_->calls().back(), "DELETE /bucket/x?uploadId=u");
+}
+
 TEST_F(S3UploadTest, AFileThatIsNotWhatItShouldBeDoesNotGoUp) {
   Serve(UploadServer([](int) { return HttpAnswer(200, kCompleted); }));
   EXPECT_EQ(Store().PutFile("x", Path("file"), {.bytes = 11}).code(), absl::StatusCode::kDataLoss);
