@@ -1,12 +1,14 @@
 # Third-party packages. Everything else is found before LibTorch on purpose: LibTorch ships its own
 # protobuf and fmt headers, and only the (T) targets may see them (docs/architecture.md).
 find_package(Threads REQUIRED)
+find_package(CURL 7.86 REQUIRED)  # signs by CURLOPT_AWS_SIGV4 with our own digest of the payload
 find_package(OpenSSL REQUIRED)
 find_package(absl REQUIRED)
 find_package(nlohmann_json 3.11 REQUIRED)
 find_package(spdlog REQUIRED)
 find_package(yaml-cpp REQUIRED)
 find_package(prometheus-cpp CONFIG REQUIRED)
+find_package(pugixml REQUIRED)
 find_package(Eigen3 REQUIRED NO_MODULE)
 find_package(SQLite3 REQUIRED)
 find_package(zstd CONFIG REQUIRED)

@@ -23,7 +23,7 @@
 #include "actor/rpc/work_session.h"
 #include "common/metrics/blocked.h"
 #include "common/metrics/metrics.h"
-#include "common/rpc/retry.h"
+#include "common/time/retry.h"
 #include "common/sync/bounded_queue.h"
 #include "common/sync/mutex.h"
 #include "common/sync/notification.h"

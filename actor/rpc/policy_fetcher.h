@@ -15,7 +15,7 @@
 #include "absl/types/span.h"
 #include "common/catalog/trie.h"
 #include "common/metrics/metrics.h"
-#include "common/rpc/retry.h"
+#include "common/time/retry.h"
 #include "common/time/clock.h"
 #include "common/transfer/transfer.h"
 #include "sluice/v1/policy.grpc.pb.h"

@@ -10,7 +10,7 @@
 #include "absl/time/clock.h"
 #include "common/random/random.h"
 #include "common/rpc/channel.h"
-#include "common/rpc/retry.h"
+#include "common/time/retry.h"
 #include "common/rpc/status.h"
 #include "common/status/status.h"
 #include "common/sync/notification.h"

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -136,6 +137,28 @@ absl::StatusOr<std::unique_ptr<FileLock>> FileLock::Acquire(const std::string& p
   return absl::UnavailableError(absl::StrCat(what, " is in use by another process, which holds '", path, "'"));
 }
 
+absl::StatusOr<std::unique_ptr<InputFile>> InputFile::Open(const std::string& path) {
+  SLUICE_ASSIGN_OR_RETURN(const int64_t bytes, FileBytes(path));
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return ErrnoStatus(errno, "open", path);
+  return std::unique_ptr<InputFile>(new InputFile(path, descriptor, bytes));
+}
+
+InputFile::~InputFile() { ::close(descriptor_); }
+
+absl::Status InputFile::ReadAt(int64_t offset, char* into, size_t bytes) const {
+  while (bytes > 0) {
+    const ssize_t got = ::pread(descriptor_, into, bytes, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return ErrnoStatus(errno, "read", path_);
+    if (got == 0) return absl::DataLossError(absl::StrCat("'", path_, "' became shorter while it was read"));
+    into += got;
+    offset += got;
+    bytes -= static_cast<size_t>(got);
+  }
+  return absl::OkStatus();
+}
+
 FileLock::~FileLock() { ::close(descriptor_); }
 
 AppendFile::~AppendFile() { ::close(descriptor_); }
@@ -205,6 +228,16 @@ absl::Status RenamePath(const std::string& from, const std::string& to) {
   return SyncDirectory(ParentOf(to));
 }
 
+absl::Status ReplaceFolder(const std::string& from, const std::string& to) {
+  if (!PathExists(to)) return RenamePath(from, to);
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) != 0) {
+    SLUICE_RETURN_IF_ERROR(RemoveAll(to));
+    return RenamePath(from, to);
+  }
+  SLUICE_RETURN_IF_ERROR(SyncDirectory(ParentOf(to)));
+  return RemoveAll(from);
+}
+
 absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) {
   std::error_code error;
   std::vector<std::string> names;
@@ -221,13 +254,13 @@ std::string JoinPath(absl::string_view folder, absl::string_view name) {
   return (std::filesystem::path(std::string(folder)) / std::string(name)).string();
 }
 
-Sha256Hasher::Sha256Hasher() : context_(EVP_MD_CTX_new()) { EVP_DigestInit_ex(context_, EVP_sha256(), nullptr); }
+Sha256Stream::Sha256Stream() : context_(EVP_MD_CTX_new()) { EVP_DigestInit_ex(context_, EVP_sha256(), nullptr); }
 
-Sha256Hasher::~Sha256Hasher() { EVP_MD_CTX_free(context_); }
+Sha256Stream::~Sha256Stream() { EVP_MD_CTX_free(context_); }
 
-void Sha256Hasher::Update(absl::string_view bytes) { EVP_DigestUpdate(context_, bytes.data(), bytes.size()); }
+void Sha256Stream::Update(absl::string_view bytes) { EVP_DigestUpdate(context_, bytes.data(), bytes.size()); }
 
-std::string Sha256Hasher::Digest() const {
+std::string Sha256Stream::Digest() const {
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned int size = 0;
   // Of a copy: the end of a digest ends its context.
@@ -239,12 +272,12 @@ std::string Sha256Hasher::Digest() const {
 }
 
 std::string Sha256(absl::string_view bytes) {
-  Sha256Hasher hasher;
+  Sha256Stream hasher;
   hasher.Update(bytes);
   return hasher.Digest();
 }
 
-absl::Status HashPrefix(const std::string& path, uint64_t bytes, Sha256Hasher* hasher) {
+absl::Status HashPrefix(const std::string& path, uint64_t bytes, Sha256Stream* hasher) {
   uint64_t left = bytes;
   SLUICE_RETURN_IF_ERROR(ForEachPiece(path, [&](absl::string_view piece) {
     piece = piece.substr(0, static_cast<size_t>(std::min<uint64_t>(left, piece.size())));
@@ -256,7 +289,7 @@ absl::Status HashPrefix(const std::string& path, uint64_t bytes, Sha256Hasher* h
 }
 
 absl::StatusOr<std::string> FileSha256(const std::string& path) {
-  Sha256Hasher hasher;
+  Sha256Stream hasher;
   SLUICE_RETURN_IF_ERROR(ForEachPiece(path, [&hasher](absl::string_view piece) { hasher.Update(piece); }));
   return hasher.Digest();
 }

@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -53,6 +54,24 @@ class AppendFile {
   int descriptor_;
 };
 
+// Reads a file at any place. Thread-safe.
+class InputFile {
+ public:
+  static absl::StatusOr<std::unique_ptr<InputFile>> Open(const std::string& path);
+  ~InputFile();
+  const std::string& path() const { return path_; }
+  int64_t bytes() const { return bytes_; }  // when it was opened
+  // Fills `into`. DataLoss if the file ends before.
+  absl::Status ReadAt(int64_t offset, char* into, size_t bytes) const;
+
+ private:
+  InputFile(std::string path, int descriptor, int64_t bytes)
+      : path_(std::move(path)), descriptor_(descriptor), bytes_(bytes) {}
+  const std::string path_;
+  const int descriptor_;
+  const int64_t bytes_;
+};
+
 // Held by one process at a time, until it is destroyed or its process ends, however it ends. The file stays.
 class FileLock {
  public:
@@ -76,6 +95,9 @@ absl::Status RemoveAll(const std::string& path);
 absl::Status SyncDirectory(const std::string& path);
 // Renames and fsyncs the parent folder. Both on one file system.
 absl::Status RenamePath(const std::string& from, const std::string& to);
+// The same for folders; if there is a `to`, the two change places in one operation, so that a kill leaves the old one
+// or the new one, and what was `to` is then removed. (Removed first on a file system that cannot exchange.)
+absl::Status ReplaceFolder(const std::string& from, const std::string& to);
 // Names (not paths) in a folder, sorted.
 absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path);
 // "a" and "b" -> "a/b". An absolute `name` is returned as it is.
@@ -84,12 +106,12 @@ std::string JoinPath(absl::string_view folder, absl::string_view name);
 // SHA-256 in lower-case hexadecimal: what sha256sum prints, so that anyone can check a manifest.
 std::string Sha256(absl::string_view bytes);
 // The same of bytes that come piece by piece. Not thread-safe.
-class Sha256Hasher {
+class Sha256Stream {
  public:
-  Sha256Hasher();
-  ~Sha256Hasher();
-  Sha256Hasher(const Sha256Hasher&) = delete;
-  Sha256Hasher& operator=(const Sha256Hasher&) = delete;
+  Sha256Stream();
+  ~Sha256Stream();
+  Sha256Stream(const Sha256Stream&) = delete;
+  Sha256Stream& operator=(const Sha256Stream&) = delete;
   void Update(absl::string_view bytes);
   // Of what came so far; more may come.
   std::string Digest() const;
@@ -99,7 +121,7 @@ class Sha256Hasher {
 };
 absl::StatusOr<std::string> FileSha256(const std::string& path);
 // Feeds the file's first `bytes` bytes to `hasher`. DataLoss if it is shorter.
-absl::Status HashPrefix(const std::string& path, uint64_t bytes, Sha256Hasher* hasher);
+absl::Status HashPrefix(const std::string& path, uint64_t bytes, Sha256Stream* hasher);
 
 }  // namespace sluice
 

@@ -35,9 +35,9 @@ DOCS = ("docs/operations.md", "docs/images.md", "docs/gpu.md", "docs/job_spec.md
 UNITS = ("sluice.target", "sluice-coordinator.service", "sluice-rank@.service", "sluice-reward.service",
          "sluice-actor@.service")
 # Debian 12's, as in the image's runtime stage.
-DEPENDS = ("libabsl20220623", "libc6 (>= 2.36)", "libfmt9", "libgrpc++1.51", "libprometheus-cpp-core1.0",
-           "libprometheus-cpp-pull1.0", "libprotobuf32", "libspdlog1.10", "libsqlite3-0", "libssl3", "libstdc++6 (>= 12)",
-           "libxxhash0", "libyaml-cpp0.7")
+DEPENDS = ("ca-certificates", "libabsl20220623", "libc6 (>= 2.36)", "libcurl4", "libfmt9", "libgrpc++1.51",
+           "libprometheus-cpp-core1.0", "libprometheus-cpp-pull1.0", "libprotobuf32", "libpugixml1v5", "libspdlog1.10",
+           "libsqlite3-0", "libssl3", "libstdc++6 (>= 12)", "libxxhash0", "libyaml-cpp0.7")
 CONTROL = """Package: sluice
 Version: {version}
 Architecture: {architecture}

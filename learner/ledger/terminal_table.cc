@@ -58,7 +58,7 @@ std::string MergeTerminalLines(const std::vector<std::string>& ranks) {
 }
 
 absl::Status TerminalTable::Verify(const std::string& path, const TableMark& mark) {
-  Sha256Hasher hasher;
+  Sha256Stream hasher;
   const absl::Status status = HashPrefix(path, mark.bytes, &hasher);
   if (!status.ok()) return absl::DataLossError(absl::StrCat("the ledger's table is damaged: ", status.message()));
   if (hasher.Digest() == mark.sha256) return absl::OkStatus();

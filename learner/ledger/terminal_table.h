@@ -71,7 +71,7 @@ class TerminalTable {
   const std::string path_;
   std::unique_ptr<AppendFile> file_;
   uint64_t bytes_ = 0;
-  Sha256Hasher hasher_;
+  Sha256Stream hasher_;
 };
 
 }  // namespace sluice::learner

@@ -6,8 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/log/log.h"
-#include "common/rpc/retry.h"
 #include "common/time/clock.h"
+#include "common/time/retry.h"
 #include "learner/rpc/job_messages.h"
 
 namespace sluice::learner {

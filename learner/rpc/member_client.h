@@ -15,7 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "common/rpc/retry.h"
+#include "common/time/retry.h"
 #include "common/sync/kv_store.h"
 #include "common/sync/mutex.h"
 #include "common/sync/thread.h"

@@ -1,7 +1,5 @@
 #include "learner/train/checkpoint.h"
 
-#include <fcntl.h>
-#include <stdio.h>
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -152,18 +150,6 @@ std::optional<double> ScoreOf(const std::string& path) {
   return document["score"].get<double>();
 }
 
-// Renames `aside` to `path`. If `path` exists (the last step of a job is written twice, or a run that resumed from an
-// older checkpoint repeats a step), the two change names in one operation, so that a kill cannot leave neither.
-absl::Status MoveIntoPlace(const std::string& aside, const std::string& path) {
-  if (!PathExists(path)) return RenamePath(aside, path);
-  if (renameat2(AT_FDCWD, aside.c_str(), AT_FDCWD, path.c_str(), RENAME_EXCHANGE) == 0) {
-    return SyncDirectory(std::filesystem::path(path).parent_path().string());
-  }
-  // A file system that cannot exchange.
-  SLUICE_RETURN_IF_ERROR(RemoveAll(path));
-  return RenamePath(aside, path);
-}
-
 }  // namespace
 
 std::string CheckpointName(uint64_t step) { return absl::StrFormat("%s%08d", kPrefix, step); }
@@ -210,8 +196,8 @@ absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const Che
   SLUICE_RETURN_IF_ERROR(WriteManifest(aside, state.step));
   SLUICE_RETURN_IF_ERROR(SyncDirectory(aside));
   if (fence) SLUICE_RETURN_IF_ERROR(fence());
-  // What `aside` holds after this is the one that was replaced, if any; the cleanup removes it.
-  SLUICE_RETURN_IF_ERROR(MoveIntoPlace(aside, path));
+  // The last step of a job is written twice, and a run that resumed from an older checkpoint repeats a step.
+  SLUICE_RETURN_IF_ERROR(ReplaceFolder(aside, path));
   return path;
 }
 

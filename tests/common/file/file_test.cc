@@ -198,5 +198,37 @@ TEST_F(FileTest, TheDigestOfAFileIsThatOfItsBytes) {
   EXPECT_EQ(FileSha256(Path("none")).status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(FileTest, AFolderTakesThePlaceOfAnother) {
+  for (const char* name : {"old", "new"}) {
+    ASSERT_TRUE(MakeDirectories(Path(name)).ok());
+    ASSERT_TRUE(WriteFileAtomically(JoinPath(Path(name), "which"), name).ok());
+  }
+  ASSERT_TRUE(ReplaceFolder(Path("new"), Path("old")).ok());
+  EXPECT_EQ(ReadFile(JoinPath(Path("old"), "which")).value(), "new");
+  EXPECT_THAT(Names(), ElementsAre("old"));
+
+  ASSERT_TRUE(ReplaceFolder(Path("old"), Path("free")).ok());
+  EXPECT_THAT(Names(), ElementsAre("free"));
+}
+
+TEST_F(FileTest, APlaceInAFileIsReadWholeOrNotAtAll) {
+  ASSERT_TRUE(WriteFileAtomically(Path("x"), "0123456789").ok());
+  const auto file = InputFile::Open(Path("x")).value();
+  EXPECT_EQ(file->bytes(), 10);
+  std::string four(4, ' ');
+  ASSERT_TRUE(file->ReadAt(3, four.data(), 4).ok());
+  EXPECT_EQ(four, "3456");
+  EXPECT_EQ(file->ReadAt(8, four.data(), 4).code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(InputFile::Open(Path("absent")).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(FileTest, ADigestInPiecesIsThatOfTheWhole) {
+  Sha256Stream stream;
+  stream.Update("ab");
+  stream.Update("");
+  stream.Update("c");
+  EXPECT_EQ(stream.Digest(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");  // FIPS 180-2, "abc"
+}
+
 }  // namespace
 }  // namespace sluice

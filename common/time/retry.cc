@@ -1,15 +1,17 @@
-#include "common/rpc/retry.h"
+#include "common/time/retry.h"
 
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/status/exit_code.h"
 #include "common/status/status.h"
 #include "common/time/backoff.h"
 
 namespace sluice {
 
 bool IsRetryable(const absl::Status& status) {
-  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) || absl::IsResourceExhausted(status);
+  if (absl::IsResourceExhausted(status)) return ExitCodeFor(status) != ExitCode::kNoSpace;
+  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status);
 }
 
 absl::Duration BackoffDelay(const RetryOptions& options, int retry, double uniform) {

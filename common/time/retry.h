@@ -1,6 +1,6 @@
 // Retries of idempotent calls: jittered exponential backoff inside one total time budget.
-#ifndef SLUICE_COMMON_RPC_RETRY_H_
-#define SLUICE_COMMON_RPC_RETRY_H_
+#ifndef SLUICE_COMMON_TIME_RETRY_H_
+#define SLUICE_COMMON_TIME_RETRY_H_
 
 #include <functional>
 
@@ -21,7 +21,8 @@ struct RetryOptions {
   absl::Duration total_timeout = absl::Seconds(30);
 };
 
-// Whether asking the same again may help: Unavailable, DeadlineExceeded, ResourceExhausted.
+// Whether asking the same again may help: Unavailable, DeadlineExceeded, ResourceExhausted, but not a full disk here
+// (NoSpaceError).
 bool IsRetryable(const absl::Status& status);
 
 // Wait before retry `retry` (from 1): initial * multiplier^(retry - 1), at most max_backoff, times a factor in
@@ -38,4 +39,4 @@ absl::Status CallWithRetry(const RetryOptions& options, const NowFunction& now, 
 
 }  // namespace sluice
 
-#endif  // SLUICE_COMMON_RPC_RETRY_H_
+#endif  // SLUICE_COMMON_TIME_RETRY_H_

@@ -1,9 +1,11 @@
-#include "common/rpc/retry.h"
+#include "common/time/retry.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <vector>
+
+#include "common/status/exit_code.h"
 
 namespace sluice {
 namespace {
@@ -61,6 +63,11 @@ TEST_F(CallWithRetryTest, DoesNotRepeatWhatCannotHelp) {
   });
   EXPECT_EQ(status, absl::InvalidArgumentError("bad"));
   EXPECT_EQ(calls, 1);
+}
+
+TEST(IsRetryableTest, AThrottledCallIsRepeatedAndAFullDiskIsNot) {
+  EXPECT_TRUE(IsRetryable(absl::ResourceExhaustedError("slow down")));
+  EXPECT_FALSE(IsRetryable(NoSpaceError("disk full")));
 }
 
 TEST_F(CallWithRetryTest, SpendsTheBudgetAndNoMore) {
