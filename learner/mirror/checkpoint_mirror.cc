@@ -170,11 +170,28 @@ absl::Status CheckpointMirror::Prune(const std::vector<std::string>& keep) {
   for (const auto& [name, keys] : contents.keys) {
     if (kept.count(name) > 0) {
       SLUICE_RETURN_IF_ERROR(RemoveStale(name, keys));
-      continue;
+    } else {
+      SLUICE_RETURN_IF_ERROR(Remove(name, keys));
     }
-    SLUICE_RETURN_IF_ERROR(store_->Delete(Key(name, kManifestFile)));  // from here on it is not there
-    for (const std::string& key : keys) SLUICE_RETURN_IF_ERROR(store_->Delete(absl::StrCat(folder_, "/", key)));
   }
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointMirror::RemoveNewer(const std::string& name) {
+  SLUICE_ASSIGN_OR_RETURN(const Contents contents, Look());
+  if (std::count(contents.complete.begin(), contents.complete.end(), name) == 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("'", this->name(), "' has no ", name, "; newer checkpoints stay until it has"));
+  }
+  for (const auto& [other, keys] : contents.keys) {
+    if (IsOlder(name, other)) SLUICE_RETURN_IF_ERROR(Remove(other, keys));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointMirror::Remove(const std::string& name, const std::vector<std::string>& keys) {
+  SLUICE_RETURN_IF_ERROR(store_->Delete(Key(name, kManifestFile)));  // from here on it is not there
+  for (const std::string& key : keys) SLUICE_RETURN_IF_ERROR(store_->Delete(absl::StrCat(folder_, "/", key)));
   return absl::OkStatus();
 }
 

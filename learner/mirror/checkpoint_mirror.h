@@ -63,6 +63,11 @@ class CheckpointMirror {
   // named. InvalidArgument if nothing is named.
   absl::Status Prune(const std::vector<std::string>& keep);
 
+  // Removes the checkpoints of later steps than that of `name`: a run that went back to an older checkpoint has
+  // abandoned them. FailedPrecondition unless `name` is complete there, so that the newest complete one never goes for
+  // nothing.
+  absl::Status RemoveNewer(const std::string& name);
+
   // Where it is, for messages.
   std::string name() const;
 
@@ -72,6 +77,7 @@ class CheckpointMirror {
   absl::StatusOr<Contents> Look();
   std::string Key(const std::string& name, const std::string& file) const;
   absl::Status Fetch(const std::string& name, const std::string& parent);
+  absl::Status Remove(const std::string& name, const std::vector<std::string>& keys);
   absl::Status RemoveStale(const std::string& name, const std::vector<std::string>& keys);
 
   const std::unique_ptr<ObjectStore> store_;

@@ -39,6 +39,7 @@ struct CheckpointOptions {
   int keep = 2;
   int keep_best = 0;
   bool behind = true;
+  std::string mirror;  // URL; empty: none
   bool operator==(const CheckpointOptions&) const = default;
 };
 

@@ -290,6 +290,7 @@ void Copy(const v1::CheckpointSpec& spec, CheckpointOptions* options) {
   if (spec.has_keep()) options->keep = spec.keep();
   if (spec.has_keep_best()) options->keep_best = spec.keep_best();
   if (spec.has_behind()) options->behind = spec.behind();
+  if (spec.has_mirror()) options->mirror = spec.mirror();
 }
 
 void Copy(const v1::ModelSpec& spec, ModelOptions* options) {

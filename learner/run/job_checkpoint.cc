@@ -66,7 +66,12 @@ absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::FindNewest() {
   mark->epoch = epoch;
   SLUICE_RETURN_IF_ERROR(WriteCheckpointMark(mark_path, *mark));
 
-  SLUICE_ASSIGN_OR_RETURN(std::vector<std::string> paths, ListCheckpoints(folder_.checkpoints()));
+  if (const std::string& url = context_.options.checkpoint.mirror; !url.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(mirror_, RunMirror::Open(url, folder_.path(), context_.now));
+    SLUICE_ASSIGN_OR_RETURN(const std::string told, mirror_->Fetch(folder_));
+    if (!told.empty()) context_.monitor->ReportLog(told);
+  }
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ListCheckpoints(folder_.checkpoints()));
   std::vector<std::string> damaged;
   absl::Status first_error;
   std::optional<CheckpointState> found;
@@ -84,6 +89,7 @@ absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::FindNewest() {
     }
   }
   if (found) {
+    SLUICE_RETURN_IF_ERROR(WriteCheckpointMark(mark_path, {epoch, found->step}));
     for (const std::string& path : damaged) {
       SLUICE_ASSIGN_OR_RETURN(const std::string aside, SetCheckpointAside(path));
       context_.monitor->ReportLog(absl::StrCat("checkpoint ", path, " is damaged and now lies in ", aside,
@@ -180,6 +186,11 @@ absl::Status JobCheckpoints::SaveOnFirst(CheckpointState state, const Policy& po
     SLUICE_RETURN_IF_ERROR(WriteCheckpointMark(folder_.checkpoint_mark(), {epoch, step}));
     SLUICE_RETURN_IF_ERROR(PruneCheckpoints(folder_.checkpoints(), options.keep, options.keep_best));
     context_.monitor->ReportCheckpoint(path, step, version, balance);
+    if (mirror_ == nullptr) return absl::OkStatus();
+    if (const absl::Status sent = mirror_->Send(folder_, path); !sent.ok()) {
+      context_.monitor->ReportLog(absl::StrCat("the checkpoint of step ", step, " was not copied to ", mirror_->name(),
+                                               ", which keeps an older one: ", sent.message()));
+    }
     return absl::OkStatus();
   };
   SLUICE_RETURN_IF_ERROR(writer_.Start(std::move(state), policy, optimizer, on_written));

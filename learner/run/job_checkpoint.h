@@ -14,6 +14,7 @@
 #include "learner/run/checkpoint_writer.h"
 #include "learner/run/run_context.h"
 #include "learner/run/run_folder.h"
+#include "learner/run/run_mirror.h"
 #include "learner/train/checkpoint.h"
 
 namespace sluice::learner {
@@ -30,10 +31,11 @@ class JobCheckpoints {
   // The references must outlive this object.
   JobCheckpoints(const RunContext& context, const RunFolder& folder, std::string data_digest);
 
-  // Takes the run folder for this epoch, puts the newest whole checkpoint's parameters and moments back and returns its
-  // state; nullopt if the job never had one. A damaged one is set aside, which the log says, and the one before it is
-  // taken. DataLoss if there were checkpoints and none is whole: a job never starts from nothing in silence.
-  // FailedPrecondition if spec or data changed; Aborted if a later epoch has the folder.
+  // Takes the run folder for this epoch, fetches what its mirror has and it lacks, puts the newest whole checkpoint's
+  // parameters and moments back and returns its state; nullopt if the job never had one. A damaged one is set aside,
+  // which the log says, and the one before it is taken. DataLoss if there were checkpoints and none is whole: a job
+  // never starts from nothing in silence. FailedPrecondition if spec or data changed; Aborted if a later epoch has the
+  // folder; errors of the mirror.
   absl::StatusOr<std::optional<CheckpointState>> Resume(Policy* policy, AdamW* optimizer);
 
   // This rank's shard of the ledger that Resume found; all of them on rank 0 if the number of ranks changed.
@@ -43,8 +45,9 @@ class JobCheckpoints {
     kBehind,  // returns once a copy is made; how it went is told by the next call
     kNow,
   };
-  // Writes one and prunes. `state` has step, version, seconds, numbers and score; the rest is filled in here. Returns,
-  // on every rank, an error of this write (kNow) or of the one before. `policy` must outlive this object.
+  // Writes one, copies it to the mirror, and prunes. A copy that failed is told in the log and fails nothing: the next
+  // checkpoint takes its place. `state` has step, version, seconds, numbers and score; the rest is filled in here.
+  // Returns, on every rank, an error of this write (kNow) or of the one before. `policy` must outlive this object.
   absl::Status Save(CheckpointState state, const Policy& policy, const AdamW& optimizer, const LedgerPart& ledger,
                     Writing writing);
 
@@ -61,6 +64,7 @@ class JobCheckpoints {
   std::vector<std::string> ledgers_;  // as Resume found them
   // Rank 0:
   std::unique_ptr<TerminalTable> table_;  // null until a job with a ledger saves or resumes
+  std::unique_ptr<RunMirror> mirror_;     // null: none; the writer's while it writes
   CheckpointWriter writer_;
 };
 

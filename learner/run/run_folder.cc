@@ -28,14 +28,14 @@ absl::StatusOr<std::unique_ptr<RunFolder>> RunFolder::Open(const std::string& pa
   std::unique_ptr<RunFolder> folder(new RunFolder(path));
   SLUICE_RETURN_IF_ERROR(MakeDirectories(folder->checkpoints()));
   SLUICE_RETURN_IF_ERROR(MakeDirectories(JoinPath(path, "export")));
-  SLUICE_ASSIGN_OR_RETURN(folder->metrics_, AppendFile::Open(folder->metrics_path()));
+  SLUICE_ASSIGN_OR_RETURN(folder->metrics_, AppendFile::Open(folder->metrics()));
   return folder;
 }
 
 absl::Status RunFolder::AppendMetrics(const MetricsRow& row) { return metrics_->Append(ToLine(row)); }
 
 absl::StatusOr<std::vector<MetricsRow>> RunFolder::ReadMetrics() const {
-  SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(metrics_path()));
+  SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(metrics()));
   std::vector<MetricsRow> rows;
   for (const absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
     const nlohmann::json parsed = nlohmann::json::parse(line.begin(), line.end(), nullptr, false);
@@ -63,8 +63,8 @@ absl::Status RunFolder::TruncateMetrics(std::optional<uint64_t> step) {
     if (step && row.step <= *step) absl::StrAppend(&kept, ToLine(row), "\n");
   }
   metrics_.reset();
-  SLUICE_RETURN_IF_ERROR(WriteFileAtomically(metrics_path(), kept));
-  SLUICE_ASSIGN_OR_RETURN(metrics_, AppendFile::Open(metrics_path()));
+  SLUICE_RETURN_IF_ERROR(WriteFileAtomically(metrics(), kept));
+  SLUICE_ASSIGN_OR_RETURN(metrics_, AppendFile::Open(metrics()));
   return absl::OkStatus();
 }
 

@@ -45,6 +45,7 @@ class RunFolder {
   std::string checkpoints() const { return JoinPath(path_, "checkpoints"); }
   std::string export_folder(const std::string& which) const { return JoinPath(JoinPath(path_, "export"), which); }
   std::string checkpoint_mark() const { return JoinPath(path_, "checkpoint.json"); }
+  std::string metrics() const { return JoinPath(path_, "metrics.jsonl"); }
   std::string ledger() const { return JoinPath(path_, "ledger.csv"); }
   std::string report() const { return JoinPath(path_, "report.html"); }
   std::string results() const { return JoinPath(path_, "results.json"); }
@@ -60,8 +61,6 @@ class RunFolder {
 
  private:
   explicit RunFolder(std::string path) : path_(std::move(path)) {}
-  std::string metrics_path() const { return JoinPath(path_, "metrics.jsonl"); }
-
   std::string path_;
   std::unique_ptr<AppendFile> metrics_;
 };

@@ -196,6 +196,17 @@ TEST_F(CheckpointMirrorTest, PruningKeepsWhatIsNamedAndAlwaysTheNewest) {
   EXPECT_TRUE(PathExists(Path("bucket/job/checkpoints/notes.txt")));
 }
 
+TEST_F(CheckpointMirrorTest, WhatATimelineThatWasAbandonedLeftIsRemovedOnceThereIsAnother) {
+  for (const char* name : {"step-1", "step-2", "step-10"}) {
+    Write(name);
+    ASSERT_TRUE(Mirror().Upload(Path(name)).ok());
+  }
+  EXPECT_EQ(Mirror().RemoveNewer("step-3").code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(Mirror().List().value(), ElementsAre("step-1", "step-2", "step-10"));
+  ASSERT_TRUE(Mirror().RemoveNewer("step-2").ok());
+  EXPECT_THAT(Mirror().List().value(), ElementsAre("step-1", "step-2"));
+}
+
 TEST_F(CheckpointMirrorTest, WhereverFetchingIsCutNoHalfCheckpointStands) {
   const FolderContent content = Write("step-1");
   ASSERT_TRUE(Mirror().Upload(Path("step-1")).ok());

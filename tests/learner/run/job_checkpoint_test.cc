@@ -94,6 +94,7 @@ struct Incarnation {
     context.spec_yaml = "name: a\n";
     context.resume_digest = "spec-1";
     context.options.checkpoint.keep = 2;
+    context.now = [] { return absl::UnixEpoch(); };
     folder = RunFolder::Open(path).value();
     policy = testing::RandomPolicy(testing::SmallMergedConfig(PolicyArchitecture::kQwen3, kCodes, *trie), trie, 1,
                                    at::kFloat);
@@ -248,6 +249,54 @@ TEST_F(JobCheckpointsTest, ARankOfAnOldEpochWritesNothingMore) {
   EXPECT_EQ(old.Resume().status().code(), absl::StatusCode::kAborted);
   EXPECT_THAT(ReadFile(path_ + "/ledger.csv").value(), ::testing::EndsWith("\n0,x\n"));
   EXPECT_TRUE(taken_over.Save(20, "1,x\n").ok());
+}
+
+TEST_F(JobCheckpointsTest, ALostRunFolderGoesOnFromItsMirror) {
+  const std::string mirror = path_ + "-mirror";
+  const auto start = [&](uint64_t epoch) {
+    auto job = std::make_unique<Incarnation>(path_, epoch, trie_);
+    job->context.options.checkpoint.mirror = mirror;
+    return job;
+  };
+  {
+    const auto one = start(1);
+    ASSERT_TRUE(one->folder->AppendMetrics({5, 1.0, {{"loss", 2.0}}}).ok());
+    ASSERT_TRUE(one->Resume().ok());
+    ASSERT_TRUE(one->Save(10, "0,x\n").ok());
+    ASSERT_TRUE(one->Save(20, "1,x\n").ok());
+    EXPECT_THAT(one->monitor.logs(), IsEmpty());
+  }
+  Damage(20);
+  EXPECT_EQ(start(2)->Resume().value()->step, 20u) << "the copy is whole";
+
+  ASSERT_TRUE(RemoveAll(path_).ok());
+  const auto elsewhere = start(3);
+  EXPECT_EQ(elsewhere->Resume().value()->step, 20u);
+  EXPECT_THAT(elsewhere->monitor.logs(), Contains(HasSubstr("fetched checkpoint step-00000020")));
+  EXPECT_EQ(elsewhere->folder->ReadMetrics().value().size(), 1u);
+  EXPECT_THAT(ReadFile(path_ + "/ledger.csv").value(), ::testing::EndsWith("\n0,x\n1,x\n"));
+
+  // A run that went back abandons the newer one in the mirror too.
+  ASSERT_TRUE(elsewhere->Save(15, "2,y\n").ok());
+  ASSERT_TRUE(RemoveAll(path_).ok());
+  EXPECT_EQ(start(4)->Resume().value()->step, 15u);
+
+  // And without both there is no silent start from nothing.
+  ASSERT_TRUE(RemoveAll(mirror).ok());
+  ASSERT_TRUE(RemoveAll(path_ + "/checkpoints").ok());
+  EXPECT_EQ(start(5)->Resume().status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(JobCheckpointsTest, AMirrorThatFailsIsToldAndFailsNothing) {
+  Incarnation one = Start(1);
+  const std::string mirror = path_ + "-mirror";
+  one.context.options.checkpoint.mirror = mirror;
+  ASSERT_TRUE(one.Resume().ok());
+  ASSERT_TRUE(RemoveAll(mirror).ok());
+  ASSERT_TRUE(WriteFileAtomically(mirror, "a file is in the way").ok());
+  EXPECT_TRUE(one.Save(10).ok());
+  EXPECT_THAT(one.monitor.logs(), Contains(HasSubstr("step 10 was not copied")));
+  ASSERT_TRUE(RemoveAll(mirror).ok());
 }
 
 TEST(CheckpointMarkTest, ComesBackAndWhatIsNotAMarkIsDataLoss) {
