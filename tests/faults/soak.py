@@ -195,6 +195,7 @@ class Soak:
         self.attack = Attack(self.broken, progress, faults, tell=lambda text: print(text, flush=True))
         limit_s = max(1200, self.args.minutes * 60 * (1 + self.args.baselines))
         self.wait(lambda: self.attack.look() or self.has_ended([self.soaked]), "the faults are over", limit_s)
+        self.rate_under_faults = progress.step / (time.monotonic() - began)
         print("the faults are over; the jobs may end", flush=True)
         self.wait(lambda: progress.look() is not None and self.has_ended([self.soaked]), "the job ends", limit_s)
         self.wall_s = time.monotonic() - began
@@ -292,10 +293,11 @@ def page(soak):
         f"**Verdict: {'passed' if not problems else 'FAILED: ' + '; '.join(problems)}.**", "",
         "## The auditor's block", "", "```", audit.text_of(soak.soaked.report), "```", "",
         "*wasted* are groups that were leased again after a lease was lost, by how often; *closed* are groups that trained on logged",
-        "truth alone, since no score came. Beyond that, "
+        "truth alone, as no score came or they had waited for too long. Beyond that, "
         f"{attack.progress.abandoned} of {attack.progress.trained} steps were trained, then abandoned by a group that went back",
         f"to its last checkpoint, and trained again. Started again: {ended}.", "",
-        f"Goodput: {soak.goodput():.0%} (time of the job without faults over its time with them, {soak.wall_s / 60:.1f} minutes). "
+        f"Goodput, in steps a second against the job without faults: {soak.rate_under_faults / soak.calm_rate():.0%} while faults "
+        "came,", f"{soak.goodput():.0%} over the whole job, which took {soak.wall_s / 60:.1f} minutes. "
         f"Longest time between two faults: {attack.largest_gap_s():.1f} s.", "",
         "## With and without", "", *runs_table(soak), "",
         f"HR@10 on all validation users after the last step. Seeds without faults: mean {mean:.4f}; 95 of 100 further seeds would lie",
