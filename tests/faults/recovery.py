@@ -30,7 +30,7 @@ STEPS = 1000000         # never done: the job is cancelled
 STEPS_BETWEEN = 12      # trained in peace before the next kill; more than lie between two checkpoints
 EXTRA_STEPS = 10        # at most, by chance, so that a kill may meet any place between two checkpoints
 WITHIN_STEP_S = 0.3     # at most, by chance, so that it may meet any part of a step
-REWARD_DELAY_MS = 20    # paces the job: without it the machine is full of training and no figure is of recovery
+REWARD_DELAY_MS = 50    # paces the job: without it the machine is full of training and no figure is of recovery
 LIMIT_S = 120
 
 
@@ -142,13 +142,15 @@ def page(kinds, peaceful_s):
         "it is whole again. `./sluice proof recovery` runs it and writes this page. For each row one cluster of two learner ranks,",
         "two actors, a reward server and a coordinator lives through all of its kills. The script starts what was killed again at",
         "once, as Kubernetes would the first times (later it waits longer); the start of the process is in the time.", "",
-        f"{datetime.date.today()}, {supervise.machine()}, with other load on the machine. MovieLens 100K; an asynchronous job "
+        f"{datetime.date.today()}, {supervise.machine()}. MovieLens 100K; an asynchronous job "
         f"(staleness 2) of {supervise.GROUPS_PER_STEP} groups a",
         f"step, a checkpoint every {supervise.CHECKPOINT_EVERY} steps, leases of ranks {supervise.LEASE_S} s. A step without a fault took "
         f"{peaceful_s:.2f} s.", "",
         *rows_of(kinds), "",
-        "A job trains on while an actor, the coordinator or the reward server is away, from groups that are there already and with the",
-        "other actor; when a rank dies it goes back to its last checkpoint. Its next step is then one that was trained before.", "",
+        "A job trains on while an actor or the reward server is away, from groups that are there already and with the other actor. A",
+        "step takes its policy version and its ordinals from the coordinator, so training stands until that is back. When a rank dies",
+        f"the next group forms once its lease of {supervise.LEASE_S} s is over, and goes back to the last checkpoint: its next step is one "
+        "that was", "trained before.", "",
         "After the last kill each job was cancelled and audited:", "", *audits_of(kinds), ""])
 
 

@@ -276,5 +276,5 @@ def percentile(values, share):
 
 
 def machine():
-    """The machine in general words."""
-    return f"{os.cpu_count()} cores, no GPU"
+    """The machine, and how busy it was, in general words."""
+    return f"{os.cpu_count()} cores, no GPU; load average {os.getloadavg()[2]:.0f}, with what else ran there"
