@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "common/collective/backend.h"
 #include "common/log/log.h"
 #include "common/status/exit_code.h"
 #include "common/tensor/device.h"
@@ -63,8 +64,11 @@ int main(int argc, char** argv) {
   rank_command->add_option("--coordinator", rank.coordinator, "host:port of the coordinator")->capture_default_str();
   rank_command->add_option("--address", rank.address, "host:port where actors attach; port 0 picks one")
       ->capture_default_str();
-  rank_command->add_option("--collective-host", rank.collective_host, "Address that the other ranks reach")
+  rank_command
+      ->add_option("--collective-host", rank.collective_host,
+                   "Address that the other ranks reach, for Gloo; NCCL goes by NCCL_SOCKET_IFNAME")
       ->capture_default_str();
+  rank_command->add_option("--collective", rank.collective, sluice::kCollectiveHelp)->capture_default_str();
   rank_command->add_option("--metrics-address", rank.metrics_address, "host:port of /metrics; default: none");
   rank_command->add_option("--threads", rank.threads, "Compute threads")
       ->capture_default_str()

@@ -13,7 +13,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
+#include "common/collective/backend.h"
 #include "common/collective/collective.h"
+#include "common/collective/device_stream.h"
+#include "common/collective/nccl_api.h"
+#include "common/collective/nccl_collective.h"
 #include "common/file/file.h"
 #include "common/log/log.h"
 #include "common/metrics/metrics.h"
@@ -41,6 +45,8 @@ namespace {
 constexpr absl::Duration kLookInterval = absl::Milliseconds(200);
 // What the coordinator may need beyond a lease to notice that it ended.
 constexpr absl::Duration kLeaseMargin = absl::Seconds(2);
+// Of forming a group, and of a call in it: a rank that is late by more is taken for stuck.
+constexpr absl::Duration kGroupTimeout = absl::Seconds(30);
 // Time for the last report of a job to arrive.
 constexpr absl::Duration kFlushTimeout = absl::Seconds(30);
 
@@ -139,10 +145,12 @@ class EpochStore : public KvStore {
 
 class RankLoop {
  public:
-  RankLoop(const RankFlags& flags, const Placement& placement, const std::atomic<int>& stop, MemberClient* client,
-           RankServer* server, JobSeries* series, JobWaits* waits)
+  // `nccl`: null to reduce over Gloo.
+  RankLoop(const RankFlags& flags, const Placement& placement, const NcclApi* nccl, const std::atomic<int>& stop,
+           MemberClient* client, RankServer* server, JobSeries* series, JobWaits* waits)
       : flags_(flags),
         placement_(placement),
+        nccl_(nccl),
         stop_(stop),
         client_(client),
         server_(server),
@@ -165,6 +173,7 @@ class RankLoop {
 
   const RankFlags& flags_;
   const Placement placement_;
+  const NcclApi* const nccl_;
   const std::atomic<int>& stop_;
   MemberClient* const client_;
   RankServer* const server_;
@@ -194,11 +203,18 @@ absl::StatusOr<std::unique_ptr<Collective>> RankLoop::FormGroup(const RankView& 
   if (view.world_size == 1 || options.kind == JobKind::kPrepare) {
     return MakeSingleCollective(view.epoch);
   }
-  GlooOptions gloo;
-  gloo.host = flags_.collective_host;
-  gloo.name = view.job->id;  // the next job of this epoch forms a group of its own
-  return MakeGlooCollective(std::make_shared<EpochStore>(client_, view.epoch), view.rank, view.world_size, view.epoch,
-                            gloo);
+  const auto store = std::make_shared<EpochStore>(client_, view.epoch);
+  const std::string& name = view.job->id;  // the next job of this epoch forms a group of its own
+  const CollectiveBackend backend = nccl_ != nullptr ? CollectiveBackend::kNccl : CollectiveBackend::kGloo;
+  SLUICE_RETURN_IF_ERROR(
+      AgreeOnBackend(*store, backend, view.rank, view.world_size, view.epoch, name, kGroupTimeout, MonotonicClock()));
+  if (backend == CollectiveBackend::kGloo) {
+    const GlooOptions gloo = {.name = name, .host = flags_.collective_host, .timeout = kGroupTimeout};
+    return MakeGlooCollective(store, view.rank, view.world_size, view.epoch, gloo);
+  }
+  SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<DeviceStream> stream, MakeTorchStream(placement_.device));
+  return NcclCollective::Form(*nccl_, std::move(stream), *store, view.rank, view.world_size, view.epoch,
+                              {.name = name, .timeout = kGroupTimeout});
 }
 
 void RankLoop::Watch(const RankView& view, MemberMonitor* monitor, Collective* collective, const Notification& done) {
@@ -300,6 +316,11 @@ void RankLoop::RunAssigned(const RankView& view) {
 absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
   SLUICE_RETURN_IF_ERROR(CheckAddress("--coordinator", flags.coordinator));
   SLUICE_ASSIGN_OR_RETURN(const Placement placement, OpenPlacement(flags.device, flags.precision));
+  SLUICE_ASSIGN_OR_RETURN(const CollectiveBackend backend, ParseBackend(flags.collective, placement.device));
+  std::optional<NcclApi> nccl;
+  if (backend == CollectiveBackend::kNccl) {
+    SLUICE_ASSIGN_OR_RETURN(nccl, LoadNccl());
+  }
   at::set_num_threads(flags.threads);
   KeepFreedMemory();
   Metrics metrics;
@@ -322,10 +343,11 @@ absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
                            {"coordinator", flags.coordinator},
                            {"member", client.member_id()},
                            {"device", flags.device},
-                           {"precision", flags.precision}});
+                           {"precision", flags.precision},
+                           {"collective", BackendName(backend)}});
   JobSeries series(&metrics, WallClock());
   JobWaits waits(&metrics, MonotonicClock());
-  RankLoop(flags, placement, stop, &client, server.get(), &series, &waits).Run();
+  RankLoop(flags, placement, nccl ? &*nccl : nullptr, stop, &client, server.get(), &series, &waits).Run();
   LogInfo("rank stops");
   client.Leave("the process stops");
   client.Stop();

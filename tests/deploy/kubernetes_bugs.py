@@ -219,7 +219,7 @@ BUGS = (
         put("ServiceAccount/sluice-reward", "/automountServiceAccountToken", True)),
     bug("environment-plain", "a variable of ours that no process reads",
         put(ACTOR, f"{BOX}/env", [{"name": "SLUICE_THREADS", "value": "8"}])),
-    bug("environment-plain", "NCCL's environment, which this release does not read",
+    bug("environment-plain", "NCCL's environment, which was never tried",
         put(RANK, f"{BOX}/env/-", {"name": "NCCL_IB_HCA", "value": "mlx5"})),
     bug("environment-plain", "an argument refers to a variable that is not set", cut(RANK, f"{BOX}/env")),
     bug("environment-plain", "a secret in the environment", put(ACTOR, f"{BOX}/env", [

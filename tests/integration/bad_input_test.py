@@ -72,6 +72,14 @@ class BadInputTest(harness.SluiceTest):
             self.assertIn("device cuda:99: ", absent.said())
         self.assertFalse(os.path.exists(self.path("x")))
 
+    def test_a_collective_that_is_unknown_or_wants_a_gpu_is_refused(self):
+        rank = ("sluice-learner", "rank", "--coordinator", "127.0.0.1:1", "--address", "127.0.0.1:0")
+        for collective, said in (("mpi", "there is no collective 'mpi'; want --collective gloo, nccl or auto"),
+                                 ("nccl", "add --device cuda:N, or use --collective gloo")):
+            process = self.call("rank", *rank, "--collective", collective)
+            self.assertEqual(process.code(), USAGE, process.said())
+            self.assertIn(said, process.said())
+
     def test_events_that_are_missing_or_malformed_are_refused_and_leave_no_data_set(self):
         output = self.path("data")
         self.refused(harness.prepare_spec(self.path("none.csv"), output), INTEGRITY, "none.csv", name="missing")

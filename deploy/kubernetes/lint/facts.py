@@ -16,9 +16,9 @@ ROLES = ("coordinator", "rank", "reward", "actor")
 COMMANDS = {"coordinator": ("sluice-learner", "coordinator"), "rank": ("sluice-learner", "rank"),
             "reward": ("sluice-reward", ""), "actor": ("sluice-actor", "")}
 RUN = ("sluice-learner", "run")  # what a one-shot job's rank runs
-GLOO = "32768-60999"  # where the kernel puts a listener that asks for any port
+GLOO = "32768-60999"  # where the kernel puts a listener that asks for any port; NCCL's too
 
-# Environment variables of ours that a process reads. NCCL is not part of this release.
+# Environment variables of ours that a process reads. NCCL's are none of ours, and none was tried.
 ENVIRONMENT = ("SLUICE_SERVER",)
 
 # Flags whose value is an address that the process listens at, and those that name a peer with what it serves.
