@@ -73,7 +73,7 @@ struct ActorClient::Series {
     if (auto found = leases.find(outcome); found != leases.end()) found->second->Increment();
   }
 
-  void Outcomes(const std::vector<PromptOutcome>& outcomes, double seconds) {
+  void Outcomes(LeaseKind kind, const std::vector<PromptOutcome>& outcomes, double seconds) {
     if (groups == nullptr) return;
     busy->Increment(seconds);
     block->Observe(seconds);
@@ -81,7 +81,7 @@ struct ActorClient::Series {
       if (std::holds_alternative<DecodedPrompt>(outcome.result)) decoded->Increment();
       const auto* group = std::get_if<ScoredGroup>(&outcome.result);
       if (group == nullptr) continue;
-      if (!group->completions.empty()) groups->Increment();  // the canary's are scored alone
+      if (kind == LeaseKind::kRollout) groups->Increment();  // the canary's are scored alone
       for (const Completion& completion : group->completions) {
         tokens->Increment(static_cast<double>(completion.tokens.size()));
       }
@@ -517,7 +517,7 @@ absl::Status ActorClient::DoWork(const Work& work) {
     return outcomes.status();
   }
   series_->Lease("done");
-  series_->Outcomes(*outcomes, seconds);
+  series_->Outcomes(work.block.kind, *outcomes, seconds);
   for (const PromptOutcome& outcome : *outcomes) {
     if (!work.session->Send(ToProto(work.block, outcome))) break;  // the rank has leased them anew by now
   }

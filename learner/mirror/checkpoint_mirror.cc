@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
@@ -20,6 +21,8 @@ namespace sluice::learner {
 namespace {
 
 constexpr size_t kDigestDigits = 16;
+constexpr char kBeside[] = "-beside";
+constexpr char kBesideIndex[] = "-beside.json";
 
 // The number in "step-<number>".
 std::optional<uint64_t> StepOf(absl::string_view name) {
@@ -43,6 +46,20 @@ bool IsWhole(const std::string& folder, const std::string& manifest, const std::
     const absl::StatusOr<std::string> digest = FileSha256(JoinPath(folder, file.name));
     return digest.ok() && *digest == file.content.sha256;
   });
+}
+
+// Whether the file begins with what was expected.
+bool StartsAs(const std::string& path, const ExpectedContent& content) {
+  Sha256Stream hasher;
+  return HashPrefix(path, static_cast<uint64_t>(*content.bytes), &hasher).ok() && hasher.Digest() == content.sha256;
+}
+
+std::string IndexOf(const std::vector<FileBeside>& beside) {
+  nlohmann::json index;
+  for (const FileBeside& file : beside) {
+    index["files"][file.name] = {{"bytes", *file.content.bytes}, {"sha256", file.content.sha256}};
+  }
+  return index.dump(2) + "\n";
 }
 
 // `folder` and those below it, so that their names survive a power cut.
@@ -95,7 +112,15 @@ absl::StatusOr<std::vector<std::string>> CheckpointMirror::List() {
   return std::move(contents.complete);
 }
 
-absl::Status CheckpointMirror::Upload(const std::string& path) {
+absl::Status CheckpointMirror::Send(const Contents& contents, const std::string& name, const std::string& relative,
+                                    const std::string& path, const ExpectedContent& content) {
+  // Objects are whole, and what lies below a digest was checked against its manifest when it was sent.
+  const auto sent = contents.bytes.find(absl::StrCat(name, "/", relative));
+  if (sent != contents.bytes.end() && sent->second == *content.bytes) return absl::OkStatus();
+  return store_->PutFile(Key(name, relative), path, content);
+}
+
+absl::Status CheckpointMirror::Upload(const std::string& path, const std::vector<FileBeside>& beside) {
   const std::string name = std::filesystem::path(path).filename().string();
   if (!StepOf(name)) return absl::InvalidArgumentError(absl::StrCat("'", path, "' is no checkpoint's folder"));
   const std::string local = JoinPath(path, kManifestFile);
@@ -110,53 +135,83 @@ absl::Status CheckpointMirror::Upload(const std::string& path) {
   }
   const std::string digest = DigestFolder(manifest);
   for (const ManifestFile& file : files) {
-    const std::string relative = absl::StrCat(digest, "/", file.name);
-    // Objects are whole, and what lies below this digest was checked against it when it was sent.
-    const auto sent = contents.bytes.find(absl::StrCat(name, "/", relative));
-    if (sent != contents.bytes.end() && sent->second == *file.content.bytes) continue;
-    SLUICE_RETURN_IF_ERROR(store_->PutFile(Key(name, relative), JoinPath(path, file.name), file.content));
+    SLUICE_RETURN_IF_ERROR(
+        Send(contents, name, absl::StrCat(digest, "/", file.name), JoinPath(path, file.name), file.content));
+  }
+  for (const FileBeside& file : beside) {
+    SLUICE_RETURN_IF_ERROR(
+        Send(contents, name, absl::StrCat(digest, kBeside, "/", file.name), file.path, file.content));
+  }
+  if (!beside.empty()) {
+    SLUICE_RETURN_IF_ERROR(store_->Put(Key(name, absl::StrCat(digest, kBesideIndex)), IndexOf(beside)));
   }
   return store_->Put(Key(name, kManifestFile), manifest);
 }
 
-absl::Status CheckpointMirror::Fetch(const std::string& name, const std::string& parent) {
-  absl::StatusOr<std::string> manifest = store_->Get(Key(name, kManifestFile), options_.max_manifest_bytes);
-  if (absl::IsInvalidArgument(manifest.status())) return absl::DataLossError(manifest.status().message());
-  SLUICE_RETURN_IF_ERROR(manifest.status());
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<ManifestFile> files,
-                          ParseCheckpointManifest(*manifest, absl::StrCat(this->name(), "/", name, "/", kManifestFile),
-                                                  options_.max_file_bytes));
-  const std::string path = JoinPath(parent, name);
-  if (IsWhole(path, *manifest, files)) return absl::OkStatus();
-  // The name that an unfinished checkpoint has here, too, so that whoever tidies up after a kill removes it.
-  const std::string aside = path + ".tmp";
-  SLUICE_RETURN_IF_ERROR(RemoveAll(aside));
-  const absl::Cleanup remove = [&aside] { RemoveAll(aside).IgnoreError(); };
-  for (const ManifestFile& file : files) {
-    const std::string target = JoinPath(aside, file.name);
-    SLUICE_RETURN_IF_ERROR(MakeDirectories(std::filesystem::path(target).parent_path().string()));
-    SLUICE_RETURN_IF_ERROR(store_->GetToFile(Key(name, absl::StrCat(DigestFolder(*manifest), "/", file.name)), target,
-                                             options_.max_file_bytes, file.content));
-  }
-  SLUICE_RETURN_IF_ERROR(SyncFolders(aside, files));
-  SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(aside, kManifestFile), *manifest));
-  return ReplaceFolder(aside, path);
+absl::StatusOr<std::vector<ManifestFile>> CheckpointMirror::FilesBeside(const Contents& contents,
+                                                                        const std::string& name,
+                                                                        const std::string& digest) {
+  const std::string index = absl::StrCat(digest, kBesideIndex);
+  if (contents.bytes.count(absl::StrCat(name, "/", index)) == 0) return std::vector<ManifestFile>();
+  SLUICE_ASSIGN_OR_RETURN(const std::string text, store_->Get(Key(name, index), options_.max_manifest_bytes));
+  return ParseCheckpointManifest(text, absl::StrCat(this->name(), "/", name, "/", index), options_.max_file_bytes);
 }
 
-absl::StatusOr<std::optional<FetchedCheckpoint>> CheckpointMirror::FetchNewest(const std::string& parent) {
-  SLUICE_ASSIGN_OR_RETURN(std::vector<std::string> names, List());
-  if (names.empty()) return std::optional<FetchedCheckpoint>();
-  SLUICE_RETURN_IF_ERROR(MakeDirectories(parent));
+absl::Status CheckpointMirror::Fetch(const Contents& contents, const std::string& name, const std::string& parent,
+                                     const std::string& beside_folder) {
+  SLUICE_ASSIGN_OR_RETURN(const std::string manifest,
+                          store_->Get(Key(name, kManifestFile), options_.max_manifest_bytes));
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<ManifestFile> files,
+                          ParseCheckpointManifest(manifest, absl::StrCat(this->name(), "/", name, "/", kManifestFile),
+                                                  options_.max_file_bytes));
+  const std::string digest = DigestFolder(manifest);
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<ManifestFile> beside, FilesBeside(contents, name, digest));
+  if (!beside.empty() && beside_folder.empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("checkpoint '", name, "' has files beside it, and no folder was named for them"));
+  }
+  const auto fetch = [&](const std::string& folder, const std::string& below,
+                         const ManifestFile& file) -> absl::Status {
+    const std::string target = JoinPath(folder, file.name);
+    SLUICE_RETURN_IF_ERROR(MakeDirectories(std::filesystem::path(target).parent_path().string()));
+    return store_->GetToFile(Key(name, absl::StrCat(below, "/", file.name)), target, options_.max_file_bytes,
+                             file.content);
+  };
+  const std::string path = JoinPath(parent, name);
+  // The name that an unfinished checkpoint has here, too, so that whoever tidies up after a kill removes it.
+  const std::string aside = path + ".tmp";
+  const absl::Cleanup remove = [&aside] { RemoveAll(aside).IgnoreError(); };
+  const bool whole = IsWhole(path, manifest, files);
+  if (!whole) {
+    SLUICE_RETURN_IF_ERROR(RemoveAll(aside));
+    for (const ManifestFile& file : files) SLUICE_RETURN_IF_ERROR(fetch(aside, digest, file));
+    SLUICE_RETURN_IF_ERROR(SyncFolders(aside, files));
+    SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(aside, kManifestFile), manifest));
+  }
+  for (const ManifestFile& file : beside) {
+    if (StartsAs(JoinPath(beside_folder, file.name), file.content)) continue;
+    SLUICE_RETURN_IF_ERROR(fetch(beside_folder, absl::StrCat(digest, kBeside), file));
+  }
+  return whole ? absl::OkStatus() : ReplaceFolder(aside, path);
+}
+
+absl::StatusOr<FetchedCheckpoint> CheckpointMirror::FetchNewest(const std::string& parent,
+                                                                const FetchOptions& options) {
+  SLUICE_ASSIGN_OR_RETURN(const Contents contents, Look());
   FetchedCheckpoint fetched;
-  for (auto name = names.rbegin(); name != names.rend(); ++name) {
-    const absl::Status status = Fetch(*name, parent);
+  for (auto name = contents.complete.rbegin(); name != contents.complete.rend(); ++name) {
+    if (options.newer_than && *StepOf(*name) <= *options.newer_than) break;
+    SLUICE_RETURN_IF_ERROR(MakeDirectories(parent));
+    const absl::Status status = Fetch(contents, *name, parent, options.beside_folder);
     if (status.ok()) {
       fetched.path = JoinPath(parent, *name);
-      return std::optional<FetchedCheckpoint>(std::move(fetched));
+      return fetched;
     }
-    if (!absl::IsDataLoss(status) && !absl::IsNotFound(status)) return status;
+    // InvalidArgument: larger than any of its kind.
+    if (!absl::IsDataLoss(status) && !absl::IsNotFound(status) && !absl::IsInvalidArgument(status)) return status;
     fetched.damaged.push_back(absl::StrCat(*name, ": ", status.message()));
   }
+  if (fetched.damaged.empty() || options.newer_than) return fetched;
   return absl::DataLossError(absl::StrCat("every checkpoint in '", name(),
                                           "' is damaged: ", absl::StrJoin(fetched.damaged, "; "),
                                           "; restore one from a backup, or name another mirror to start anew"));
@@ -202,7 +257,7 @@ absl::Status CheckpointMirror::RemoveStale(const std::string& name, const std::v
   if (std::count(keys.begin(), keys.end(), manifest_key) == 0) return absl::OkStatus();
   SLUICE_ASSIGN_OR_RETURN(const std::string manifest,
                           store_->Get(Key(name, kManifestFile), options_.max_manifest_bytes));
-  const std::string current = absl::StrCat(name, "/", DigestFolder(manifest), "/");
+  const std::string current = absl::StrCat(name, "/", DigestFolder(manifest));  // and what is beside it
   for (const std::string& key : keys) {
     if (key == manifest_key || absl::StartsWith(key, current)) continue;
     SLUICE_RETURN_IF_ERROR(store_->Delete(absl::StrCat(folder_, "/", key)));

@@ -181,13 +181,13 @@ absl::Status JobCheckpoints::SaveOnFirst(CheckpointState state, const Policy& po
   state.spec_digest = context_.resume_digest;
   state.data_digest = data_digest_;
   const CheckpointOptions& options = context_.options.checkpoint;
-  const auto on_written = [this, options, epoch, step = state.step, version = state.policy_version,
+  const auto on_written = [this, options, epoch, table = state.table, step = state.step, version = state.policy_version,
                            balance](const std::string& path) -> absl::Status {
     SLUICE_RETURN_IF_ERROR(WriteCheckpointMark(folder_.checkpoint_mark(), {epoch, step}));
     SLUICE_RETURN_IF_ERROR(PruneCheckpoints(folder_.checkpoints(), options.keep, options.keep_best));
     context_.monitor->ReportCheckpoint(path, step, version, balance);
     if (mirror_ == nullptr) return absl::OkStatus();
-    if (const absl::Status sent = mirror_->Send(folder_, path); !sent.ok()) {
+    if (const absl::Status sent = mirror_->Send(folder_, path, table); !sent.ok()) {
       context_.monitor->ReportLog(absl::StrCat("the checkpoint of step ", step, " was not copied to ", mirror_->name(),
                                                ", which keeps an older one: ", sent.message()));
     }

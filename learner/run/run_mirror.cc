@@ -19,7 +19,7 @@
 namespace sluice::learner {
 namespace {
 
-constexpr int64_t kMaxFileBytes = int64_t{64} << 30;
+constexpr int64_t kMaxMetricsBytes = kMaxTextFileBytes;
 
 std::string LastPart(const std::string& path) { return std::filesystem::path(path).filename().string(); }
 
@@ -47,42 +47,44 @@ absl::StatusOr<std::unique_ptr<RunMirror>> RunMirror::Open(const std::string& ur
   return std::unique_ptr<RunMirror>(new RunMirror(std::move(stores[0]), std::move(stores[1]), name));
 }
 
-std::string RunMirror::Key(const std::string& path) const { return absl::StrCat(name_, "/", LastPart(path)); }
-
-absl::Status RunMirror::FetchFile(const std::string& path) {
-  // RunFolder makes an empty file of metrics.
-  if (const absl::StatusOr<int64_t> bytes = FileBytes(path); bytes.ok() && *bytes > 0) return absl::OkStatus();
-  const absl::Status status = files_->GetToFile(Key(path), path, kMaxFileBytes, {});
-  return absl::IsNotFound(status) ? absl::OkStatus() : status;
-}
-
 absl::StatusOr<std::string> RunMirror::Fetch(const RunFolder& folder) {
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> there, checkpoints_.List());
   SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> here, ListCheckpoints(folder.checkpoints()));
-  // Names are in the order of their steps.
-  if (there.empty() || (!here.empty() && LastPart(here.back()) > there.back())) return std::string();
-  const bool was_here = !here.empty() && LastPart(here.back()) == there.back() && ReadCheckpointState(here.back()).ok();
-  SLUICE_ASSIGN_OR_RETURN(const std::optional<FetchedCheckpoint> fetched,
-                          checkpoints_.FetchNewest(folder.checkpoints()));
-  SLUICE_RETURN_IF_ERROR(FetchFile(folder.ledger()));
-  SLUICE_RETURN_IF_ERROR(FetchFile(folder.metrics()));
-  if (!fetched || was_here) return std::string();
-  std::string told = absl::StrCat("fetched checkpoint ", LastPart(fetched->path), " from ", name());
-  if (!fetched->damaged.empty()) {
-    absl::StrAppend(&told, "; newer ones there are damaged: ", absl::StrJoin(fetched->damaged, "; "));
+  FetchOptions options;
+  options.beside_folder = folder.path();
+  for (auto path = here.rbegin(); path != here.rend() && !options.newer_than; ++path) {
+    const absl::StatusOr<CheckpointState> state = ReadCheckpointState(*path);
+    if (state.ok()) options.newer_than = state->step;
+  }
+  SLUICE_ASSIGN_OR_RETURN(const FetchedCheckpoint fetched, checkpoints_.FetchNewest(folder.checkpoints(), options));
+  if (fetched.path.empty()) return std::string();
+  // RunFolder makes an empty file of metrics.
+  if (const absl::StatusOr<int64_t> bytes = FileBytes(folder.metrics()); !bytes.ok() || *bytes == 0) {
+    const absl::Status status = files_->GetToFile(MetricsKey(), folder.metrics(), kMaxMetricsBytes, {});
+    if (!status.ok() && !absl::IsNotFound(status)) return status;
+  }
+  std::string told = absl::StrCat("fetched checkpoint ", LastPart(fetched.path), " from ", name());
+  if (!fetched.damaged.empty()) {
+    absl::StrAppend(&told, "; newer ones there are damaged: ", absl::StrJoin(fetched.damaged, "; "));
   }
   return told;
 }
 
-absl::Status RunMirror::Send(const RunFolder& folder, const std::string& checkpoint) {
-  // Before the checkpoint, which holds how much of them counts.
-  for (const std::string& path : {folder.ledger(), folder.metrics()}) {
-    if (PathExists(path)) SLUICE_RETURN_IF_ERROR(files_->PutFile(Key(path), path, {}));
+absl::Status RunMirror::Send(const RunFolder& folder, const std::string& checkpoint,
+                             const std::optional<TableMark>& table) {
+  if (PathExists(folder.metrics())) {
+    // Rows may be added meanwhile: one try, of what is there now.
+    SLUICE_ASSIGN_OR_RETURN(const std::string metrics, ReadFile(folder.metrics(), kMaxMetricsBytes));
+    SLUICE_RETURN_IF_ERROR(files_->Put(MetricsKey(), metrics));
   }
-  SLUICE_RETURN_IF_ERROR(checkpoints_.Upload(checkpoint));
-  SLUICE_RETURN_IF_ERROR(checkpoints_.RemoveNewer(LastPart(checkpoint)));
+  std::vector<FileBeside> beside;
+  if (table) {
+    beside.push_back({LastPart(folder.ledger()), folder.ledger(), {static_cast<int64_t>(table->bytes), table->sha256}});
+  }
+  const std::string name = LastPart(checkpoint);
+  SLUICE_RETURN_IF_ERROR(checkpoints_.Upload(checkpoint, beside));
+  SLUICE_RETURN_IF_ERROR(checkpoints_.RemoveNewer(name));
   SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> here, ListCheckpoints(folder.checkpoints()));
-  std::vector<std::string> keep = {LastPart(checkpoint)};
+  std::vector<std::string> keep = {name};
   for (const std::string& path : here) keep.push_back(LastPart(path));
   return checkpoints_.Prune(keep);
 }

@@ -1,21 +1,22 @@
-// What a run folder needs to go on elsewhere, copied to an object store: its checkpoints, and beside them the ledger's
-// terminal table and the metrics.
+// What a run folder needs to go on elsewhere, copied to an object store: its checkpoints, each with the ledger's
+// terminal table beside it, and the metrics.
 //
 //   NAME/checkpoints/...   learner/mirror/checkpoint_mirror.h
-//   NAME/ledger.csv        as it was at the newest checkpoint or a little later
-//   NAME/metrics.jsonl
+//   NAME/metrics.jsonl     as it was at the newest checkpoint or a little later
 //
 // NAME is the run folder's own. Exports and records are not copied.
 #ifndef SLUICE_LEARNER_RUN_RUN_MIRROR_H_
 #define SLUICE_LEARNER_RUN_RUN_MIRROR_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/object_store/object_store.h"
 #include "common/time/clock.h"
+#include "learner/ledger/terminal_table.h"
 #include "learner/mirror/checkpoint_mirror.h"
 #include "learner/run/run_folder.h"
 
@@ -29,14 +30,13 @@ class RunMirror {
   static absl::StatusOr<std::unique_ptr<RunMirror>> Open(const std::string& url, const std::string& run_folder,
                                                          NowFunction now);
 
-  // If the mirror has a newer checkpoint than the folder, or the same: brings it there, unless it is there and whole,
-  // and the two files if they are missing or empty. Returns what should be told, in sentences; empty if nothing was
-  // brought.
+  // If the mirror has a newer checkpoint than the newest whole one of the folder: brings it there, with its table, and
+  // the metrics if there are none. Returns what should be told, in sentences; empty if nothing was brought.
   absl::StatusOr<std::string> Fetch(const RunFolder& folder);
 
-  // Copies the files and the checkpoint, then removes from the mirror all checkpoints but this one and those of the
+  // Copies the metrics and the checkpoint with its table, then removes from the mirror all checkpoints but this one and those of the
   // folder: also newer ones, which are of a timeline that was abandoned.
-  absl::Status Send(const RunFolder& folder, const std::string& checkpoint);
+  absl::Status Send(const RunFolder& folder, const std::string& checkpoint, const std::optional<TableMark>& table);
 
   std::string name() const { return checkpoints_.name(); }
 
@@ -44,8 +44,7 @@ class RunMirror {
   RunMirror(std::unique_ptr<ObjectStore> store, std::unique_ptr<ObjectStore> files, std::string name)
       : checkpoints_(std::move(store), name + "/checkpoints"), files_(std::move(files)), name_(std::move(name)) {}
 
-  std::string Key(const std::string& path) const;
-  absl::Status FetchFile(const std::string& path);
+  std::string MetricsKey() const { return name_ + "/metrics.jsonl"; }
 
   CheckpointMirror checkpoints_;
   const std::unique_ptr<ObjectStore> files_;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/file/file.h"
@@ -60,13 +61,13 @@ class CheckpointMirrorTest : public ::testing::Test {
   // What a new machine gets.
   FolderContent Fetched(const std::string& name) {
     EXPECT_TRUE(RemoveAll(Path("new")).ok());
-    const auto fetched = Mirror().FetchNewest(Path("new"));
+    const auto fetched = Mirror().FetchNewest(Path("new"), {});
     EXPECT_TRUE(fetched.ok()) << fetched.status();
-    if (!fetched.ok() || !*fetched) return {};
-    EXPECT_EQ((*fetched)->path, JoinPath(Path("new"), name));
-    EXPECT_THAT((*fetched)->damaged, SizeIs(0));
+    if (!fetched.ok() || fetched->path.empty()) return {};
+    EXPECT_EQ(fetched->path, JoinPath(Path("new"), name));
+    EXPECT_THAT(fetched->damaged, SizeIs(0));
     EXPECT_THAT(ListDirectory(Path("new")).value(), ElementsAre(name));
-    return ReadFolder((*fetched)->path);
+    return ReadFolder(fetched->path);
   }
 
   std::string folder_;
@@ -74,7 +75,7 @@ class CheckpointMirrorTest : public ::testing::Test {
 };
 
 TEST_F(CheckpointMirrorTest, WhatWasUploadedComesBackTheSame) {
-  EXPECT_FALSE(Mirror().FetchNewest(Path("new")).value().has_value());
+  EXPECT_EQ(Mirror().FetchNewest(Path("new"), {}).value().path, "");
   const FolderContent first = Write("step-00000009");
   ASSERT_TRUE(Mirror().Upload(Path("step-00000009")).ok());
   EXPECT_EQ(Fetched("step-00000009"), first);
@@ -215,12 +216,92 @@ TEST_F(CheckpointMirrorTest, WhereverFetchingIsCutNoHalfCheckpointStands) {
         ASSERT_TRUE(RemoveAll(Path("new")).ok());
         operations_ = 0;
       },
-      [&](const ObjectStoreFault& fault) { return Mirror(fault).FetchNewest(Path("new")).status(); },
+      [&](const ObjectStoreFault& fault) { return Mirror(fault).FetchNewest(Path("new"), {}).status(); },
       [&] {
         const FolderContent got = ReadFolder(Path("new/step-1"));
         EXPECT_TRUE(got.empty() || got == content);
         EXPECT_FALSE(PathExists(Path("new/step-1.tmp")));
       });
+}
+
+class FilesBesideTest : public CheckpointMirrorTest {
+ protected:
+  // A table that grows: the first `bytes` of "0123456789" are the checkpoint's.
+  absl::Status UploadWithTable(const std::string& name, size_t bytes, const ObjectStoreFault& fault = {}) {
+    const std::string table = std::string("0123456789").substr(0, bytes);
+    WriteUnsynced(Path("ledger.csv"), table);
+    return Mirror(fault).Upload(Path(name),
+                                {{"ledger.csv", Path("ledger.csv"), {static_cast<int64_t>(bytes), Sha256(table)}}});
+  }
+  std::string Table() { return ReadFile(Path("run/ledger.csv")).value_or("none"); }
+  FetchOptions Beside() const { return {.beside_folder = Path("run")}; }
+};
+
+TEST_F(FilesBesideTest, WhatBelongsToACheckpointComesWithIt) {
+  Write("step-1");
+  ASSERT_TRUE(UploadWithTable("step-1", 3).ok());
+  Write("step-2");
+  ASSERT_TRUE(UploadWithTable("step-2", 6).ok());
+  ASSERT_TRUE(Mirror().Prune({"step-1"}).ok());
+  EXPECT_EQ(Mirror().FetchNewest(Path("new"), {}).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Mirror().FetchNewest(Path("new"), Beside()).value().path, Path("new/step-2"));
+  EXPECT_EQ(Table(), "012345");
+  // A longer one is of the same timeline; another or a shorter one is not it.
+  for (const auto& [here, after] : std::vector<std::pair<std::string, std::string>>{
+           {"01234567", "01234567"}, {"x123456", "012345"}, {"01234", "012345"}}) {
+    WriteUnsynced(Path("run/ledger.csv"), here);
+    ASSERT_TRUE(Mirror().FetchNewest(Path("new"), Beside()).ok());
+    EXPECT_EQ(Table(), after);
+  }
+}
+
+TEST_F(FilesBesideTest, WhereverAnUploadIsCutBothAreOfTheSameCheckpoint) {
+  Write("step-1");
+  ASSERT_TRUE(UploadWithTable("step-1", 3).ok());
+  SaveBucket();
+  Write("step-2");
+  AtEveryCut([&] { RestoreBucket(); },
+             [&](const ObjectStoreFault& fault) { return UploadWithTable("step-2", 6, fault); },
+             [&] {
+               ASSERT_TRUE(RemoveAll(Path("new")).ok() && RemoveAll(Path("run")).ok());
+               const std::string path = Mirror().FetchNewest(Path("new"), Beside()).value().path;
+               EXPECT_EQ(Table(), path == Path("new/step-2") ? "012345" : "012");
+             });
+}
+
+TEST_F(FilesBesideTest, ACheckpointWhoseFileBesideIsDamagedIsDamaged) {
+  Write("step-1");
+  ASSERT_TRUE(UploadWithTable("step-1", 3).ok());
+  Write("step-2");
+  ASSERT_TRUE(UploadWithTable("step-2", 6).ok());
+  const std::string manifest = ReadFile(File("step-2", "manifest.json")).value();
+  WriteUnsynced(File("step-2", Sha256(manifest).substr(0, 16) + "-beside/ledger.csv"), "01234x");
+  const FetchedCheckpoint fetched = Mirror().FetchNewest(Path("new"), Beside()).value();
+  EXPECT_EQ(fetched.path, Path("new/step-1"));
+  EXPECT_THAT(fetched.damaged, ElementsAre(StartsWith("step-2: ")));
+  EXPECT_EQ(Table(), "012");
+}
+
+TEST_F(FilesBesideTest, ATableThatIsNotWhatTheCheckpointMeansIsNotMadeVisible) {
+  Write("step-1");
+  WriteUnsynced(Path("ledger.csv"), "0123");  // has grown since
+  EXPECT_EQ(Mirror().Upload(Path("step-1"), {{"ledger.csv", Path("ledger.csv"), {3, Sha256("012")}}}).code(),
+            absl::StatusCode::kDataLoss);
+  EXPECT_THAT(Mirror().List().value(), ElementsAre());
+}
+
+TEST_F(CheckpointMirrorTest, OnlyWhatIsNewerThanWhatIsHereIsFetched) {
+  for (const char* name : {"step-1", "step-2"}) {
+    Write(name);
+    ASSERT_TRUE(Mirror().Upload(Path(name)).ok());
+  }
+  EXPECT_EQ(Mirror().FetchNewest(Path("new"), {.newer_than = 2}).value().path, "");
+  EXPECT_FALSE(PathExists(Path("new")));
+  EXPECT_EQ(Mirror().FetchNewest(Path("new"), {.newer_than = 1}).value().path, Path("new/step-2"));
+  ASSERT_TRUE(WriteFileAtomically(File("step-2", "manifest.json"), "{").ok());
+  const FetchedCheckpoint fetched = Mirror().FetchNewest(Path("new"), {.newer_than = 1}).value();
+  EXPECT_EQ(fetched.path, "");  // the caller's own is the better one
+  EXPECT_THAT(fetched.damaged, SizeIs(1));
 }
 
 TEST_F(CheckpointMirrorTest, ADamagedCheckpointIsPassedOverAndNamed) {
@@ -241,13 +322,13 @@ TEST_F(CheckpointMirrorTest, ADamagedCheckpointIsPassedOverAndNamed) {
   for (const auto& damage : damages) {
     ASSERT_TRUE(damage().ok());
     ASSERT_TRUE(RemoveAll(Path("new")).ok());
-    const auto fetched = Mirror().FetchNewest(Path("new")).value();
-    EXPECT_EQ(ReadFolder(fetched->path), first);
-    EXPECT_THAT(fetched->damaged, ElementsAre(StartsWith("step-2: ")));
+    const auto fetched = Mirror().FetchNewest(Path("new"), {}).value();
+    EXPECT_EQ(ReadFolder(fetched.path), first);
+    EXPECT_THAT(fetched.damaged, ElementsAre(StartsWith("step-2: ")));
     EXPECT_THAT(ListDirectory(Path("new")).value(), ElementsAre("step-1"));
   }
   ASSERT_TRUE(WriteFileAtomically(File("step-1", "manifest.json"), "{").ok());
-  EXPECT_EQ(Mirror().FetchNewest(Path("new")).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(Mirror().FetchNewest(Path("new"), {}).status().code(), absl::StatusCode::kDataLoss);
 }
 
 TEST_F(CheckpointMirrorTest, AServiceThatFailsIsNoReasonToGoBack) {
@@ -256,7 +337,8 @@ TEST_F(CheckpointMirrorTest, AServiceThatFailsIsNoReasonToGoBack) {
     ASSERT_TRUE(Mirror().Upload(Path(name)).ok());
   }
   operations_ = 0;
-  EXPECT_EQ(Mirror({.at = 2, .dies = false}).FetchNewest(Path("new")).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(Mirror({.at = 2, .dies = false}).FetchNewest(Path("new"), {}).status().code(),
+            absl::StatusCode::kUnavailable);
   EXPECT_FALSE(PathExists(Path("new/step-1")));
 }
 
@@ -264,10 +346,10 @@ TEST_F(CheckpointMirrorTest, ACheckpointThatIsHereIsFetchedOnlyIfItIsDamaged) {
   const FolderContent content = Write("step-1");
   ASSERT_TRUE(Mirror().Upload(Path("step-1")).ok());
   operations_ = 0;
-  EXPECT_EQ(Mirror().FetchNewest(folder_).value()->path, Path("step-1"));
+  EXPECT_EQ(Mirror().FetchNewest(folder_, {}).value().path, Path("step-1"));
   EXPECT_EQ(operations_, 2);  // list and manifest
   ASSERT_TRUE(WriteFileAtomically(Path("step-1/state.json"), "rotten").ok());
-  EXPECT_EQ(Mirror().FetchNewest(folder_).value()->path, Path("step-1"));
+  EXPECT_EQ(Mirror().FetchNewest(folder_, {}).value().path, Path("step-1"));
   EXPECT_EQ(ReadFolder(Path("step-1")), content);
 }
 

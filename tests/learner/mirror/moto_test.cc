@@ -35,15 +35,18 @@ TEST(CheckpointMirrorMotoTest, CheckpointsGoUpComeBackAndAreRemoved) {
     content = WriteCheckpointFolder(JoinPath(folder, name),
                                     {{"model/model.safetensors", std::string(11 << 20, 'w') + name},  // three parts
                                      {"state.json", name}});
-    const absl::Status uploaded = mirror.Upload(JoinPath(folder, name));
+    const absl::Status uploaded =
+        mirror.Upload(JoinPath(folder, name),
+                      {{"ledger.csv", JoinPath(folder, std::string(name) + "/state.json"), {13, Sha256(name)}}});
     ASSERT_TRUE(uploaded.ok()) << uploaded;
   }
   EXPECT_THAT(mirror.List().value(), ElementsAre("step-00000001", "step-00000002"));
   ASSERT_TRUE(mirror.Prune({"step-00000002"}).ok());
   EXPECT_THAT(mirror.List().value(), ElementsAre("step-00000002"));
-  const auto fetched = mirror.FetchNewest(JoinPath(folder, "new"));
+  const auto fetched = mirror.FetchNewest(JoinPath(folder, "new"), {.beside_folder = JoinPath(folder, "run")});
   ASSERT_TRUE(fetched.ok()) << fetched.status();
-  EXPECT_EQ(ReadFolder((*fetched)->path), content);
+  EXPECT_EQ(ReadFolder(fetched->path), content);
+  EXPECT_EQ(ReadFile(JoinPath(folder, "run/ledger.csv")).value(), "step-00000002");
   EXPECT_TRUE(RemoveAll(folder).ok());
 }
 
