@@ -110,7 +110,7 @@ def later_files(x):
         with open(path, encoding="utf-8") as file:
             whole = file.read()
         document = json.loads(whole)
-        key = next(key for key in ("format", "version", "format_version") if key in document)
+        key = "format_version" if "format_version" in document else "format"
         document[key] = 99
         with open(path, "w", encoding="utf-8") as file:
             json.dump(document, file)
