@@ -3,7 +3,6 @@ stays bounded, and the others do not notice: a job runs beside it and ends well.
 """
 
 import itertools
-import os
 import socket
 
 from experiment import harness, main, need
@@ -107,7 +106,6 @@ def connections(cluster, count):
 
 def run(x):
     need("grpc", "google.protobuf")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from messages import Protocol
     protocol = Protocol()
     cluster = harness.Cluster(x, x.data, ranks=1)

@@ -4,7 +4,6 @@ runs well afterwards.
 """
 
 import math
-import os
 
 from experiment import harness, main, need
 
@@ -105,7 +104,6 @@ def throw_at(x, protocol, server, address, services, count):
 
 def run(x):
     need("grpc", "google.protobuf")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from messages import Protocol
     protocol = Protocol()
     cluster = harness.Cluster(x, x.data, ranks=1)

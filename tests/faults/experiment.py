@@ -32,6 +32,10 @@ import harness  # noqa: E402
 
 SKIP = 77
 
+# grpcio, where an experiment uses it, would log each fork, and start threads in the child, which have crashed there.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 
 class Missing(Exception):
     """This machine lacks something that the experiment needs; says what, and how to get it."""

@@ -14,13 +14,11 @@ The relay knows nothing of the messages but the name of the method: it serves ev
 import dataclasses
 import heapq
 import itertools
-import os
 import threading
 import time
 from concurrent import futures
 
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it logs every fork of this process
-import grpc  # noqa: E402
+import grpc
 
 UP, DOWN = "up", "down"
 STREAMED_REQUESTS = {"Work"}
