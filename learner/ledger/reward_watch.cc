@@ -146,9 +146,10 @@ void RewardWatch::NoteScored(const Prompt& prompt, const ScoredGroup& group, abs
 // ------------------------------------------------------------------------------------------------------------ canary
 
 std::vector<Prompt> RewardWatch::NextCanary(absl::Time now) {
-  if (asked_ || !HasCanary() || health_.state() == RewardState::kOutage) return {};
+  if (!asked_.empty() || !HasCanary() || health_.state() == RewardState::kOutage) return {};
   if (health_.state() != RewardState::kProbing && now < next_canary_) return {};
-  asked_ = true;
+  asked_ = golden_;
+  asked_version_ = version_;
   asked_at_ = now;
   answers_.clear();
   std::vector<Prompt> prompts;
@@ -157,10 +158,10 @@ std::vector<Prompt> RewardWatch::NextCanary(absl::Time now) {
 }
 
 bool RewardWatch::TakeCanary(ScoredGroup answer, absl::Time now) {
-  if (!asked_ || answer.ordinal >= golden_.size()) return false;
+  if (answer.ordinal >= asked_.size()) return false;
   const uint64_t place = answer.ordinal;
   answers_.emplace(place, std::move(answer));
-  if (answers_.size() < golden_.size()) return false;
+  if (answers_.size() < asked_.size()) return false;
   JudgeCanary(now);
   LoseCanary(now);
   FollowMoves();
@@ -168,15 +169,16 @@ bool RewardWatch::TakeCanary(ScoredGroup answer, absl::Time now) {
 }
 
 void RewardWatch::LoseCanary(absl::Time now) {
-  asked_ = false;
+  asked_.clear();
   answers_.clear();
   alike_ = 0;
   next_canary_ = now + options_.canary_interval;
 }
 
 void RewardWatch::JudgeCanary(absl::Time now) {
-  const std::vector<Golden> kept = golden_;  // a new version that is followed clears them
-  double seconds = 0;                        // of the call: each group has its share
+  if (version_ != asked_version_) return;  // groups of a ranker that is followed overtook it
+  const std::vector<Golden>& kept = asked_;
+  double seconds = 0;  // of the call: each group has its share
   for (const auto& [place, answer] : answers_) {
     seconds += answer.score_seconds;
     std::string why = answer.score_error;
@@ -184,7 +186,7 @@ void RewardWatch::JudgeCanary(absl::Time now) {
     health_.OnFailed(why, now);
     return;
   }
-  if (golden_.empty()) return;  // another ranker's scores are no standard for this one
+  if (version_ != asked_version_) return;  // another ranker's scores are no standard for this one
   double correlation = 0;
   float low = kept[0].scores[0], high = low, lowest = INFINITY, highest = -INFINITY;
   for (size_t i = 0; i < kept.size(); ++i) {

@@ -86,9 +86,11 @@ class RewardWatch {
   std::array<uint64_t, kNumRewardStates> entered_{};
   std::string version_;  // empty: no answer yet
   std::vector<Golden> golden_;
-  std::map<uint64_t, ScoredGroup> answers_;  // to the canary that is out
-  bool asked_ = false;
+  // The canary that is out, as golden_ was when it went; empty: none is.
+  std::vector<Golden> asked_;
+  std::string asked_version_;
   absl::Time asked_at_;
+  std::map<uint64_t, ScoredGroup> answers_;
   absl::Time good_until_;
   absl::Time next_canary_;
   int alike_ = 0;  // groups in a row with all scores equal

@@ -147,6 +147,25 @@ class SickRankerTest(harness.SluiceTest):
         learner.terminate()
         self.assertEqual(learner.wait(), PREEMPTED, learner.said())
 
+    def test_two_ranks_spend_the_budget_by_one_clock(self):
+        data = self.prepare(ranker={"sequential": False})
+        sick = Sick(self, data)
+        cluster = harness.Cluster(self, data, ranks=2)
+        cluster.start_coordinator()
+        cluster.reward_address = sick.address
+        for i in range(2):
+            cluster.start_rank(f"rank-{i}")
+        for i in range(2):
+            cluster.start_actor(f"actor-{i}")
+        watch = cluster.submit(harness.rl_spec(
+            data, steps=100000, on_reward_outage="hold", operational_s=1, checkpoint={"every": 100000},
+            reward={"ranker": "cooccurrence", "deadline_s": 1, "park_s": 0.2, "health": FAST}))
+        folder = cluster.run_folder(alive=[watch])
+        wait_until(lambda: last_step(folder) >= 2, "two steps", alive=[watch])
+        sick.be("nan")
+        self.assertEqual(watch.wait(), HELD, watch.said())
+        self.assertEqual(cluster.job()["state"], "held")
+
     def test_describe_says_that_a_job_is_degraded_and_why(self):
         data = self.prepare(ranker={"sequential": False})
         sick = Sick(self, data)

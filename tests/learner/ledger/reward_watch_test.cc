@@ -266,6 +266,38 @@ TEST_F(RewardWatchTest, FailuresOfEveryKindCountAndEachMoveIsNewsWithItsCause) {
   EXPECT_EQ(watch_->entered()[static_cast<size_t>(RewardState::kHealthy)], 0u);
 }
 
+// Its answers used to be waited for until its lease was over, and an outage with them.
+TEST_F(RewardWatchTest, ACanaryIsJudgedByWhatItWasWhenItWent) {
+  for (int32_t user = 0; user < 5; ++user) Deliver(user);
+  now_ += absl::Seconds(15);
+  const std::vector<Prompt> prompts = watch_->NextCanary(now_);
+  ASSERT_THAT(prompts, SizeIs(5));
+  for (int32_t user = 5; user < 10; ++user) Deliver(user);
+  for (size_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(watch_->TakeCanary(Scored(prompts[i], prompts[i].leaves), now_), i == 4);
+  }
+  now_ += absl::Seconds(15);
+  EXPECT_THAT(watch_->NextCanary(now_), SizeIs(8));
+  EXPECT_EQ(state(), RewardState::kHealthy);
+}
+
+TEST_F(RewardWatchTest, ACanaryThatAFollowedVersionOvertookSaysNothing) {
+  options_.follow_versions = true;
+  watch_.emplace(options_, now_);
+  Begin();
+  now_ += absl::Seconds(15);
+  const std::vector<Prompt> prompts = watch_->NextCanary(now_);
+  std::vector<ScoredGroup> answers;
+  for (const Prompt& prompt : prompts) answers.push_back(Scored(prompt, prompt.leaves));
+  version_ = "v2";
+  EXPECT_EQ(Deliver(3).score_status, ScoreStatus::kOk);
+  for (size_t i = 0; i < answers.size(); ++i) {
+    EXPECT_EQ(watch_->TakeCanary(std::move(answers[i]), now_), i + 1 == answers.size());
+  }
+  EXPECT_THAT(watch_->TakeNews(), ElementsAre("ranker version v2 follows v1: the canary is made anew"));
+  EXPECT_EQ(state(), RewardState::kHealthy);
+}
+
 TEST_F(RewardWatchTest, ACanaryThatIsLostIsAskedAgainAndSaysNothing) {
   Begin();
   now_ += absl::Seconds(15);
