@@ -190,6 +190,7 @@ TEST_F(S3ObjectStoreTest, AServerThatSaysNothingIsLeftAfterTheTimeOfARequest) {
     return std::string();
   });
   options_.transfer.request_timeout = absl::Milliseconds(50);
+  options_.transfer.stall_timeout = absl::InfiniteDuration();
   options_.transfer.retry_timeout = absl::ZeroDuration();
   EXPECT_EQ(Store().Put("x", "abc").code(), absl::StatusCode::kDeadlineExceeded);
   options_.transfer.request_timeout = absl::Seconds(90);
