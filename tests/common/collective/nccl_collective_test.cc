@@ -1,5 +1,5 @@
 // What NcclCollective makes of every answer that NCCL may give, and NCCL's rules for its callers, over a scripted fake
-// and a clock that moves by one millisecond a look.
+// and a clock that moves by a tenth of a second a look.
 #include "common/collective/nccl_collective.h"
 
 #include <torch/torch.h>
@@ -24,6 +24,7 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr int kForEver = NcclFault::kForEver;
+constexpr absl::Duration kLook = absl::Milliseconds(100);
 
 class NcclCollectiveTest : public ::testing::Test {
  protected:
@@ -39,11 +40,14 @@ class NcclCollectiveTest : public ::testing::Test {
     options.name = name;
     options.timeout = absl::Seconds(30);
     options.close_timeout = absl::Seconds(5);
-    options.now = [this] { return absl::UnixEpoch() + absl::Milliseconds(now_ms_.load()); };
+    options.now = [this] { return absl::UnixEpoch() + Elapsed(); };
     // While ranks are threads that wait for one another, looks must not use up the time.
     options.pause = [this] {
-      if (clock_moves_) ++now_ms_;
-      std::this_thread::yield();
+      if (clock_moves_) {
+        ++looks_;
+      } else {
+        std::this_thread::yield();
+      }
     };
     return options;
   }
@@ -73,12 +77,12 @@ class NcclCollectiveTest : public ::testing::Test {
     return groups;
   }
 
-  absl::Duration Elapsed() const { return absl::Milliseconds(now_ms_.load()); }
+  absl::Duration Elapsed() const { return looks_.load() * kLook; }
 
   FakeNccl nccl_;
   MemoryKvStore store_;
   DeviceStream* stream_ = nullptr;  // of the last Form; lives as long as its group
-  std::atomic<int64_t> now_ms_ = 0;
+  std::atomic<int64_t> looks_ = 0;
   std::atomic<bool> clock_moves_ = true;
 };
 
@@ -194,21 +198,21 @@ INSTANTIATE_TEST_SUITE_P(All, NcclErrorTest, ::testing::Combine(::testing::Value
 // Calls that take their time, or never end.
 
 TEST_F(NcclCollectiveTest, CallsInProgressAreWaitedFor) {
-  nccl_.Inject(0, NcclCall::kCommInitRankConfig, {NcclResult::kSuccess, 100});
+  nccl_.Inject(0, NcclCall::kCommInitRankConfig, {NcclResult::kSuccess, 20});
   auto group = Form();
   ASSERT_TRUE(group.ok()) << group.status();
-  nccl_.Inject(0, NcclCall::kAllReduce, {NcclResult::kSuccess, 100});
+  nccl_.Inject(0, NcclCall::kAllReduce, {NcclResult::kSuccess, 20});
   at::Tensor tensor = torch::full({4}, 3.0);
-  // Before the hundred looks are over nothing is on the stream, which then looks done.
+  // Before the twenty looks are over nothing is on the stream, which then looks done.
   ASSERT_TRUE((*group)->AllReduceSum(tensor).ok());
   EXPECT_TRUE(tensor.equal(torch::full({4}, 3.0)));
-  nccl_.Inject(0, NcclCall::kBroadcast, {NcclResult::kSuccess, 100});
+  nccl_.Inject(0, NcclCall::kBroadcast, {NcclResult::kSuccess, 20});
   ASSERT_TRUE((*group)->Broadcast(tensor, 0).ok());
-  nccl_.Inject(0, NcclCall::kCommFinalize, {NcclResult::kSuccess, 100});
+  nccl_.Inject(0, NcclCall::kCommFinalize, {NcclResult::kSuccess, 20});
   group->reset();
   EXPECT_EQ(nccl_.times(NcclCall::kCommDestroy), 1);
   EXPECT_EQ(nccl_.times(NcclCall::kCommAbort), 0);
-  EXPECT_EQ(Elapsed(), absl::Milliseconds(4 * 100));
+  EXPECT_EQ(Elapsed(), 4 * 20 * kLook);
 }
 
 TEST_F(NcclCollectiveTest, AnInitializationThatHangsEndsByTheDeadline) {
@@ -327,7 +331,7 @@ TEST_F(NcclCollectiveTest, GroupsOfOneProcessAreAbortedInOneCallOfNccl) {
 
 // NCCL allows one thread in a communicator, and none after an abort: the fake writes down every breach.
 TEST_F(NcclCollectiveTest, AbortsThatCollideWithCallsKeepNcclsRules) {
-  for (int round = 0; round < 100; ++round) {
+  for (int round = 0; round < 50; ++round) {
     std::vector<std::unique_ptr<NcclCollective>> groups = FormAll(2, "round-" + std::to_string(round));
     clock_moves_ = false;
     std::vector<Thread> threads;
@@ -358,7 +362,7 @@ TEST_F(SlowDeviceTest, AFailedCallReturnsWhenTheDeviceHasStopped) {
   std::vector<std::unique_ptr<NcclCollective>> groups = FormAll(2);
   const absl::Status status = groups[0]->Barrier();
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded) << status;
-  EXPECT_EQ(Elapsed(), absl::Seconds(30) + absl::Milliseconds(7));
+  EXPECT_EQ(Elapsed(), absl::Seconds(30) + 7 * kLook);
 }
 
 class StuckDeviceTest : public NcclCollectiveTest {

@@ -5,7 +5,7 @@
 //   - a communicator is used after it was aborted or destroyed, or by two threads at once;
 //   - it is destroyed before it was finalized;
 //   - the ranks of a group call different things;
-//   - a config that is not what NCCL's initializer makes, or not non-blocking; a group call that is not closed.
+//   - a config is not what the initializer makes with blocking = 0; a group call is ended that was not started.
 // Not seen: how long NCCL takes, and what it does with a real device.
 #ifndef SLUICE_TESTS_TESTING_FAKE_NCCL_FAKE_NCCL_H_
 #define SLUICE_TESTS_TESTING_FAKE_NCCL_FAKE_NCCL_H_
