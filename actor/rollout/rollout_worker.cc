@@ -127,6 +127,7 @@ absl::StatusOr<std::vector<PromptOutcome>> RolloutWorker::Rollout(const JobConte
   const absl::Time started = options_.now();
   SLUICE_ASSIGN_OR_RETURN(std::vector<Decoder::Snapshot::Sampled> sampled,
                           policy->Sample(block.prompts, job.decode, sampling_seeds));
+  if (options_.on_sampled) options_.on_sampled(block, policy->version());
   SLUICE_CHECK(sampled.size() == size, "the decoder answers every prompt");
   const double sample_seconds = absl::ToDoubleSeconds(options_.now() - started) / static_cast<double>(size);
 

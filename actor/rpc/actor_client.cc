@@ -274,6 +274,10 @@ absl::Status ActorClient::Receive(const std::shared_ptr<WorkSession>& session, c
     case v1::RankMessage::kLease:
       return OnLease(session, message.lease());
     case v1::RankMessage::kAck:
+      if (options_.journal != nullptr) {
+        options_.journal->Answered(message.ack().ordinal(), message.ack().attempt(), message.ack().accepted(),
+                                   message.ack().reason());
+      }
       if (!message.ack().accepted()) {
         if (series_->refused != nullptr) series_->refused->Increment();
         Log(LogLevel::kDebug, "a result was refused",
@@ -320,6 +324,7 @@ absl::Status ActorClient::OnLease(const std::shared_ptr<WorkSession>& session, c
     work.generation = generation_;
     work.job = assignment_.job;
   }
+  if (options_.journal != nullptr) options_.journal->Leased(work.block);
   Work unwanted = work;
   if (work_.TryPush(std::move(work))) return absl::OkStatus();
   // Draining, or more leases than were asked for.
@@ -454,6 +459,7 @@ absl::Status ActorClient::Follow(const Assignment& assignment, uint64_t generati
 
 void ActorClient::GiveBackAll(const Work& work, const std::string& reason) {
   series_->Lease("returned");
+  if (options_.journal != nullptr) options_.journal->GaveBack(work.block, reason);
   for (size_t i = 0; i < work.block.prompts.size(); ++i) {
     if (!work.session->Send(GiveBack(work.block, i, reason))) return;
   }
@@ -518,6 +524,10 @@ absl::Status ActorClient::DoWork(const Work& work) {
   }
   series_->Lease("done");
   series_->Outcomes(work.block.kind, *outcomes, seconds);
+  if (options_.journal != nullptr) {
+    options_.journal->Scored(work.block, *outcomes);
+    options_.journal->SendingResults(work.block, *outcomes);
+  }
   for (const PromptOutcome& outcome : *outcomes) {
     if (!work.session->Send(ToProto(work.block, outcome))) break;  // the rank has leased them anew by now
   }

@@ -292,6 +292,7 @@ class Cluster:
         self.metrics = free_address()
         self.runs = test.path("runs")
         self.state = test.path("state")
+        self.journals = test.path("journals")  # a folder an actor
         self.reward_address = None
 
     def start_coordinator(self):
@@ -317,7 +318,8 @@ class Cluster:
         return process
 
     def start_actor(self, name="actor"):
-        return self.test.start_actor("--coordinator", self.address, reward=self.reward_address, name=name)
+        journal = os.path.join(self.journals, f"{len(self.test.processes):02d}-{name}")
+        return self.test.start_actor("--coordinator", self.address, "--journal", journal, reward=self.reward_address, name=name)
 
     def ctl(self, *arguments, name="sluicectl"):
         return self.test.start(name, "sluicectl", "--server", self.address, *arguments)
