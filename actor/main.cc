@@ -18,6 +18,7 @@
 #include "actor/rpc/actor_client.h"
 #include "actor/rpc/grpc_reward_client.h"
 #include "actor/sampling/policy_decoder.h"
+#include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "common/metrics/metrics.h"
 #include "common/rpc/channel.h"
@@ -91,6 +92,7 @@ absl::StatusOr<std::unique_ptr<Journal>> OpenJournal(const std::string& folder, 
 
 // Until SIGTERM or SIGINT, which the caller has blocked, or a final error.
 absl::Status Work(const Flags& flags, const sigset_t& stop_signals) {
+  SLUICE_RETURN_IF_ERROR(StartFailpoints());
   SLUICE_RETURN_IF_ERROR(Validate(flags));
   SLUICE_ASSIGN_OR_RETURN(const Placement placement, OpenPlacement(flags.device, flags.precision));
   Metrics metrics;
