@@ -11,11 +11,14 @@
 #include <random>
 #include <string>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "actor/journal/journal.h"
 #include "actor/rollout/rollout_worker.h"
 #include "actor/rpc/actor_client.h"
 #include "actor/rpc/grpc_reward_client.h"
 #include "actor/sampling/policy_decoder.h"
+#include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "common/metrics/metrics.h"
 #include "common/rpc/channel.h"
@@ -42,6 +45,7 @@ struct Flags {
   std::string device = "cpu";
   std::string precision = "fp32";
   double drain_timeout_s = 25;
+  std::string journal;
 };
 
 // host-pid-random: unique among living actors, also where every container has the same process id.
@@ -76,8 +80,19 @@ class DecoderLoader : public PolicyLoader {
   PolicyDecoder* const decoder_;
 };
 
+absl::StatusOr<std::unique_ptr<Journal>> OpenJournal(const std::string& folder, const std::string& actor_id,
+                                                     const NowFunction& now) {
+  JournalOptions options;
+  options.folder = folder;
+  options.actor_id = actor_id;
+  options.wall = WallClock();
+  options.now = now;
+  return Journal::Open(options);
+}
+
 // Until SIGTERM or SIGINT, which the caller has blocked, or a final error.
 absl::Status Work(const Flags& flags, const sigset_t& stop_signals) {
+  SLUICE_RETURN_IF_ERROR(StartFailpoints());
   SLUICE_RETURN_IF_ERROR(Validate(flags));
   SLUICE_ASSIGN_OR_RETURN(const Placement placement, OpenPlacement(flags.device, flags.precision));
   Metrics metrics;
@@ -107,10 +122,27 @@ absl::Status Work(const Flags& flags, const sigset_t& stop_signals) {
   options.on_lease = &on_lease;
   options.on_attached = [&server](bool attached) { server->SetServing(attached); };
 
+  std::unique_ptr<Journal> journal;
+  Thread journal_writer;
+  if (!flags.journal.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(journal, OpenJournal(flags.journal, options.actor_id, now));
+    journal_writer = StartThread("actor-journal", [&journal] { journal->Run(); });
+  }
+  const absl::Cleanup close_journal = [&] {
+    if (journal != nullptr) journal->Close();
+    journal_writer.Join();
+  };
+  options.journal = journal.get();
+
   ActorClient* waiter = nullptr;  // set before any block is executed
   RolloutWorker::Options worker_options;
   worker_options.now = now;
   worker_options.wait = [&waiter](absl::Duration delay) { return waiter->WaitUnlessGivenUp(delay); };
+  if (journal != nullptr) {
+    worker_options.on_sampled = [&journal](const LeaseBlock& block, uint64_t version) {
+      journal->Sampled(block, version);
+    };
+  }
   RolloutWorker worker(&decoder, rewards.get(), worker_options);
   ActorClient client(options, &loader,
                      [&worker](const JobContext& job, const LeaseBlock& block) { return worker.Execute(job, block); });
@@ -161,6 +193,9 @@ int main(int argc, char** argv) {
                  "Seconds after SIGTERM in which the lease in hand is finished; then it is given back")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 86400.0));
+  app.add_option(
+      "--journal", flags.journal,
+      "Folder of this actor alone for its journal: what it leased, sampled, sent, and the answers; default: none");
   app.add_option("--log-format", flags.log_format, "text or json")
       ->capture_default_str()
       ->check(CLI::IsMember({"text", "json"}));
@@ -181,6 +216,8 @@ int main(int argc, char** argv) {
   sigaddset(&stop_signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &stop_signals, nullptr);
   at::set_num_threads(flags.threads);
+  // A write beyond the limit on a file's size is an error like a full disk, not a death by signal.
+  std::signal(SIGXFSZ, SIG_IGN);
 
   const absl::Status status = sluice::actor::Work(flags, stop_signals);
   if (!status.ok()) {

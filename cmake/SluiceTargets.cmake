@@ -1,26 +1,45 @@
-# sluice_cc_library(<folder> SRCS ... HDRS ... [DEPS ...] [TORCH | RPC])
+# sluice_cc_library(<folder> SRCS ... HDRS ... [DEPS ...] [FAILPOINTS ...] [TORCH | RPC])
 #   One folder is one library: target sluice_<folder with _>, alias sluice::<folder with _>.
 #   TORCH is the only way to LibTorch's headers, RPC the only way to gRPC and protobuf.
-# sluice_cc_binary(<name> SRCS ... DEPS ... [TORCH] [RPC])
+#   FAILPOINTS: those of SRCS that include common/failpoint/failpoint.h. They alone see the switch of the preset faults:
+#   all others are compiled with the same words as in other builds, and come out of the compiler's cache.
+# sluice_cc_binary(<name> SRCS ... DEPS ... [FAILPOINTS ...] [TORCH] [RPC])
 # sluice_cc_test(<folder> SRCS ... DEPS ... [TORCH] [RPC] [PLACED] [GPU] [LABELS ...])
 #   PLACED: the policies of the tests are placed by tests/testing/placement.h, so the binary runs once more for the
 #   device-generic path on the processor, once on the fake device, and with SLUICE_GPU_TESTS on a GPU.
 #   GPU: the binary runs once more on a GPU, with SLUICE_GPU_TESTS.
 #   One binary a folder; a torch binary is one CTest entry, as loading LibTorch takes 0.2 s.
 
+set(_sluice_root ${CMAKE_SOURCE_DIR})
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM)
+  # Without the sloppiness nothing with the precompiled header is cached. Paths below the build folder (generated code,
+  # that header) are told to ccache relative to it, so that a second build folder finds what the first one compiled.
+  # Who has set a base_dir already keeps it.
+  set(_ccache_environment CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime)
+  execute_process(COMMAND ${CCACHE_PROGRAM} --get-config base_dir OUTPUT_VARIABLE _ccache_base_dir
+                  OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  if(NOT _ccache_base_dir)
+    list(APPEND _ccache_environment CCACHE_BASEDIR=${CMAKE_BINARY_DIR})
+    # ccache 4.7 takes a path that begins base_dir for one below it, and would tell the root relative to each build folder.
+    set(_sluice_root ${CMAKE_SOURCE_DIR}/.)
+  endif()
   foreach(lang C CXX)
-    set(CMAKE_${lang}_COMPILER_LAUNCHER
-        ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
-        ${CCACHE_PROGRAM})
+    set(CMAKE_${lang}_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env ${_ccache_environment} ${CCACHE_PROGRAM})
   endforeach()
+endif()
+
+set(_sluice_failpoint_switch ${CMAKE_BINARY_DIR}/failpoint_switch)
+if(SLUICE_FAILPOINTS)
+  file(CONFIGURE OUTPUT ${_sluice_failpoint_switch}/failpoint_switch.h CONTENT "#define SLUICE_HAS_FAILPOINTS 1\n")
+else()
+  file(CONFIGURE OUTPUT ${_sluice_failpoint_switch}/failpoint_switch.h CONTENT "#define SLUICE_HAS_FAILPOINTS 0\n")
 endif()
 
 add_library(sluice_options INTERFACE)
 # A designated initialiser leaves the other fields at their defaults on purpose.
 target_compile_options(sluice_options INTERFACE -Wall -Wextra -Werror -Wno-missing-field-initializers)
-target_include_directories(sluice_options INTERFACE ${CMAKE_SOURCE_DIR})
+target_include_directories(sluice_options INTERFACE ${_sluice_root})
 if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
   target_compile_options(sluice_options INTERFACE -Wthread-safety)
 endif()
@@ -52,14 +71,21 @@ function(_sluice_kind target torch rpc)
   endif()
 endfunction()
 
+function(_sluice_failpoints)
+  if(ARGN)
+    set_source_files_properties(${ARGN} PROPERTIES INCLUDE_DIRECTORIES ${_sluice_failpoint_switch})
+  endif()
+endfunction()
+
 function(sluice_cc_library folder)
-  cmake_parse_arguments(ARG "TORCH;RPC" "" "SRCS;HDRS;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "TORCH;RPC" "" "SRCS;HDRS;DEPS;FAILPOINTS" ${ARGN})
   if((ARG_TORCH OR ARG_RPC) AND SLUICE_CORES_ONLY)
     return()
   endif()
   if(ARG_TORCH AND ARG_RPC)
     message(FATAL_ERROR "${folder}: a library is (T), (R) or neither, never both (docs/architecture.md)")
   endif()
+  _sluice_failpoints(${ARG_FAILPOINTS})
   string(REPLACE "/" "_" name ${folder})
   string(REGEX REPLACE "^common_" "" name ${name})
   if(ARG_SRCS)
@@ -85,10 +111,11 @@ function(_sluice_executable target torch rpc)
 endfunction()
 
 function(sluice_cc_binary name)
-  cmake_parse_arguments(ARG "TORCH;RPC" "" "SRCS;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "TORCH;RPC" "" "SRCS;DEPS;FAILPOINTS" ${ARGN})
   if((ARG_TORCH OR ARG_RPC) AND SLUICE_CORES_ONLY)
     return()
   endif()
+  _sluice_failpoints(${ARG_FAILPOINTS})
   add_executable(${name} ${ARG_SRCS})
   target_link_libraries(${name} PRIVATE sluice_options ${ARG_DEPS})
   _sluice_executable(${name} "${ARG_TORCH}" "${ARG_RPC}")

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "common/collective/backend.h"
+#include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "common/status/exit_code.h"
 #include "common/tensor/device.h"
@@ -164,6 +165,7 @@ int main(int argc, char** argv) {
   std::signal(SIGINT, OnSignal);
   // A write beyond the limit on a file's size is an error like a full disk (exit code 14), not a death by signal.
   std::signal(SIGXFSZ, SIG_IGN);
+  if (const absl::Status status = sluice::StartFailpoints(); !status.ok()) return Report(status);
   if (*coordinator_command) return Report(sluice::learner::CoordinatorCommand(coordinator, stop_request));
   if (*compare_command) return Report(sluice::learner::CompareCommand(compare));
   if (*report_command) return Report(sluice::learner::ReportCommand(report));

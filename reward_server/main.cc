@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/catalog/dataset.h"
+#include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "common/metrics/metrics.h"
 #include "common/rpc/server.h"
@@ -59,6 +60,7 @@ absl::Status Warm(const RankerSet& rankers) {
 
 // Until SIGTERM or SIGINT, which the caller has blocked.
 absl::Status Serve(const Flags& flags, const sigset_t& stop_signals) {
+  SLUICE_RETURN_IF_ERROR(StartFailpoints());
   BatcherOptions options;
   options.max_queued_groups = flags.max_queue;
   options.max_batch_candidates = flags.max_batch_candidates;

@@ -15,7 +15,7 @@ import sys
 
 PROCESSES = ("actor", "learner", "reward_server", "client")
 OWN_TOPS = frozenset(PROCESSES + ("common", "tests"))
-FOUNDATIONS = ("status", "sync", "time", "random", "log", "file", "metrics", "types")
+FOUNDATIONS = ("status", "failpoint", "sync", "time", "random", "log", "file", "metrics", "types")
 
 TORCH_HEADER = re.compile(r"^(torch|ATen|c10|caffe2|gloo)/")
 RPC_HEADER = re.compile(r"^(grpc|grpcpp|grpc\+\+|google/protobuf|sluice/v1|sluice/inference)/")

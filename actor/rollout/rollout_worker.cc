@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "actor/rollout/check_scores.h"
 #include "actor/rollout/negatives.h"
+#include "common/failpoint/failpoint.h"
 #include "common/random/random.h"
 #include "common/status/status.h"
 
@@ -127,6 +128,8 @@ absl::StatusOr<std::vector<PromptOutcome>> RolloutWorker::Rollout(const JobConte
   const absl::Time started = options_.now();
   SLUICE_ASSIGN_OR_RETURN(std::vector<Decoder::Snapshot::Sampled> sampled,
                           policy->Sample(block.prompts, job.decode, sampling_seeds));
+  if (options_.on_sampled) options_.on_sampled(block, policy->version());
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("actor/after_sample"));
   SLUICE_CHECK(sampled.size() == size, "the decoder answers every prompt");
   const double sample_seconds = absl::ToDoubleSeconds(options_.now() - started) / static_cast<double>(size);
 
@@ -171,6 +174,7 @@ absl::StatusOr<std::vector<PromptOutcome>> RolloutWorker::Rollout(const JobConte
   if (asked.empty()) return outcomes;
 
   Score(job, block, request, asked);
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("actor/after_score"));
   return outcomes;
 }
 

@@ -27,6 +27,9 @@ class RolloutWorker {
     // Waits for the given time; false if the actor is stopping, which ends the
     // retries.
     std::function<bool(absl::Duration)> wait;
+    // Told when the groups of a block are sampled, before they are scored, and
+    // under which policy version. May be empty.
+    std::function<void(const LeaseBlock&, uint64_t)> on_sampled;
   };
 
   // Both outlive the worker. `rewards` may be null if every job has rewards

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "actor/rpc/rollout_convert.h"
+#include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/status.h"
@@ -274,6 +275,10 @@ absl::Status ActorClient::Receive(const std::shared_ptr<WorkSession>& session, c
     case v1::RankMessage::kLease:
       return OnLease(session, message.lease());
     case v1::RankMessage::kAck:
+      if (options_.journal != nullptr) {
+        options_.journal->Answered(message.ack().ordinal(), message.ack().attempt(), message.ack().accepted(),
+                                   message.ack().reason());
+      }
       if (!message.ack().accepted()) {
         if (series_->refused != nullptr) series_->refused->Increment();
         Log(LogLevel::kDebug, "a result was refused",
@@ -320,6 +325,8 @@ absl::Status ActorClient::OnLease(const std::shared_ptr<WorkSession>& session, c
     work.generation = generation_;
     work.job = assignment_.job;
   }
+  if (options_.journal != nullptr) options_.journal->Leased(work.block);
+  SLUICE_FAILPOINT("actor/lease_received");
   Work unwanted = work;
   if (work_.TryPush(std::move(work))) return absl::OkStatus();
   // Draining, or more leases than were asked for.
@@ -416,11 +423,13 @@ absl::Status ActorClient::Follow(const Assignment& assignment, uint64_t generati
       SLUICE_RETURN_IF_ERROR(loader_->SetJob(assignment.job->model_config_json, loaded_.trie));
     }
     const absl::Time begin = options_.now();
+    SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("actor/before_transfer"));
     SLUICE_ASSIGN_OR_RETURN(const absl::Span<char> shadow, loader_->Stage(offer.payload_bytes()));
     SLUICE_RETURN_IF_ERROR(fetcher_.FetchPolicy(assignment.channel, offer, shadow, [this, generation] {
       return !stopping_.HasBeenNotified() && !Stale(generation);
     }));
     const absl::Time fetched = options_.now();
+    SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("actor/before_swap"));
     SLUICE_RETURN_IF_ERROR(loader_->Commit(offer.policy_version()));
     loaded_.version = offer.policy_version();
     loaded_.checksum = offer.checksum();
@@ -454,6 +463,7 @@ absl::Status ActorClient::Follow(const Assignment& assignment, uint64_t generati
 
 void ActorClient::GiveBackAll(const Work& work, const std::string& reason) {
   series_->Lease("returned");
+  if (options_.journal != nullptr) options_.journal->GaveBack(work.block, reason);
   for (size_t i = 0; i < work.block.prompts.size(); ++i) {
     if (!work.session->Send(GiveBack(work.block, i, reason))) return;
   }
@@ -518,9 +528,15 @@ absl::Status ActorClient::DoWork(const Work& work) {
   }
   series_->Lease("done");
   series_->Outcomes(work.block.kind, *outcomes, seconds);
+  if (options_.journal != nullptr) {
+    options_.journal->Scored(work.block, *outcomes);
+    options_.journal->SendingResults(work.block, *outcomes);
+  }
+  SLUICE_FAILPOINT("actor/before_send");
   for (const PromptOutcome& outcome : *outcomes) {
     if (!work.session->Send(ToProto(work.block, outcome))) break;  // the rank has leased them anew by now
   }
+  SLUICE_FAILPOINT("actor/after_send");
   return absl::OkStatus();
 }
 

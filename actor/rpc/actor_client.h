@@ -17,17 +17,18 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "actor/journal/journal.h"
 #include "actor/rollout/lease_block.h"
 #include "actor/rpc/policy_fetcher.h"
 #include "actor/rpc/policy_loader.h"
 #include "actor/rpc/work_session.h"
 #include "common/metrics/blocked.h"
 #include "common/metrics/metrics.h"
-#include "common/time/retry.h"
 #include "common/sync/bounded_queue.h"
 #include "common/sync/mutex.h"
 #include "common/sync/notification.h"
 #include "common/time/clock.h"
+#include "common/time/retry.h"
 
 namespace sluice::actor {
 
@@ -49,6 +50,7 @@ struct ActorClientOptions {
   NowFunction now;
   Metrics* metrics = nullptr;   // optional; must outlive the client
   Blocked* on_lease = nullptr;  // counts the time without a lease; may be null; outlives the client
+  Journal* journal = nullptr;   // optional; must outlive the client
   // Called when the actor attaches to a rank and when it loses it. May be empty.
   std::function<void(bool)> on_attached;
 };

@@ -8,6 +8,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "common/failpoint/failpoint.h"
 #include "common/file/file.h"
 #include "common/status/status.h"
 
@@ -152,6 +153,51 @@ absl::Status CheckEpoch(const JobRecord& job, uint64_t epoch) {
       absl::StrCat("job ", job.id, " runs in epoch ", job.epoch, ", not in ", epoch, "; join again"));
 }
 
+// One pair of failpoints an input, around the transaction that takes it.
+absl::Status BeforeTransition(JobInput input) {
+  switch (input) {
+    case JobInput::kAssign:
+      return SLUICE_FAILPOINT_STATUS("coordinator/before_assign");
+    case JobInput::kCancel:
+      return SLUICE_FAILPOINT_STATUS("coordinator/before_cancel");
+    case JobInput::kResume:
+      return SLUICE_FAILPOINT_STATUS("coordinator/before_resume");
+    case JobInput::kPreempt:
+      return SLUICE_FAILPOINT_STATUS("coordinator/before_preempt");
+    case JobInput::kSucceed:
+      return SLUICE_FAILPOINT_STATUS("coordinator/before_succeed");
+    case JobInput::kFail:
+      return SLUICE_FAILPOINT_STATUS("coordinator/before_fail");
+    case JobInput::kCancelled:
+      return SLUICE_FAILPOINT_STATUS("coordinator/before_cancelled");
+    case JobInput::kHold:
+      return SLUICE_FAILPOINT_STATUS("coordinator/before_hold");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AfterTransition(JobInput input) {
+  switch (input) {
+    case JobInput::kAssign:
+      return SLUICE_FAILPOINT_STATUS("coordinator/after_assign");
+    case JobInput::kCancel:
+      return SLUICE_FAILPOINT_STATUS("coordinator/after_cancel");
+    case JobInput::kResume:
+      return SLUICE_FAILPOINT_STATUS("coordinator/after_resume");
+    case JobInput::kPreempt:
+      return SLUICE_FAILPOINT_STATUS("coordinator/after_preempt");
+    case JobInput::kSucceed:
+      return SLUICE_FAILPOINT_STATUS("coordinator/after_succeed");
+    case JobInput::kFail:
+      return SLUICE_FAILPOINT_STATUS("coordinator/after_fail");
+    case JobInput::kCancelled:
+      return SLUICE_FAILPOINT_STATUS("coordinator/after_cancelled");
+    case JobInput::kHold:
+      return SLUICE_FAILPOINT_STATUS("coordinator/after_hold");
+  }
+  return absl::OkStatus();
+}
+
 // "My run #3" -> "my-run-3": safe as a folder's name.
 std::string Slug(const std::string& name) {
   std::string slug;
@@ -211,6 +257,7 @@ absl::StatusOr<std::string> JobStore::NewIdLocked(const NewJob& job, absl::Time 
 
 absl::StatusOr<JobStore::Submission> JobStore::Submit(const NewJob& job, absl::Time now) {
   Submission submission;
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("coordinator/before_submit"));
   {
     MutexLock lock(&mutex_);
     SLUICE_RETURN_IF_ERROR(database_->Transaction([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) -> absl::Status {
@@ -245,6 +292,7 @@ absl::StatusOr<JobStore::Submission> JobStore::Submit(const NewJob& job, absl::T
       return AppendEventLocked(submission.job_id, {0, now, StateChanged{JobState::kQueued, "submitted", 0}});
     }));
   }
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("coordinator/after_submit"));
   if (!submission.existed) Tell(submission.job_id);
   return submission;
 }
@@ -346,6 +394,7 @@ absl::StatusOr<JobRecord> JobStore::TransitionLocked(const std::string& job_id, 
 absl::StatusOr<JobRecord> JobStore::Apply(const std::string& job_id, JobInput input, const std::string& message,
                                           int exit_code, absl::Time now) {
   SLUICE_CHECK(input != JobInput::kAssign, "use Assign, which knows the epoch");
+  SLUICE_RETURN_IF_ERROR(BeforeTransition(input));
   absl::StatusOr<JobRecord> job = absl::InternalError("not run");
   {
     MutexLock lock(&mutex_);
@@ -354,12 +403,14 @@ absl::StatusOr<JobRecord> JobStore::Apply(const std::string& job_id, JobInput in
       return job.status();
     }));
   }
+  SLUICE_RETURN_IF_ERROR(AfterTransition(input));
   Tell(job_id);
   return job;
 }
 
 absl::StatusOr<JobRecord> JobStore::Assign(const std::string& job_id, uint64_t epoch, const std::string& message,
                                            absl::Time now) {
+  SLUICE_RETURN_IF_ERROR(BeforeTransition(JobInput::kAssign));
   absl::StatusOr<JobRecord> job = absl::InternalError("not run");
   {
     MutexLock lock(&mutex_);
@@ -368,6 +419,7 @@ absl::StatusOr<JobRecord> JobStore::Assign(const std::string& job_id, uint64_t e
       return job.status();
     }));
   }
+  SLUICE_RETURN_IF_ERROR(AfterTransition(JobInput::kAssign));
   Tell(job_id);
   return job;
 }
@@ -423,6 +475,7 @@ absl::Status JobStore::ApplyReportLocked(const JobRecord& job, const JobReport& 
 
 absl::StatusOr<bool> JobStore::Report(const std::string& job_id, const JobReport& report, absl::Time now) {
   bool cancel_requested = false;
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("coordinator/before_report"));
   {
     MutexLock lock(&mutex_);
     SLUICE_RETURN_IF_ERROR(database_->Transaction([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) -> absl::Status {
@@ -432,6 +485,7 @@ absl::StatusOr<bool> JobStore::Report(const std::string& job_id, const JobReport
       return ApplyReportLocked(job, report, now);
     }));
   }
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("coordinator/after_report"));
   Tell(job_id);
   return cancel_requested;
 }
@@ -481,6 +535,7 @@ absl::StatusOr<std::map<std::string, std::string>> JobStore::Results(const std::
 
 absl::StatusOr<uint64_t> JobStore::ReserveVersion(const std::string& job_id, uint64_t epoch) {
   uint64_t version = 0;
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("coordinator/before_version"));
   MutexLock lock(&mutex_);
   SLUICE_RETURN_IF_ERROR(database_->Transaction([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) -> absl::Status {
     SLUICE_ASSIGN_OR_RETURN(const JobRecord job, GetLocked(job_id));
@@ -488,6 +543,7 @@ absl::StatusOr<uint64_t> JobStore::ReserveVersion(const std::string& job_id, uin
     version = job.policy_version + 1;
     return database_->Query("UPDATE jobs SET policy_version = ? WHERE id = ?").Bind(version).Bind(job_id).Run();
   }));
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("coordinator/after_version"));
   return version;
 }
 
@@ -498,8 +554,9 @@ absl::Status JobStore::ReserveOrdinals(const std::string& job_id, uint64_t epoch
     return absl::InvalidArgumentError(
         absl::StrCat("ordinals ", first, " + ", count, " of step ", step, " are out of range"));
   }
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("coordinator/before_ordinals"));
   MutexLock lock(&mutex_);
-  return database_->Transaction([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) -> absl::Status {
+  SLUICE_RETURN_IF_ERROR(database_->Transaction([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) -> absl::Status {
     SLUICE_ASSIGN_OR_RETURN(const JobRecord job, GetLocked(job_id));
     SLUICE_RETURN_IF_ERROR(CheckEpoch(job, epoch));
     {
@@ -529,7 +586,8 @@ absl::Status JobStore::ReserveOrdinals(const std::string& job_id, uint64_t epoch
         .Bind(first + count)
         .Bind(job_id)
         .Run();
-  });
+  }));
+  return SLUICE_FAILPOINT_STATUS("coordinator/after_ordinals");
 }
 
 absl::StatusOr<StoredGroup> JobStore::LatestGroupLocked() {
@@ -563,9 +621,11 @@ absl::StatusOr<StoredGroup> JobStore::LatestGroup() {
 }
 
 absl::StatusOr<uint64_t> JobStore::ReserveEpoch(const std::vector<StoredMember>& members) {
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("coordinator/before_epoch"));
   MutexLock lock(&mutex_);
   SLUICE_ASSIGN_OR_RETURN(const StoredGroup latest, LatestGroupLocked());
   SLUICE_RETURN_IF_ERROR(StoreGroupLocked({latest.epoch + 1, members}));
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("coordinator/after_epoch"));
   return latest.epoch + 1;
 }
 

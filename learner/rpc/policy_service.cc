@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/failpoint/failpoint.h"
 #include "common/rpc/status.h"
 #include "common/status/status.h"
 
@@ -126,6 +127,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* GrpcPolicyService::FetchPolicy(grpc:
   if (!parsed.ok()) return new ChunkReactor(parsed.status());
   const auto snapshot = store_->Find(parsed->job_id(), parsed->policy_version());
   if (!snapshot.ok()) return new ChunkReactor(snapshot.status());
+  SLUICE_FAILPOINT("publish/transfer");
   SharedPayload payload;
   payload.bytes = std::shared_ptr<const std::string>(*snapshot, &(*snapshot)->payload);
   payload.checksums = std::shared_ptr<const ChunkTable>(*snapshot, &(*snapshot)->chunks);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/failpoint/failpoint.h"
 #include "common/file/file.h"
 #include "common/status/status.h"
 #include "learner/ledger/merge_shards.h"
@@ -160,6 +161,7 @@ absl::Status JobCheckpoints::Save(CheckpointState state, const Policy& policy, c
   }
   absl::Status status;
   if (context_.is_first()) {
+    SLUICE_FAILPOINT("checkpoint/begin");
     status = SaveOnFirst(std::move(state), policy, optimizer, ledger.balance, ended, writing);
   }
   return TellAll(*context_.collective, status);
@@ -184,7 +186,9 @@ absl::Status JobCheckpoints::SaveOnFirst(CheckpointState state, const Policy& po
   const auto on_written = [this, options, epoch, table = state.table, step = state.step, version = state.policy_version,
                            balance](const std::string& path) -> absl::Status {
     SLUICE_RETURN_IF_ERROR(WriteCheckpointMark(folder_.checkpoint_mark(), {epoch, step}));
+    SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/before_prune"));
     SLUICE_RETURN_IF_ERROR(PruneCheckpoints(folder_.checkpoints(), options.keep, options.keep_best));
+    SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/before_report"));
     context_.monitor->ReportCheckpoint(path, step, version, balance);
     if (mirror_ == nullptr) return absl::OkStatus();
     if (const absl::Status sent = mirror_->Send(folder_, path, table); !sent.ok()) {

@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/failpoint/failpoint.h"
 #include "common/model/model_folder.h"
 #include "common/random/random.h"
 #include "common/status/status.h"
@@ -142,16 +143,20 @@ absl::StatusOr<std::map<std::string, double>> Validate(const RunContext& context
 
 absl::StatusOr<uint64_t> PublishPolicy(const RunContext& context, const Policy& policy, GroupSource* source,
                                        SnapshotEncoder* encoder) {
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("publish/before_reserve"));
   at::Tensor version = torch::zeros({1}, torch::kLong);
   if (context.is_first()) {
     SLUICE_ASSIGN_OR_RETURN(const uint64_t reserved, context.reservations->NextPolicyVersion());
     version.fill_(static_cast<int64_t>(reserved));
   }
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("publish/after_reserve"));
   SLUICE_RETURN_IF_ERROR(context.collective->Broadcast(version, 0));
   const uint64_t published = static_cast<uint64_t>(version.item<int64_t>());
   const at::Tensor arena = policy.parameters().detach().to(at::kCPU, at::kFloat).contiguous();
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("publish/before_offer"));
   source->Publish(
       encoder->Encode(published, absl::MakeSpan(arena.const_data_ptr<float>(), static_cast<size_t>(arena.numel()))));
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("publish/after_offer"));
   return published;
 }
 

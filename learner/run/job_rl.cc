@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/collective/sums.h"
+#include "common/failpoint/failpoint.h"
 #include "common/market/truth_ranking.h"
 #include "common/random/random.h"
 #include "common/status/exit_code.h"
@@ -192,6 +193,7 @@ absl::Status RlJob::Prepare() {
   checkpoints_ = std::make_unique<JobCheckpoints>(context_, *folder_, DataDigest(*dataset_));
   SLUICE_ASSIGN_OR_RETURN(const std::optional<CheckpointState> state,
                           checkpoints_->Resume(policy_.get(), optimizer_.get()));
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("learner/resumed"));
   SLUICE_RETURN_IF_ERROR(MakeReference(state));
   SLUICE_ASSIGN_OR_RETURN(
       lanes_, StepLanes::Create(policy_.get(), reference_.get(), LanesFor(*policy_, at::get_num_threads())));
@@ -344,7 +346,9 @@ absl::Status RlJob::IssueAhead() {
     }
     const OrdinalRange slice =
         SliceOfStep(issued_steps_, groups, context_.collective->rank(), context_.collective->world_size());
+    SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("learner/before_issue"));
     SLUICE_RETURN_IF_ERROR(source_->Issue(issued_steps_, order.Range(slice)));
+    SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("learner/after_issue"));
   }
   return absl::OkStatus();
 }
@@ -591,6 +595,7 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
   idle_ = absl::ZeroDuration();
   const absl::Time training_since = context_.now();
   TellPhase("training");
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("learner/groups_taken"));
 
   JudgeStatistics mine;
   SLUICE_ASSIGN_OR_RETURN(const std::vector<RlGroup> groups, JudgeStep(taken, &mine));
@@ -636,7 +641,9 @@ absl::Status RlJob::TrainStep(const StepDecision& decision) {
   }
   SLUICE_RETURN_IF_ERROR(RecordGroups(taken, groups));
   SLUICE_RETURN_IF_ERROR(ObserveRegions(groups));
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("learner/before_commit"));
   SLUICE_RETURN_IF_ERROR(source_->Commit(step_, verdicts));
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("learner/after_commit"));
   const double lambda = StepOptions().lambda;
   // Groups that the gate was not asked about say nothing of what it admits: an outage must not raise lambda.
   if (options_.gate.target_dose > 0 && statistics.asked() > 0) {

@@ -16,6 +16,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "common/failpoint/failpoint.h"
 #include "common/file/file.h"
 #include "common/safetensors/safetensors.h"
 #include "common/status/status.h"
@@ -182,22 +183,29 @@ absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const Che
   const std::string model = JoinPath(aside, "model");
   SLUICE_RETURN_IF_ERROR(MakeDirectories(model));
   SLUICE_RETURN_IF_ERROR(policy.Save(model, arenas.parameters));
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/after_policy"));
   SLUICE_RETURN_IF_ERROR(WriteOptimizer(JoinPath(aside, "optimizer.safetensors"), arenas));
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/after_optimizer"));
   if (state.reference.defined()) {
     const at::Tensor arena = state.reference.detach().to(at::kCPU).contiguous();
     SLUICE_RETURN_IF_ERROR(
         WriteSafetensors(JoinPath(aside, kReferenceFile), {ArenaToWrite(kReferenceTensor, arena)}, {}));
   }
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/after_reference"));
   for (size_t rank = 0; rank < state.ledgers.size(); ++rank) {
     const std::string file = JoinPath(aside, absl::StrCat("ledger-", rank, ".json"));
     SLUICE_RETURN_IF_ERROR(WriteFileAtomically(file, state.ledgers[rank]));
   }
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/after_ledger"));
   SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(aside, "state.json"), StateJson(state)));
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/before_manifest"));
   SLUICE_RETURN_IF_ERROR(WriteManifest(aside, state.step));
   SLUICE_RETURN_IF_ERROR(SyncDirectory(aside));
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/before_rename"));
   if (fence) SLUICE_RETURN_IF_ERROR(fence());
   // The last step of a job is written twice, and a run that resumed from an older checkpoint repeats a step.
   SLUICE_RETURN_IF_ERROR(ReplaceFolder(aside, path));
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/after_rename"));
   return path;
 }
 

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/collective/sums.h"
+#include "common/failpoint/failpoint.h"
 #include "common/model/token_log_probs.h"
 #include "common/status/status.h"
 #include "common/tensor/device.h"
@@ -434,7 +435,9 @@ absl::StatusOr<RlStepResult> RlStep(StepLanes& lanes, const Trie& trie, AdamW& o
   for (const RlLoss& of_lane : of_lanes) AddSums(of_lane, &total);
 
   Policy& policy = lanes.policy(0);
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("learner/before_all_reduce"));
   SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(policy.gradients()));
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("learner/after_all_reduce"));
   const at::Tensor norm = optimizer.by_tensors() ? optimizer.Update(settings.learning_rate) : at::Tensor();
   const std::vector<double> fetched = FetchTogether({total.on_device, norm});  // all that the step reads
   if (total.on_device.defined()) AddFetched(fetched, &total);

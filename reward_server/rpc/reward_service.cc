@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/failpoint/failpoint.h"
 #include "common/rpc/status.h"
 #include "common/status/status.h"
 #include "reward_server/rpc/wire.h"
@@ -74,12 +75,14 @@ absl::Status RewardServiceImpl::Begin(const v1::ScoreRequest& request, v1::Score
                                                       ", this server has ", catalog_version_,
                                                       "; start both on the same data set"));
   }
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("reward/before_score"));
   ScoreTask task;
   SLUICE_ASSIGN_OR_RETURN(task.groups, GroupsFromProto(request));
   task.ranker = ranker;
   task.deadline = reactor->Deadline();
   task.cancelled = [flag = reactor->cancelled()] { return flag->load(); };
   task.done = [reactor, response, ranker, this](absl::StatusOr<std::vector<GroupResult>> results) {
+    if (const absl::Status status = SLUICE_FAILPOINT_STATUS("reward/before_answer"); !status.ok()) results = status;
     if (results.ok()) {
       response->set_ranker_version(ranker->version());
       response->set_catalog_version(catalog_version_);

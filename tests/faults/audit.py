@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """An auditor of runs: what became of every prompt that a job issued. Standard library alone; shares no code with Sluice.
 
-    python3 tests/faults/audit.py RUN_FOLDER --data DATA [--compare OTHER_RUN_FOLDER] [-o json]
+    python3 tests/faults/audit.py RUN_FOLDER --data DATA [--journal FILE_OR_FOLDER ...] [--compare OTHER_RUN_FOLDER] [-o json]
 
 It reads what a run leaves behind and holds one against the other: the ledgers of its last checkpoint (docs of the format:
 learner/ledger/ledger.h), the terminal table (learner/ledger/terminal_table.h), its recorded groups if `rl.record` was on (docs/record.md), results.json and the data set. It
@@ -18,7 +18,13 @@ reports
                 pass has more often than the data set does is a contradiction
     skew        mean popularity of the targets: recorded, of groups that took several attempts, of what was to be drawn from
 
-and ends with 1 if lost, duplicated or unexpected is not empty, or if two numbers contradict each other; with 2 if there is
+With the journals of all actors of the run (docs/journal.md; `sluice-actor --journal`), wasted is what they sampled and the
+run did not train, by reason, and it is
+
+    unsent      recorded, but no actor ever sent that attempt. Where a journal has gaps (a full disk, files
+                removed as they were many) this cannot be known, and is said instead of counted.
+
+and ends with 1 if lost, duplicated, unexpected or unsent is not empty, or if two numbers contradict each other; with 2 if there is
 nothing to audit. --compare: digests of parameters and moments, the terminal ordinals, and the terminal tables, of both
 runs.
 """
@@ -41,6 +47,10 @@ TRAIN, RESERVED = 0, 3      # labels of events that a job may train on
 SHOWN = 10                  # ordinals that a line names
 QUARTERS = 4
 OPERATIONAL = ("stale", "reward_unavailable", "unsampled", "catalog_changed")  # gate reasons that are nobody's choice
+
+
+JOURNAL_FORMAT = 1
+CHECK = re.compile(r'^(.*),"check":"([0-9a-f]{8})"}$')
 
 
 class Unreadable(Exception):
@@ -196,6 +206,83 @@ def audit_table(content, data, terminal, report):
             report["contradictions"].append(f"ledger.csv has {states.get(state, 0)} {state}, the ledgers {report[state]}")
 
 
+class Journals:
+    """What the actors of a run say that they did."""
+
+    def __init__(self, paths):
+        self.leases = {}      # (job, epoch, lease) -> {(ordinal, attempt): the last thing that became of it}
+        self.gaps = []        # why they may be incomplete, in words
+        self.damaged = 0
+        self.waiting = {}     # folder -> {(ordinal, attempt): its latest lease of that actor}
+        files = []
+        for path in paths:
+            found = [path]
+            if os.path.isdir(path):
+                found = sorted(glob.glob(os.path.join(path, "**", "journal-*.jsonl"), recursive=True))
+            if not found:
+                raise Unreadable(f"there is no journal in {path}")
+            files += found
+        before = {}           # folder -> number of its last file
+        for path in files:
+            self.read(path, before)
+
+    def read(self, path, before):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                lines = file.read().split("\n")
+        except OSError as error:
+            raise Unreadable(f"{path}: {error}") from None
+        match = re.search(r"-(\d+)\.jsonl$", path)
+        if match is None:
+            raise Unreadable(f"{path}: want a file named journal-NUMBER.jsonl, as actors write it")
+        number = int(match.group(1))
+        folder = os.path.dirname(path)
+        if number != before.get(folder, 0) + 1:
+            self.gaps.append(f"{path} does not follow on file {before.get(folder, 0)}")
+        before[folder] = number
+        waiting = self.waiting.setdefault(folder, {})
+        for line in filter(None, lines):
+            match = CHECK.match(line)
+            if match is None or hashlib.sha256(match.group(1).encode()).hexdigest()[:8] != match.group(2):
+                self.damaged += 1     # what a killed process or a full disk left; a full disk tells how many are missing
+                continue
+            self.take(path, json.loads(line), waiting)
+
+    def take(self, path, line, waiting):
+        event = line["event"]
+        if event == "file":
+            if line["format"] != JOURNAL_FORMAT:
+                raise Unreadable(f"{path}: a journal of format {line['format']}, want {JOURNAL_FORMAT}")
+        elif event == "dropped":
+            self.gaps.append(f"{path} lacks {line['lines']} lines")
+        elif event in ("accepted", "refused"):
+            lease = waiting.get(tuple(line["group"]))
+            if lease is not None and self.leases[lease].get(tuple(line["group"])) == "sent":
+                reason = line.get("reason", "").split(":")[0]
+                self.leases[lease][tuple(line["group"])] = event if event == "accepted" else f"refused: {reason}"
+        else:
+            lease = (line["job"], line["epoch"], line["lease"])
+            groups = self.leases.setdefault(lease, {})
+            for ordinal, attempt, *_ in line["groups"]:
+                if event == "gave_back" and groups.get((ordinal, attempt), "leased") == "leased":
+                    continue          # nothing was sampled
+                groups[(ordinal, attempt)] = "given back" if event == "gave_back" else event
+                if event == "sent":
+                    waiting[(ordinal, attempt)] = lease
+
+    def of_job(self, job):
+        """{(ordinal, attempt): [(epoch, what became of it), a lease each]} of what was sampled for a job."""
+        groups = {}
+        for (of, epoch, _), lease in sorted(self.leases.items()):
+            for group, fate in lease.items():
+                if of == job and fate != "leased":
+                    groups.setdefault(group, []).append((epoch, fate))
+        return groups
+
+    def jobs(self):
+        return sorted({job for job, _, _ in self.leases})
+
+
 def several(ordinals):
     ordinals = sorted(ordinals)
     text = ", ".join(map(str, ordinals[:SHOWN]))
@@ -296,11 +383,47 @@ def closed_groups(run, groups_per_step):
     return closed
 
 
-def audit(run, data_folder):
+def audit_journals(groups, run, journals, report):
+    """groups: as of read_records; None: there are none, and wasted is only what was not trained by count."""
+    jobs = journals.jobs()
+    job = os.path.basename(os.path.normpath(run))
+    if job not in jobs:
+        if len(jobs) != 1:
+            raise Unreadable(f"the journals are of the jobs {', '.join(jobs) or '(none)'}, and none of them is named as {run}")
+        job = jobs[0]
+    sampled = journals.of_job(job)
+    report["gaps"] = journals.gaps
+    report["sampled"] = sum(map(len, sampled.values()))
+    wasted, sent = {}, set()
+    trained = {(ordinal, attempt) for _, ordinal, _, _, attempt in groups or () if attempt}
+    for group, fates in sampled.items():
+        left = [(epoch, fate == "accepted", at) for at, (epoch, fate) in enumerate(fates) if fate in ("accepted", "sent")]
+        if left or any(fate.startswith("refused") for _, fate in fates):
+            sent.add(group)
+        fates = [fate for _, fate in fates]
+        if group in trained and left:
+            # One of them was trained: of the last epoch, the one that was accepted, or whose answer died with somebody.
+            fates.pop(max(left)[2])
+        for fate in fates:
+            fate = {"accepted": "taken, but its step was not kept", "sent": "sent, no answer",
+                    "sampled": "not sent", "scored": "not sent"}.get(fate, fate)
+            wasted[fate] = wasted.get(fate, 0) + 1
+    if groups is None:
+        return
+    report["wasted"] = sum(wasted.values())
+    report["wasted by reason"] = wasted
+    unsent = {ordinal for ordinal, attempt in trained - sent}
+    if journals.gaps:
+        report["unknown"] = len(unsent)
+    else:
+        report["unsent"] |= unsent
+
+
+def audit(run, data_folder, journals=None):
     """The report as a dict. Unreadable: nothing to audit."""
     report = {"run": run, "expected": 0, "trained": 0, "dropped": 0, "failed": 0, "cancelled": 0, "open": 0, "recorded": None,
-              "lost": set(), "duplicated": set(), "unexpected": set(), "foreign": [], "contradictions": [], "wasted": None,
-              "skew": None, "reasons": {}, "tries": {}, "closed": None, "prompts": None}
+              "lost": set(), "duplicated": set(), "unexpected": set(), "unsent": set(), "foreign": [], "contradictions": [],
+              "wasted": None, "skew": None, "reasons": {}, "tries": {}, "closed": None, "prompts": None}
     data = Data(data_folder)
     checkpoint = last_checkpoint(run)
     groups = read_records(run)
@@ -317,6 +440,8 @@ def audit(run, data_folder):
         audit_records(groups, data, checkpoint, terminal, report)
     if report.get("step"):
         report["closed"] = closed_groups(run, (report["trained"] + report["dropped"] + report["failed"]) // report["step"])
+    if journals:
+        audit_journals(groups, run, Journals(journals), report)
     results = os.path.join(run, "results.json")
     if os.path.exists(results) and checkpoint is not None:
         told = read_json(results)["numbers"].get("ledger", {})
@@ -327,7 +452,7 @@ def audit(run, data_folder):
 
 
 def clean(report):
-    return not (report["lost"] or report["duplicated"] or report["unexpected"] or report["contradictions"])
+    return not any(report[name] for name in ("lost", "duplicated", "unexpected", "unsent", "contradictions"))
 
 
 def digest(path):
@@ -367,8 +492,15 @@ def text_of(report):
         lines.append("recorded    nothing: single prompts were not looked at (rl.record)")
     if report["reasons"]:
         lines.append("ended       " + ", ".join(f"{reason} {count}" for reason, count in sorted(report["reasons"].items())))
-    for name in ("lost", "duplicated", "unexpected"):
+    for name in ("lost", "duplicated", "unexpected") + (("unsent",) if "sampled" in report else ()):
         lines.append(f"{name:<11} {len(report[name])}" + (f": {several(report[name])}" if report[name] else ""))
+    if "sampled" in report:
+        reasons = report.get("wasted by reason", {})
+        lines.append(f"sampled     {report['sampled']} groups, by the actors' journals; wasted {report['wasted']}"
+                     + (": " + ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items())) if reasons else ""))
+        lines += [f"gap         {line}" for line in report["gaps"][:SHOWN]]
+        if report["gaps"]:
+            lines.append(f"unknown     {report.get('unknown', 0)} recorded groups have no line of being sent")
     lines += [f"foreign     {line}" for line in report["foreign"][:SHOWN]]
     lines += [f"wrong       {line}" for line in report["contradictions"]]
     if report["closed"] is not None:
@@ -385,11 +517,12 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description="What became of every prompt that a job issued.")
     parser.add_argument("run", help="run folder of an rl job")
     parser.add_argument("--data", required=True, help="the data set it was made from")
+    parser.add_argument("--journal", nargs="+", metavar="FILE", help="journals of the actors, or folders of them")
     parser.add_argument("--compare", metavar="RUN", help="a run that should have ended in the same state")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     args = parser.parse_args(argv)
     try:
-        report = audit(args.run, args.data)
+        report = audit(args.run, args.data, args.journal)
         if args.compare:
             report["contradictions"] += compare(args.run, args.compare)
     except Unreadable as error:

@@ -84,11 +84,11 @@ def free_address():
 class Process:
     """A child in a process group of its own; standard output and error go to one file."""
 
-    def __init__(self, name, argv, log, max_file_bytes=None):
+    def __init__(self, name, argv, log, max_file_bytes=None, variables=None):
         self.name = name
         self.argv = argv
         self.log = log
-        environment = dict(os.environ, OMP_NUM_THREADS="1", NO_COLOR="1")
+        environment = dict(os.environ, OMP_NUM_THREADS="1", NO_COLOR="1", **(variables or {}))
         with open(log, "wb") as file:
             self.child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment,
                                           start_new_session=True, preexec_fn=lambda: die_with_parent(max_file_bytes))
@@ -149,6 +149,8 @@ class Process:
 class SluiceTest(unittest.TestCase):
     """Processes, a folder and the tiny world for each test."""
 
+    variables = {}  # of the environment of what is started from now on, beyond those of the test itself
+
     def run(self, result=None):
         """As unittest's, with a folder, and an end for every process whatever happened."""
         result = result if result is not None else self.defaultTestResult()
@@ -177,7 +179,7 @@ class SluiceTest(unittest.TestCase):
 
     def start(self, name, binary, *arguments, max_file_bytes=None):
         log = self.path(f"{len(self.processes):02d}-{name}.log")
-        process = Process(name, [os.path.join(BIN, binary), *map(str, arguments)], log, max_file_bytes)
+        process = Process(name, [os.path.join(BIN, binary), *map(str, arguments)], log, max_file_bytes, self.variables)
         self.processes.append(process)
         return process
 
@@ -292,6 +294,7 @@ class Cluster:
         self.metrics = free_address()
         self.runs = test.path("runs")
         self.state = test.path("state")
+        self.journals = test.path("journals")  # a folder an actor
         self.reward_address = None
 
     def start_coordinator(self):
@@ -317,7 +320,8 @@ class Cluster:
         return process
 
     def start_actor(self, name="actor"):
-        return self.test.start_actor("--coordinator", self.address, reward=self.reward_address, name=name)
+        journal = os.path.join(self.journals, f"{len(self.test.processes):02d}-{name}")
+        return self.test.start_actor("--coordinator", self.address, "--journal", journal, reward=self.reward_address, name=name)
 
     def ctl(self, *arguments, name="sluicectl"):
         return self.test.start(name, "sluicectl", "--server", self.address, *arguments)

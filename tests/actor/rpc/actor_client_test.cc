@@ -10,6 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "actor/journal/journal.h"
+#include "common/file/file.h"
 #include "common/rpc/server.h"
 #include "common/rpc/status.h"
 #include "common/rpc/stream_sender.h"
@@ -303,6 +306,39 @@ TEST_F(ActorClientTest, WorksOnLeasesOnceItsPolicyIsVerified) {
   EXPECT_EQ(stream->Expect(v1::ActorMessage::kCredit).credit().leases(), 1u);
   EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_groups_sampled_total 2"));
   EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_leases_total{outcome=\"done\"} 1"));
+}
+
+TEST_F(ActorClientTest, TheJournalHasItsLineBeforeAResultLeavesAndTheAnswerAfterwards) {
+  JournalOptions journal_options;
+  journal_options.folder = absl::StrCat(testing::TempDir(), "/actor-client-journal");
+  ASSERT_TRUE(RemoveAll(journal_options.folder).ok());
+  journal_options.actor_id = "a";
+  journal_options.longest_wait = kGenerous;
+  journal_options.wall = WallClock();
+  journal_options.now = MonotonicClock();
+  const std::unique_ptr<Journal> journal = *Journal::Open(journal_options);
+  Thread writer = StartThread("journal", [&] { journal->Run(); });
+  const auto text = [&] { return *ReadFile(journal_options.folder + "/journal-00000001.jsonl"); };
+  options_.journal = journal.get();
+  Start();
+  const auto stream = Attach();
+  stream->Send(Lease(7));
+  stream->Expect(v1::ActorMessage::kResult);
+  EXPECT_THAT(text(), HasSubstr(R"({"event":"sent","job":"job-1","epoch":4,"lease":7,"groups":[[70,1],[71,1]],)"));
+  stream->Expect(v1::ActorMessage::kResult);
+  stream->Expect(v1::ActorMessage::kCredit);
+  v1::RankMessage answer;
+  answer.mutable_ack()->set_ordinal(70);
+  answer.mutable_ack()->set_attempt(1);
+  answer.mutable_ack()->set_reason("late");
+  stream->Send(answer);
+  stream->Send(Offer(2));  // what comes after the answer: its Ready says that the answer was taken
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kReady).ready().policy_version(), 2u);
+  client_->Drain("the test is over");
+  EXPECT_TRUE(Finished().ok());
+  journal->Close();
+  writer.Join();
+  EXPECT_THAT(text(), HasSubstr(R"({"event":"refused","group":[70,1],"reason":"late",)"));
 }
 
 TEST_F(ActorClientTest, DamagedWeightsAreNeverLoaded) {
