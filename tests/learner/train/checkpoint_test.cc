@@ -229,7 +229,7 @@ TEST_F(CheckpointTest, ACopyStaysWhatItWasWhileTrainingGoesOn) {
   }
   CopyArenas(ArenasOf(*policy_, *optimizer_), &copy);
   EXPECT_EQ(copy.parameters.const_data_ptr(), storage);
-  EXPECT_TRUE(copy.parameters.equal(policy_->parameters()));
+  EXPECT_TRUE(copy.parameters.equal(policy_->parameters().to(at::kCPU)));
   EXPECT_EQ(copy.steps, 5);
 }
 
