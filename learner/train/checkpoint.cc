@@ -151,6 +151,18 @@ std::optional<double> ScoreOf(const std::string& path) {
   return document["score"].get<double>();
 }
 
+// A folder of this writer alone beside `path`: one that was taken for dead may still be writing the same checkpoint.
+absl::StatusOr<std::string> MakeFolderAside(const std::string& path) {
+  for (int number = 0;; ++number) {
+    const std::string aside = absl::StrCat(path, ".", number, kTemporary);
+    std::error_code error;
+    if (std::filesystem::create_directory(aside, error)) return aside;
+    if (!error) continue;  // another's
+    SLUICE_RETURN_IF_ERROR(MakeDirectories(aside));
+    return aside;
+  }
+}
+
 }  // namespace
 
 std::string CheckpointName(uint64_t step) { return absl::StrFormat("%s%08d", kPrefix, step); }
@@ -177,8 +189,7 @@ absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const Che
                                             const Policy& policy, const TrainedArenas& arenas,
                                             const CheckpointFence& fence) {
   const std::string path = JoinPath(parent, CheckpointName(state.step));
-  const std::string aside = path + kTemporary;
-  SLUICE_RETURN_IF_ERROR(RemoveAll(aside));
+  SLUICE_ASSIGN_OR_RETURN(const std::string aside, MakeFolderAside(path));
   absl::Cleanup remove = [&aside] { RemoveAll(aside).IgnoreError(); };
   const std::string model = JoinPath(aside, "model");
   SLUICE_RETURN_IF_ERROR(MakeDirectories(model));

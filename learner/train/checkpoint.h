@@ -7,9 +7,9 @@
 //     ledger-<rank>.json     rl: the ledger's shard of each rank
 //     manifest.json          SHA-256 and size of every file above; written last
 //
-// Written under "<name>.tmp", every file and folder fsynced, then renamed: a folder of another name is what a killed
-// process left, and is ignored. One of this name without a manifest was damaged afterwards. The previous checkpoint
-// stands until the rename.
+// Written under "<name>.<number>.tmp", every file and folder fsynced, then renamed: a folder of another name is what a
+// killed process left, and is ignored. One of this name without a manifest was damaged afterwards. The previous
+// checkpoint stands until the rename.
 #ifndef SLUICE_LEARNER_TRAIN_CHECKPOINT_H_
 #define SLUICE_LEARNER_TRAIN_CHECKPOINT_H_
 

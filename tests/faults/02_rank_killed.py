@@ -42,7 +42,7 @@ def run(x):
     cluster = x.start_cluster(ranks=2)
     cluster.job_named = lambda name: next(cluster.json("describe", job["job_id"]) for job in cluster.json("list")["jobs"]
                                           if job["name"] == name)
-    steps = x.pick(10, 60)
+    steps = x.pick(30, 100)
     watch, undisturbed = submit(x, cluster, "undisturbed", steps)
     x.assertEqual(watch.wait(), DONE, watch.said())
     x.check_rl_results(undisturbed, steps, 16)

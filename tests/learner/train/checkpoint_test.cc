@@ -192,6 +192,19 @@ TEST_F(CheckpointTest, ListsThemInOrderAndIgnoresWhatAKilledWriterLeft) {
   EXPECT_THAT(ListCheckpoints(folder_).value(), ElementsAre(folder_ + "/step-00000003", folder_ + "/step-00000020"));
 }
 
+TEST_F(CheckpointTest, AWriterThatWasTakenForDeadDoesNotDisturbTheOneThatWritesTheSameStep) {
+  const auto write = [this](const CheckpointFence& fence) {
+    return WriteCheckpoint(folder_, State(4), *policy_, ArenasOf(*policy_, *optimizer_), fence);
+  };
+  const absl::StatusOr<std::string> path = write([&write] {
+    EXPECT_EQ(write([] { return absl::AbortedError("another epoch"); }).status().code(), absl::StatusCode::kAborted);
+    return absl::OkStatus();
+  });
+  ASSERT_TRUE(path.ok()) << path.status();
+  EXPECT_TRUE(ReadCheckpointState(*path).ok());
+  EXPECT_THAT(ListDirectory(folder_).value(), ElementsAre("step-00000004"));
+}
+
 TEST_F(CheckpointTest, OneThatLostItsManifestIsDamagedAndNotOverlooked) {
   const std::string path = Write(40);
   ASSERT_TRUE(RemoveAll(path + "/manifest.json").ok());
