@@ -208,6 +208,7 @@ Receipt Ledger::PutBack(ScoredGroup group, absl::Time now, absl::Time not_before
     entry.unscored_since = now;
     ++unscored_;
   }
+  ++entry.put_backs;
   LiveLease& lease = leases_.at(lease_id);
   lease.given_back.push_back(ordinal);
   ++lease.put_back;
@@ -216,6 +217,12 @@ Receipt Ledger::PutBack(ScoredGroup group, absl::Time now, absl::Time not_before
   entry.group = std::move(group);
   Answered(lease_id, ordinal);
   return receipt;
+}
+
+std::optional<Ledger::PutBacks> Ledger::PutBacksOf(uint64_t ordinal) const {
+  const Entry& entry = open_.at(ordinal);
+  if (!entry.unscored_since.has_value()) return std::nullopt;
+  return PutBacks{entry.put_backs, *entry.unscored_since};
 }
 
 int Ledger::CloseWaiting(absl::Time now, absl::Duration patience, std::optional<absl::Time> stopped_since) {

@@ -105,6 +105,12 @@ class Ledger {
   // The same as Complete for a group without scores that another attempt may get: it is kept, and waits again, from
   // `not_before` on, once its lease is over.
   Receipt PutBack(ScoredGroup group, absl::Time now, absl::Time not_before);
+  // How often the ordinal, which is open, was put back, and since when; nullopt: never.
+  struct PutBacks {
+    int times = 0;
+    absl::Time since;
+  };
+  std::optional<PutBacks> PutBacksOf(uint64_t ordinal) const;
   // Parks what has waited for `patience` without an actor at work on it: groups that were put back, from the first time
   // on; and, if `stopped_since` says that nothing goes out, prompts that were not sampled, from then or their issue on.
   // Returns how many.
@@ -160,6 +166,7 @@ class Ledger {
     uint64_t lease_id = 0;  // kLeased
     absl::Time issued;
     std::optional<absl::Time> unscored_since;  // put back for the first time
+    int put_backs = 0;
     absl::Time completed = absl::InfinitePast();
     std::optional<ScoredGroup> group;  // the outcome, or what was put back
     bool bad_data = false;

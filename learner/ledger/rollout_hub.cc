@@ -21,6 +21,8 @@ constexpr uint32_t kMaxCredits = 256;
 
 // Before a group without scores is tried again, while nothing says that it is in vain.
 constexpr absl::Duration kRetryAfter = absl::Seconds(1);
+// A group without scores is tried so often before it is given up while others are scored.
+constexpr int kTriesBesideOthers = 2;
 
 // Injected clocks move without waking anybody, so blocking calls look again at least this often.
 constexpr absl::Duration kMaxNap = absl::Milliseconds(100);
@@ -605,7 +607,12 @@ AckMessage RolloutHub::TakeGroupLocked(const Actor& actor, ScoredGroup group) {
   rewards_->Inspect(ledger_->PromptOf(group.ordinal), absl::Seconds(group.score_seconds * groups), now, &group);
   const bool another_try_may_help =
       group.score_status == ScoreStatus::kUnavailable || group.score_status == ScoreStatus::kInvalid;
-  if (another_try_may_help && job_->options.reward.park_s > 0) {
+  if (group.score_status == ScoreStatus::kOk) last_scored_ = now;
+  // While others get their scores it is the group, not the ranker: an item that takes too long must not hold up the
+  // job.
+  const std::optional<Ledger::PutBacks> before = ledger_->PutBacksOf(group.ordinal);
+  const bool is_the_group = before.has_value() && before->times >= kTriesBesideOthers && last_scored_ > before->since;
+  if (another_try_may_help && !is_the_group && job_->options.reward.park_s > 0) {
     ledger_->PutBack(std::move(group), now,
                      now + std::min(kRetryAfter, absl::Seconds(job_->options.reward.park_s / 4)));
   } else {

@@ -187,7 +187,8 @@ class RolloutHub : public GroupSource, public EvalSource {
   std::shared_ptr<const HubJob> job_ ABSL_GUARDED_BY(mutex_);  // null: none open
   std::unique_ptr<Ledger> ledger_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<DecodeBoard> decode_ ABSL_GUARDED_BY(mutex_);
-  std::unique_ptr<RewardWatch> rewards_ ABSL_GUARDED_BY(mutex_);  // null: the job needs no scores
+  std::unique_ptr<RewardWatch> rewards_ ABSL_GUARDED_BY(mutex_);           // null: the job needs no scores
+  absl::Time last_scored_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // when a group with scores came last
   std::optional<CanaryLease> canary_ ABSL_GUARDED_BY(mutex_);
   ActorHandle canary_actor_ ABSL_GUARDED_BY(mutex_) = 0;        // who had the last one
   std::optional<OfferMessage> latest_ ABSL_GUARDED_BY(mutex_);  // of the open job

@@ -19,6 +19,8 @@
 namespace sluice::learner {
 namespace {
 
+constexpr absl::Duration kRequestTimeout = absl::Seconds(10);
+constexpr absl::Duration kRetryTimeout = absl::Seconds(5);
 constexpr int64_t kMaxMetricsBytes = kMaxTextFileBytes;
 
 std::string LastPart(const std::string& path) { return std::filesystem::path(path).filename().string(); }
@@ -35,7 +37,10 @@ absl::StatusOr<std::unique_ptr<RunMirror>> RunMirror::Open(const std::string& ur
     absl::SleepFor(time);
     return true;
   };
-  // Also while the process is asked to stop: what a preempted machine has written must still leave it.
+  // Also while the process is asked to stop: what a preempted machine has written must still leave it. But a store that
+  // is down must not cost a drain its notice.
+  transfer.request_timeout = kRequestTimeout;
+  transfer.retry_timeout = kRetryTimeout;
   transfer.stopped = [] { return false; };
   transfer.seed = DeriveSeed(static_cast<uint64_t>(getpid()), {static_cast<uint64_t>(absl::GetCurrentTimeNanos())});
   std::unique_ptr<ObjectStore> stores[2];
@@ -56,16 +61,17 @@ absl::StatusOr<std::string> RunMirror::Fetch(const RunFolder& folder) {
     if (state.ok()) options.newer_than = state->step;
   }
   SLUICE_ASSIGN_OR_RETURN(const FetchedCheckpoint fetched, checkpoints_.FetchNewest(folder.checkpoints(), options));
-  if (fetched.path.empty()) return std::string();
+  const std::string damaged = absl::StrJoin(fetched.damaged, "; ");
+  if (fetched.path.empty()) {
+    return damaged.empty() ? std::string() : absl::StrCat("newer checkpoints in ", name(), " are damaged: ", damaged);
+  }
   // RunFolder makes an empty file of metrics.
   if (const absl::StatusOr<int64_t> bytes = FileBytes(folder.metrics()); !bytes.ok() || *bytes == 0) {
     const absl::Status status = files_->GetToFile(MetricsKey(), folder.metrics(), kMaxMetricsBytes, {});
     if (!status.ok() && !absl::IsNotFound(status)) return status;
   }
   std::string told = absl::StrCat("fetched checkpoint ", LastPart(fetched.path), " from ", name());
-  if (!fetched.damaged.empty()) {
-    absl::StrAppend(&told, "; newer ones there are damaged: ", absl::StrJoin(fetched.damaged, "; "));
-  }
+  if (!damaged.empty()) absl::StrAppend(&told, "; newer ones there are damaged: ", damaged);
   return told;
 }
 

@@ -253,8 +253,9 @@ void Simulation::Attach(int index) {
   std::vector<int>& places = ranks_[actor.rank].actors;
   if (std::find(places.begin(), places.end(), index) == places.end()) places.push_back(index);
   const auto handle = Timed([&] {
-    return ranks_[actor.rank].hub->Attach(absl::StrCat("actor-", index),
-                                          std::make_shared<Sink>(this, index, actor.life));
+    return ranks_[actor.rank].hub->Attach(
+        absl::StrCat("actor-", index), std::make_shared<Sink>(this, index, actor.life),
+        /*scores_alone=*/false);  // by random scores a canary would find a sick ranker
   });
   if (!handle.ok()) return Fail(handle.status());
   actor.handle = *handle;

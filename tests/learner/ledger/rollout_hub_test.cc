@@ -844,6 +844,36 @@ TEST_F(RewardHubTest, AnOutageStopsLeasesAndOneProbesThenWhatWaitedIsScoredFirst
   EXPECT_TRUE(hub_.CheckLedger().ok()) << hub_.CheckLedger();
 }
 
+TEST_F(RewardHubTest, GroupsThatFailWhileOthersAreScoredAreGivenUpAfterThreeTries) {
+  Start(/*park_s=*/60);
+  std::vector<LeaseMessage> leases = sink_->Take<LeaseMessage>();
+  ASSERT_EQ(leases.size(), 4u);
+  Answer(leases[0], false);  // one of its items takes too long
+  Advance(absl::Milliseconds(1));
+  for (size_t i = 1; i < leases.size(); ++i) Answer(leases[i], true);
+  int tries = 1;
+  for (int i = 0; i < 40; ++i) {
+    Advance(absl::Milliseconds(500));
+    hub_.Tick();
+    for (const LeaseMessage& lease : sink_->Take<LeaseMessage>()) {
+      if (lease.kind == LeaseKind::kScore) {
+        AnswerCanary(lease, 1);
+        continue;
+      }
+      EXPECT_EQ(lease.prompts[0].ordinal, leases[0].prompts[0].ordinal);
+      ++tries;
+      Answer(lease, false);
+    }
+  }
+  EXPECT_EQ(tries, 3);
+  const auto taken = hub_.Wait(0, absl::Seconds(1));
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  for (size_t i = 0; i < taken->size(); ++i) {
+    EXPECT_EQ((*taken)[i].group->score_status, i < 2 ? ScoreStatus::kUnavailable : ScoreStatus::kOk) << i;
+  }
+  EXPECT_TRUE(hub_.CheckLedger().ok()) << hub_.CheckLedger();
+}
+
 TEST_F(RewardHubTest, WhatWaitedForTooLongComesWithoutScores) {
   Start(/*park_s=*/20);
   GoDown();
