@@ -10,12 +10,12 @@
 #include "absl/time/clock.h"
 #include "common/random/random.h"
 #include "common/rpc/channel.h"
-#include "common/time/retry.h"
 #include "common/rpc/status.h"
 #include "common/status/status.h"
 #include "common/sync/notification.h"
 #include "common/sync/thread.h"
 #include "common/time/clock.h"
+#include "common/time/retry.h"
 
 namespace sluice::client {
 namespace {

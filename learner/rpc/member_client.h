@@ -15,10 +15,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "common/time/retry.h"
 #include "common/sync/kv_store.h"
 #include "common/sync/mutex.h"
 #include "common/sync/thread.h"
+#include "common/time/retry.h"
 #include "learner/ledger/group_source.h"
 #include "sluice/v1/member.grpc.pb.h"
 

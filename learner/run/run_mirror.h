@@ -34,8 +34,8 @@ class RunMirror {
   // the metrics if there are none. Returns what should be told, in sentences; empty if nothing was brought.
   absl::StatusOr<std::string> Fetch(const RunFolder& folder);
 
-  // Copies the metrics and the checkpoint with its table, then removes from the mirror all checkpoints but this one and those of the
-  // folder: also newer ones, which are of a timeline that was abandoned.
+  // Copies the metrics and the checkpoint with its table, then removes from the mirror all checkpoints but this one and
+  // those of the folder: also newer ones, which are of a timeline that was abandoned.
   absl::Status Send(const RunFolder& folder, const std::string& checkpoint, const std::optional<TableMark>& table);
 
   std::string name() const { return checkpoints_.name(); }
