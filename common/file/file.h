@@ -18,7 +18,7 @@
 #include "absl/strings/string_view.h"
 
 // OpenSSL's, from <openssl/evp.h>.
-using EVP_MD_CTX = struct evp_md_ctx_st;
+using EVP_MD_CTX = struct evp_md_ctx_st;  // NOLINT(readability-identifier-naming)
 
 namespace sluice {
 

@@ -155,7 +155,7 @@ class S3ObjectStore::Upload {
     SLUICE_ASSIGN_OR_RETURN(const std::string answer,
                             call_->SendForText({.method = HttpMethod::kPost, .url = Url({{"uploads", ""}})}));
     SLUICE_ASSIGN_OR_RETURN(id_, ParseUploadId(answer));
-    const absl::Status status = SendAll();
+    absl::Status status = SendAll();
     if (!status.ok()) Abort();
     return status;
   }

@@ -23,7 +23,7 @@ absl::Status CallWithRetry(const RetryOptions& options, const NowFunction& now, 
                            Random* random, const std::function<absl::Status(absl::Duration timeout)>& call) {
   const absl::Time deadline = now() + options.total_timeout;
   for (int attempt = 1;; ++attempt) {
-    const absl::Status status = call(std::min(options.attempt_timeout, deadline - now()));
+    absl::Status status = call(std::min(options.attempt_timeout, deadline - now()));
     if (status.ok() || !IsRetryable(status)) return status;
     const absl::Duration delay = BackoffDelay(options, attempt, random->Uniform());
     if (now() + delay >= deadline) return Annotate(status, absl::StrCat("gave up after ", attempt, " attempts"));
