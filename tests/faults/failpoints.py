@@ -232,7 +232,8 @@ class FailpointCase(harness.SluiceTest):
         {"plain": self.run_plain, "cancel": self.run_cancelled_and_resumed, "preempt": self.run_preempted,
          "hold": self.run_held_and_resumed, "fail": self.run_failing}[scenario]()
         ended_at = time.monotonic()
-        self.supervisor.stop()
+        # What it started is asked until the end, and ends with it.
+        self.addCleanup(self.supervisor.stop)
         if self.supervisor.error:
             raise self.supervisor.error
         victim = self.supervisor.victim
