@@ -11,6 +11,7 @@
 
 #include "common/file/file.h"
 #include "common/status/exit_code.h"
+#include "common/sync/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/testing/object_store_options.h"
@@ -180,6 +181,23 @@ TEST_F(S3ObjectStoreTest, AFullDiskEndsADownloadAtOnce) {
   EXPECT_EQ(ExitCodeFor(status), ExitCode::kNoSpace) << status;
   EXPECT_THAT(Files(), ElementsAre());
   EXPECT_THAT(waits_.waits, ElementsAre());
+}
+
+TEST_F(S3ObjectStoreTest, AServerThatSaysNothingIsLeftAfterTheTimeOfARequest) {
+  Notification over;
+  Serve([&over](const ScriptedRequest&) {
+    over.Wait();
+    return std::string();
+  });
+  options_.transfer.request_timeout = absl::Milliseconds(50);
+  options_.transfer.stall_timeout = absl::InfiniteDuration();
+  options_.transfer.retry_timeout = absl::ZeroDuration();
+  EXPECT_EQ(Store().Put("x", "abc").code(), absl::StatusCode::kDeadlineExceeded);
+  options_.transfer.request_timeout = absl::Seconds(90);
+  options_.transfer.stopped = [] { return true; };
+  EXPECT_EQ(Store().Put("x", "abc").code(), absl::StatusCode::kCancelled);
+  over.Notify();
+  server_.reset();  // its script reads `over`, also for a request that it takes up only now
 }
 
 // A service that takes uploads in parts. `complete` answers the last request.
