@@ -13,6 +13,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "actor/rollout/check_scores.h"
 #include "common/log/log.h"
 #include "common/status/status.h"
 
@@ -52,19 +53,7 @@ std::string GroupsField(const LeaseBlock& block) {
 absl::string_view HowItFared(const PromptOutcome& outcome) {
   const auto* group = std::get_if<ScoredGroup>(&outcome.result);
   if (group == nullptr) return "abandoned";
-  switch (group->score_status) {
-    case ScoreStatus::kOk:
-      return "ok";
-    case ScoreStatus::kUnavailable:
-      return "unavailable";
-    case ScoreStatus::kInvalid:
-      return "invalid";
-    case ScoreStatus::kRejected:
-      return "rejected";
-    case ScoreStatus::kNotAsked:
-      return "not_asked";
-  }
-  return "invalid";
+  return ScoreStatusName(group->score_status);
 }
 
 std::string RankerOf(absl::Span<const PromptOutcome> outcomes) {

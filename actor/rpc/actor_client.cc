@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "actor/rollout/check_scores.h"
 #include "actor/rpc/rollout_convert.h"
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
@@ -23,22 +24,6 @@ bool IsFinal(const absl::Status& status) {
 }
 
 uint64_t SeedOf(const std::string& actor_id) { return std::hash<std::string>()(actor_id); }
-
-const char* Name(ScoreStatus status) {
-  switch (status) {
-    case ScoreStatus::kOk:
-      return "ok";
-    case ScoreStatus::kUnavailable:
-      return "unavailable";
-    case ScoreStatus::kInvalid:
-      return "invalid";
-    case ScoreStatus::kRejected:
-      return "rejected";
-    case ScoreStatus::kNotAsked:
-      return "not_asked";
-  }
-  return "invalid";
-}
 
 std::vector<double> TimeBuckets() { return {0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100}; }
 
@@ -63,9 +48,10 @@ struct ActorClient::Series {
       leases[outcome] =
           metrics->AddCounter("sluice_leases_total", "Leases by what became of them.", {{"outcome", outcome}});
     }
-    for (const char* status : {"ok", "unavailable", "invalid", "rejected", "not_asked"}) {
+    for (const ScoreStatus status : {ScoreStatus::kOk, ScoreStatus::kUnavailable, ScoreStatus::kInvalid,
+                                     ScoreStatus::kRejected, ScoreStatus::kNotAsked}) {
       scores[status] = metrics->AddCounter("sluice_reward_status_total", "Groups by the status of their scores.",
-                                           {{"status", status}});
+                                           {{"status", std::string(ScoreStatusName(status))}});
     }
     refused = metrics->AddCounter("sluice_results_refused_total", "Results that the learner did not take.");
   }
@@ -86,7 +72,7 @@ struct ActorClient::Series {
       for (const Completion& completion : group->completions) {
         tokens->Increment(static_cast<double>(completion.tokens.size()));
       }
-      scores[Name(group->score_status)]->Increment();
+      scores[group->score_status]->Increment();
     }
   }
 
@@ -102,7 +88,7 @@ struct ActorClient::Series {
   Histogram* commit = nullptr;
   Counter* refused = nullptr;
   std::map<std::string, Counter*> leases;
-  std::map<std::string, Counter*> scores;
+  std::map<ScoreStatus, Counter*> scores;
 };
 
 ActorClient::ActorClient(ActorClientOptions options, PolicyLoader* loader, Execute execute)

@@ -172,4 +172,11 @@ absl::Status CheckDecoded(const DecodedPrompt& decoded, int constrained_beams, i
   return absl::OkStatus();
 }
 
+void VoidScores(std::string why, ScoredGroup* group) {
+  group->score_status = ScoreStatus::kInvalid;
+  group->score_error = std::move(why);
+  group->heads.clear();
+  group->history_items.clear();
+}
+
 }  // namespace sluice::learner

@@ -30,6 +30,9 @@ absl::Status CheckGroup(const ScoredGroup& group, const Prompt& prompt, const Hu
 absl::Status CheckDecoded(const DecodedPrompt& decoded, int constrained_beams, int unconstrained_beams,
                           const HubJob& job);
 
+// Takes a group's scores away, because they are not believed: kInvalid, for the reason `why`.
+void VoidScores(std::string why, ScoredGroup* group);
+
 }  // namespace sluice::learner
 
 #endif  // SLUICE_LEARNER_LEDGER_CHECK_RESULT_H_

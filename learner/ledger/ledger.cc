@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status/status.h"
+#include "learner/ledger/check_result.h"
 
 namespace sluice::learner {
 namespace {
@@ -174,10 +175,7 @@ int Ledger::VoidScores(absl::Time since, const std::string& reason) {
   for (auto& [ordinal, entry] : open_) {
     if (entry.state != State::kParked || !entry.group.has_value() || entry.completed <= since) continue;
     if (entry.group->score_status != ScoreStatus::kOk) continue;
-    entry.group->score_status = ScoreStatus::kInvalid;
-    entry.group->score_error = reason;
-    entry.group->heads.clear();
-    entry.group->history_items.clear();
+    learner::VoidScores(reason, &*entry.group);
     ++voided;
   }
   return voided;

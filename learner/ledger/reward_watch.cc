@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "learner/ledger/check_result.h"
 
 namespace sluice::learner {
 namespace {
@@ -49,13 +50,6 @@ std::vector<double> RanksOf(absl::Span<const float> values) {
     i = end;
   }
   return ranks;
-}
-
-void Void(std::string why, ScoredGroup* group) {
-  group->score_status = ScoreStatus::kInvalid;
-  group->score_error = std::move(why);
-  group->heads.clear();
-  group->history_items.clear();
 }
 
 }  // namespace
@@ -108,11 +102,12 @@ void RewardWatch::Inspect(const Prompt& prompt, absl::Duration delay, absl::Time
   if (group->score_status == ScoreStatus::kOk) {
     std::string why;
     if (!AcceptVersion(group->ranker_version, &why)) {
-      Void(std::move(why), group);
+      VoidScores(std::move(why), group);
     } else if (!health_.trusted()) {
       // Says nothing new of the ranker: it is not counted.
-      Void(absl::StrCat("the ranker's scores are not believed until its canary is in range (", health_.cause(), ")"),
-           group);
+      VoidScores(
+          absl::StrCat("the ranker's scores are not believed until its canary is in range (", health_.cause(), ")"),
+          group);
       return;
     }
   }
@@ -208,8 +203,7 @@ void RewardWatch::JudgeCanary(absl::Time now) {
   if (correlation < kLeastCorrelation) {
     why = absl::StrFormat(
         "groups scored before are ranked otherwise now: rank correlation %.2f, want at least %.2f; the ranker answers "
-        "in "
-        "another order, everything alike, or with other weights under the same version",
+        "in another order, everything alike, or with other weights under the same version",
         correlation, kLeastCorrelation);
   } else if (lowest < low - (high - low) || highest > high + (high - low)) {
     why = absl::StrFormat("groups scored before from %g to %g score from %g to %g now", low, high, lowest, highest);

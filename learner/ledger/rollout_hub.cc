@@ -651,10 +651,7 @@ AckMessage RolloutHub::TakeDecodedLocked(const Actor& actor, DecodedPrompt decod
 AckMessage RolloutHub::TakeAbandonedLocked(const Actor& actor, const AbandonedPrompt& abandoned) {
   AckMessage ack{abandoned.ordinal, abandoned.attempt, false, ""};
   if (canary_.has_value() && abandoned.lease_id == canary_->lease_id) {
-    if (canary_->actor == actor.id) {
-      rewards_->LoseCanary(options_.now());
-      canary_.reset();
-    }
+    if (canary_->actor == actor.id) LoseCanaryLocked();
     ack.accepted = true;
     ack.reason = "abandoned";
     return ack;
@@ -720,10 +717,7 @@ void RolloutHub::RemoveLocked(ActorHandle handle, const std::string& why) {
   actors_.erase(found);
   int returned = ledger_ == nullptr ? 0 : ledger_->ReturnLeases(id, why);
   if (decode_ != nullptr) returned += decode_->ReturnLeases(id);
-  if (canary_.has_value() && canary_->actor == id) {
-    rewards_->LoseCanary(options_.now());
-    canary_.reset();
-  }
+  if (canary_.has_value() && canary_->actor == id) LoseCanaryLocked();
   if (returned > 0 && series_->returned != nullptr) series_->returned->Increment(returned);
 }
 
@@ -745,8 +739,7 @@ bool RolloutHub::TickLocked() {
   if (decode_ != nullptr) expired += decode_->Expire(now);
   if (rewards_ != nullptr) rewards_->Tick(now);
   if (canary_.has_value() && canary_->deadline <= now) {
-    rewards_->LoseCanary(now);
-    canary_.reset();
+    LoseCanaryLocked();
     ++expired;
   }
   if (expired > 0) {
@@ -845,6 +838,11 @@ void RolloutHub::SendCanaryLocked() {
   canary_actor_ = found->first;
   canary_ = CanaryLease{lease.lease_id, actor->id, now + lease.deadline};
   SendLocked(actor, std::move(lease));
+}
+
+void RolloutHub::LoseCanaryLocked() {
+  rewards_->LoseCanary(options_.now());
+  canary_.reset();
 }
 
 bool RolloutHub::CloseUnscoredLocked() {

@@ -162,6 +162,8 @@ class RolloutHub : public GroupSource, public EvalSource {
   bool GrantLocked(const std::shared_ptr<Actor>& actor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Leases the canary if it is due and somebody can take it.
   void SendCanaryLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // It comes back from nobody; canary_ has a value.
+  void LoseCanaryLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whether one more group to be scored may go out.
   bool MayRolloutLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Gives up on scores that were waited for long enough. Returns whether any group was closed.

@@ -82,7 +82,7 @@ struct CheckpointMirror::Contents {
   std::vector<std::string> complete;                     // names, oldest first
 };
 
-CheckpointMirror::CheckpointMirror(std::unique_ptr<ObjectStore> store, std::string folder, MirrorOptions options)
+CheckpointMirror::CheckpointMirror(std::shared_ptr<ObjectStore> store, std::string folder, MirrorOptions options)
     : store_(std::move(store)), folder_(std::move(folder)), options_(options) {}
 
 std::string CheckpointMirror::name() const { return absl::StrCat(store_->name(), "/", folder_); }

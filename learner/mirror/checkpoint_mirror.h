@@ -62,7 +62,7 @@ struct FetchedCheckpoint {
 class CheckpointMirror {
  public:
   // `folder`: a key, the job's own, such as "job-17/checkpoints".
-  CheckpointMirror(std::unique_ptr<ObjectStore> store, std::string folder, MirrorOptions options = {});
+  CheckpointMirror(std::shared_ptr<ObjectStore> store, std::string folder, MirrorOptions options = {});
 
   // Copies the complete checkpoint `path`, whose last part is its name. Does nothing if it is there already, and sends
   // no file twice that an interrupted call has sent. The folder must stay until this returns. DataLoss if a file is not
@@ -105,7 +105,7 @@ class CheckpointMirror {
                     const std::string& path, const ExpectedContent& content);
   absl::Status RemoveStale(const std::string& name, const std::vector<std::string>& keys);
 
-  const std::unique_ptr<ObjectStore> store_;
+  const std::shared_ptr<ObjectStore> store_;
   const std::string folder_;
   const MirrorOptions options_;
 };

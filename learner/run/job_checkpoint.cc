@@ -67,41 +67,31 @@ absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::FindNewest() {
   mark->epoch = epoch;
   SLUICE_RETURN_IF_ERROR(WriteCheckpointMark(mark_path, *mark));
 
+  Damage damage;
+  SLUICE_ASSIGN_OR_RETURN(std::optional<CheckpointState> found, NewestWhole(&damage));
   if (const std::string& url = context_.options.checkpoint.mirror; !url.empty()) {
     SLUICE_ASSIGN_OR_RETURN(mirror_, RunMirror::Open(url, folder_.path(), context_.now));
-    SLUICE_ASSIGN_OR_RETURN(const std::string told, mirror_->Fetch(folder_));
-    if (!told.empty()) context_.monitor->ReportLog(told);
-  }
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ListCheckpoints(folder_.checkpoints()));
-  std::vector<std::string> damaged;
-  absl::Status first_error;
-  std::optional<CheckpointState> found;
-  for (auto path = paths.rbegin(); path != paths.rend() && !found; ++path) {
-    absl::StatusOr<CheckpointState> state = ReadCheckpointState(*path);
-    absl::Status status = state.status();
-    if (status.ok() && state->table) status = TerminalTable::Verify(folder_.ledger(), *state->table);
-    if (status.ok()) {
-      found = *std::move(state);
-    } else if (absl::IsDataLoss(status)) {
-      first_error.Update(status);
-      damaged.push_back(*path);
-    } else {
-      return status;
+    SLUICE_ASSIGN_OR_RETURN(const RunMirror::Fetched fetched,
+                            mirror_->Fetch(folder_, found ? std::optional<uint64_t>(found->step) : std::nullopt));
+    if (!fetched.told.empty()) context_.monitor->ReportLog(fetched.told);
+    if (fetched.any) {
+      damage = {};
+      SLUICE_ASSIGN_OR_RETURN(found, NewestWhole(&damage));
     }
   }
   if (found) {
-    SLUICE_RETURN_IF_ERROR(WriteCheckpointMark(mark_path, {epoch, found->step}));
-    for (const std::string& path : damaged) {
+    if (mark->step != found->step) SLUICE_RETURN_IF_ERROR(WriteCheckpointMark(mark_path, {epoch, found->step}));
+    for (const std::string& path : damage.paths) {
       SLUICE_ASSIGN_OR_RETURN(const std::string aside, SetCheckpointAside(path));
       context_.monitor->ReportLog(absl::StrCat("checkpoint ", path, " is damaged and now lies in ", aside,
                                                "; going on from that of step ", found->step, ": ",
-                                               first_error.message()));
+                                               damage.error.message()));
     }
     return found;
   }
-  if (!damaged.empty()) {
+  if (!damage.paths.empty()) {
     return absl::DataLossError(absl::StrCat("no checkpoint in '", folder_.checkpoints(),
-                                            "' is whole: ", first_error.message(),
+                                            "' is whole: ", damage.error.message(),
                                             "; without one, submit the job anew in another run folder"));
   }
   if (mark->step) {
@@ -110,6 +100,20 @@ absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::FindNewest() {
                      "; restore it from a backup, or remove '", mark_path, "' to start the job from nothing"));
   }
   return found;
+}
+
+absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::NewestWhole(Damage* damage) const {
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ListCheckpoints(folder_.checkpoints()));
+  for (auto path = paths.rbegin(); path != paths.rend(); ++path) {
+    absl::StatusOr<CheckpointState> state = ReadCheckpointState(*path);
+    absl::Status status = state.status();
+    if (status.ok() && state->table) status = TerminalTable::Verify(folder_.ledger(), *state->table);
+    if (status.ok()) return std::optional<CheckpointState>(*std::move(state));
+    if (!absl::IsDataLoss(status)) return status;
+    damage->error.Update(status);
+    damage->paths.push_back(*path);
+  }
+  return std::optional<CheckpointState>();
 }
 
 absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::Resume(Policy* policy, AdamW* optimizer) {

@@ -52,8 +52,16 @@ class JobCheckpoints {
                     Writing writing);
 
  private:
-  // Rank 0: the newest whole checkpoint's state.
+  // Checkpoints that are not whole, newest first, and what is wrong with the newest.
+  struct Damage {
+    std::vector<std::string> paths;
+    absl::Status error;
+  };
+
+  // Rank 0: takes the folder and returns the newest whole checkpoint's state.
   absl::StatusOr<std::optional<CheckpointState>> FindNewest();
+  // Of those that are in the folder now; `damage` gets the ones that were passed over.
+  absl::StatusOr<std::optional<CheckpointState>> NewestWhole(Damage* damage) const;
   absl::Status SaveOnFirst(CheckpointState state, const Policy& policy, const AdamW& optimizer,
                            const LedgerBalance& balance, const std::string& ended, Writing writing);
   absl::Status SettleOnFirst();

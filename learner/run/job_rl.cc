@@ -128,6 +128,10 @@ class RlJob {
   bool JudgesHeldOut() const {
     return options_.prompt_split == PromptSplit::kValidation || options_.prompt_split == PromptSplit::kTest;
   }
+  // Which prompt each ordinal is.
+  PromptOrder Prompts() const {
+    return PromptOrder(*dataset_, examples_, DeriveSeed(context_.options.seed, {kPromptSeed}));
+  }
   double seconds() const { return absl::ToDoubleSeconds(control_->spent()); }
   uint64_t total_steps() const { return static_cast<uint64_t>(options_.steps); }
 
@@ -309,7 +313,7 @@ absl::Status RlJob::OpenContexts(uint64_t step) {
 
 absl::Status RlJob::RecordContexts(const std::vector<RlGroup>& groups) {
   if (!JudgesHeldOut()) return absl::OkStatus();
-  const PromptOrder order(*dataset_, examples_, DeriveSeed(context_.options.seed, {kPromptSeed}));
+  const PromptOrder order = Prompts();
   std::string mine;
   for (const RlGroup& group : groups) {
     if (!group.plan.has_scores) continue;  // not judged
@@ -338,7 +342,7 @@ absl::Status RlJob::RecordContexts(const std::vector<RlGroup>& groups) {
 
 absl::Status RlJob::IssueAhead() {
   const uint64_t window_end = std::min(total_steps(), step_ + 1 + static_cast<uint64_t>(options_.staleness));
-  const PromptOrder order(*dataset_, examples_, DeriveSeed(context_.options.seed, {kPromptSeed}));
+  const PromptOrder order = Prompts();
   for (; issued_steps_ < window_end; ++issued_steps_) {
     const uint64_t groups = static_cast<uint64_t>(options_.groups_per_step);
     if (context_.is_first()) {
@@ -721,8 +725,7 @@ absl::Status RlJob::TellOutage(const std::vector<TakenGroup>& taken, double clos
 }
 
 void RlJob::NoteEnd(uint64_t ordinal, TerminalState state, const std::string& reason) {
-  const PromptOrder order(*dataset_, examples_, DeriveSeed(context_.options.seed, {kPromptSeed}));
-  const Example& example = order.ExampleAt(ordinal);
+  const Example& example = Prompts().ExampleAt(ordinal);
   ended_ += TerminalLine({ordinal, example.user, example.position, state, reason, step_});
 }
 

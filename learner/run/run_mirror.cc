@@ -43,36 +43,31 @@ absl::StatusOr<std::unique_ptr<RunMirror>> RunMirror::Open(const std::string& ur
   transfer.retry_timeout = kRetryTimeout;
   transfer.stopped = [] { return false; };
   transfer.seed = DeriveSeed(static_cast<uint64_t>(getpid()), {static_cast<uint64_t>(absl::GetCurrentTimeNanos())});
-  std::unique_ptr<ObjectStore> stores[2];
-  for (std::unique_ptr<ObjectStore>& store : stores) {
-    absl::StatusOr<std::unique_ptr<ObjectStore>> opened = OpenObjectStore(url, transfer, ProcessEnvironment());
-    if (!opened.ok()) return Annotate(opened.status(), "checkpoint.mirror");
-    store = *std::move(opened);
-  }
-  return std::unique_ptr<RunMirror>(new RunMirror(std::move(stores[0]), std::move(stores[1]), name));
+  absl::StatusOr<std::shared_ptr<ObjectStore>> store = OpenObjectStore(url, transfer, ProcessEnvironment());
+  if (!store.ok()) return Annotate(store.status(), "checkpoint.mirror");
+  return std::unique_ptr<RunMirror>(new RunMirror(*store, name));
 }
 
-absl::StatusOr<std::string> RunMirror::Fetch(const RunFolder& folder) {
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> here, ListCheckpoints(folder.checkpoints()));
+absl::StatusOr<RunMirror::Fetched> RunMirror::Fetch(const RunFolder& folder, std::optional<uint64_t> newer_than) {
   FetchOptions options;
   options.beside_folder = folder.path();
-  for (auto path = here.rbegin(); path != here.rend() && !options.newer_than; ++path) {
-    const absl::StatusOr<CheckpointState> state = ReadCheckpointState(*path);
-    if (state.ok()) options.newer_than = state->step;
+  options.newer_than = newer_than;
+  SLUICE_ASSIGN_OR_RETURN(const FetchedCheckpoint checkpoint, checkpoints_.FetchNewest(folder.checkpoints(), options));
+  Fetched fetched;
+  fetched.any = !checkpoint.path.empty();
+  std::vector<std::string> told;
+  if (fetched.any) told.push_back(absl::StrCat("fetched checkpoint ", LastPart(checkpoint.path), " from ", name()));
+  if (!checkpoint.damaged.empty()) {
+    told.push_back(
+        absl::StrCat("newer checkpoints in ", name(), " are damaged: ", absl::StrJoin(checkpoint.damaged, "; ")));
   }
-  SLUICE_ASSIGN_OR_RETURN(const FetchedCheckpoint fetched, checkpoints_.FetchNewest(folder.checkpoints(), options));
-  const std::string damaged = absl::StrJoin(fetched.damaged, "; ");
-  if (fetched.path.empty()) {
-    return damaged.empty() ? std::string() : absl::StrCat("newer checkpoints in ", name(), " are damaged: ", damaged);
-  }
+  fetched.told = absl::StrJoin(told, "; ");
   // RunFolder makes an empty file of metrics.
-  if (const absl::StatusOr<int64_t> bytes = FileBytes(folder.metrics()); !bytes.ok() || *bytes == 0) {
-    const absl::Status status = files_->GetToFile(MetricsKey(), folder.metrics(), kMaxMetricsBytes, {});
+  if (const absl::StatusOr<int64_t> bytes = FileBytes(folder.metrics()); fetched.any && (!bytes.ok() || *bytes == 0)) {
+    const absl::Status status = store_->GetToFile(MetricsKey(), folder.metrics(), kMaxMetricsBytes, {});
     if (!status.ok() && !absl::IsNotFound(status)) return status;
   }
-  std::string told = absl::StrCat("fetched checkpoint ", LastPart(fetched.path), " from ", name());
-  if (!damaged.empty()) absl::StrAppend(&told, "; newer ones there are damaged: ", damaged);
-  return told;
+  return fetched;
 }
 
 absl::Status RunMirror::Send(const RunFolder& folder, const std::string& checkpoint,
@@ -80,7 +75,7 @@ absl::Status RunMirror::Send(const RunFolder& folder, const std::string& checkpo
   if (PathExists(folder.metrics())) {
     // Rows may be added meanwhile: one try, of what is there now.
     SLUICE_ASSIGN_OR_RETURN(const std::string metrics, ReadFile(folder.metrics(), kMaxMetricsBytes));
-    SLUICE_RETURN_IF_ERROR(files_->Put(MetricsKey(), metrics));
+    SLUICE_RETURN_IF_ERROR(store_->Put(MetricsKey(), metrics));
   }
   std::vector<FileBeside> beside;
   if (table) {

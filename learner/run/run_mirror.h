@@ -30,9 +30,13 @@ class RunMirror {
   static absl::StatusOr<std::unique_ptr<RunMirror>> Open(const std::string& url, const std::string& run_folder,
                                                          NowFunction now);
 
-  // If the mirror has a newer checkpoint than the newest whole one of the folder: brings it there, with its table, and
-  // the metrics if there are none. Returns what should be told, in sentences; empty if nothing was brought.
-  absl::StatusOr<std::string> Fetch(const RunFolder& folder);
+  struct Fetched {
+    bool any = false;  // a checkpoint was brought
+    std::string told;  // what people should know, in sentences; may be empty
+  };
+  // If the mirror has a checkpoint of a later step than `newer_than`, the newest whole one of the folder: brings it
+  // there, with its table, and the metrics if there are none.
+  absl::StatusOr<Fetched> Fetch(const RunFolder& folder, std::optional<uint64_t> newer_than);
 
   // Copies the metrics and the checkpoint with its table, then removes from the mirror all checkpoints but this one and
   // those of the folder: also newer ones, which are of a timeline that was abandoned.
@@ -41,13 +45,13 @@ class RunMirror {
   std::string name() const { return checkpoints_.name(); }
 
  private:
-  RunMirror(std::unique_ptr<ObjectStore> store, std::unique_ptr<ObjectStore> files, std::string name)
-      : checkpoints_(std::move(store), name + "/checkpoints"), files_(std::move(files)), name_(std::move(name)) {}
+  RunMirror(const std::shared_ptr<ObjectStore>& store, std::string name)
+      : store_(store), checkpoints_(store, name + "/checkpoints"), name_(std::move(name)) {}
 
   std::string MetricsKey() const { return name_ + "/metrics.jsonl"; }
 
+  const std::shared_ptr<ObjectStore> store_;
   CheckpointMirror checkpoints_;
-  const std::unique_ptr<ObjectStore> files_;
   const std::string name_;
 };
 
