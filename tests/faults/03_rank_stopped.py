@@ -50,10 +50,7 @@ def start(x, name, ranks, steps):
     """(cluster, sluicectl that watches, run folder) of a job under way, with a standby rank."""
     cluster = harness.Cluster(x, x.data, ranks=ranks, lease_s=LEASE_S)
     cluster.runs, cluster.state = x.path(f"{name} runs"), x.path(f"{name} state")
-    cluster.coordinator = cluster.start_coordinator()
-    cluster.start_reward()
-    cluster.members = [cluster.start_rank(f"rank-{i}") for i in range(ranks)]
-    cluster.actors = [cluster.start_actor(f"actor-{i}") for i in range(ranks)]
+    cluster.start_all()
     watch = cluster.submit(x.rl(steps=steps, checkpoint={"every": 2}))
     folder = cluster.run_folder(alive=[watch])
     wait_until(lambda: harness.checkpoints(folder), "a checkpoint", alive=[watch])

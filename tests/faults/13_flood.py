@@ -108,16 +108,13 @@ def run(x):
     need("grpc", "google.protobuf")
     from messages import Protocol
     protocol = Protocol()
-    cluster = harness.Cluster(x, x.data, ranks=1)
-    coordinator = cluster.start_coordinator()
-    reward = cluster.start_reward()
-    rank = cluster.start_rank()
-    cluster.start_actor()
+    cluster = harness.Cluster(x, x.data, ranks=1).start_all()
+    rank = cluster.members[0]
     steps = x.pick(40, 400)
     watch = cluster.submit(x.rl(steps=steps))
     folder = cluster.run_folder(alive=[watch])
     x.step(folder, 1, alive=[watch])
-    servers = {"coordinator": coordinator, "rank": rank, "reward": reward}
+    servers = {"coordinator": cluster.coordinator, "rank": rank, "reward": cluster.reward}
     before = {name: peak_bytes(server) for name, server in servers.items()}
 
     oversize(x, protocol, cluster)

@@ -323,6 +323,14 @@ class Cluster:
         journal = os.path.join(self.journals, f"{len(self.test.processes):02d}-{name}")
         return self.test.start_actor("--coordinator", self.address, "--journal", journal, reward=self.reward_address, name=name)
 
+    def start_all(self):
+        """Coordinator, reward server, all ranks and as many actors; they are kept as attributes."""
+        self.coordinator = self.start_coordinator()
+        self.reward = self.start_reward()
+        self.members = [self.start_rank(f"rank-{i}") for i in range(self.ranks)]
+        self.actors = [self.start_actor(f"actor-{i}") for i in range(self.ranks)]
+        return self
+
     def ctl(self, *arguments, name="sluicectl"):
         return self.test.start(name, "sluicectl", "--server", self.address, *arguments)
 
@@ -364,12 +372,7 @@ class GroupFaultsTest(SluiceTest):
     STEPS = 12
 
     def start_cluster(self, ranks=2):
-        cluster = Cluster(self, self.prepare(ranker={"sequential": False}), ranks=ranks)
-        cluster.coordinator = cluster.start_coordinator()
-        cluster.start_reward()
-        cluster.members = [cluster.start_rank(f"rank-{i}") for i in range(ranks)]
-        cluster.actors = [cluster.start_actor(f"actor-{i}") for i in range(ranks)]
-        return cluster
+        return Cluster(self, self.prepare(ranker={"sequential": False}), ranks=ranks).start_all()
 
     def spec_of(self, cluster, **changes):
         return rl_spec(cluster.data, steps=self.STEPS, checkpoint={"every": 2}, **changes)
