@@ -1,6 +1,6 @@
 #include "learner/run/job_checkpoint.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <utility>

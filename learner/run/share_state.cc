@@ -1,6 +1,7 @@
 #include "learner/run/share_state.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <cstring>
 #include <utility>
