@@ -463,6 +463,13 @@ def checkpoints(folder):
                   and os.path.isfile(os.path.join(parent, n, "manifest.json")))
 
 
+def replace_file(path, content):
+    """Whoever reads it meanwhile reads the old or the new content."""
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        file.write(content)
+    os.replace(path + ".new", path)
+
+
 def sha256(path):
     with open(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()
