@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/rpc/server.h"
 #include "learner/rpc/coordinator_server.h"
 
 namespace sluice::learner {
@@ -19,8 +20,11 @@ struct CoordinatorFlags {
   std::string state_folder;                // jobs.db lies here; empty: runs_folder
   int ranks = 1;                           // ranks of the learner group
   double heartbeat_s = 0.5;
-  double lease_s = 5;   // without a heartbeat for this long a rank is out
-  double drain_s = 60;  // time for the running job to write a checkpoint when this process is asked to end
+  double lease_s = 5;  // without a heartbeat for this long a rank is out
+  ServerSecurity security;
+  std::string tokens;     // file of people's tokens; empty: none are asked for
+  std::string audit_log;  // empty: audit.jsonl in the folder of the job store
+  double drain_s = 60;    // time for the running job to write a checkpoint when this process is asked to end
 };
 
 // Makes the folders and starts serving.

@@ -54,7 +54,7 @@ absl::Status JobClient::Call(const std::function<absl::Status(grpc::ClientContex
       refused = result;
       return absl::OkStatus();
     }
-    return result;
+    return options_.explain ? options_.explain(result) : result;  // what TLS is wrong with is not retried
   });
   if (status.code() == absl::StatusCode::kUnimplemented) {
     return absl::FailedPreconditionError(absl::StrCat("what answers at ", options_.server, " is no coordinator (",
@@ -169,6 +169,9 @@ absl::Status JobClient::Watch(const std::string& job_id, const WatchOptions& opt
       on_event(event);
     });
     if (stop) return absl::CancelledError("detached");
+    if (sequence == options.after && options_.explain) {  // later it was there, and certificates may be mended
+      if (const absl::Status why = options_.explain(status); absl::IsPermissionDenied(why)) return why;
+    }
     if (status.ok() || !IsRetryable(status)) return status;
     if (status.code() == absl::StatusCode::kDeadlineExceeded) {
       last_contact = MonotonicNow();  // the stream's own limit, not a fault

@@ -13,8 +13,10 @@
 
 #include "client/cli/commands.h"
 #include "client/cli/job_client.h"
+#include "client/cli/token_command.h"
 #include "common/log/log.h"
 #include "common/rpc/channel.h"
+#include "common/rpc/security_flags.h"
 #include "common/status/exit_code.h"
 
 namespace {
@@ -40,6 +42,7 @@ constexpr char kFooter[] =
 struct Flags {
   std::string server = "127.0.0.1:7070";
   double timeout_s = 5;
+  sluice::SecurityFlags security;
   OutputFormat format = OutputFormat::kTable;
   sluice::client::SubmitFlags submit;
   std::string job;
@@ -49,18 +52,30 @@ struct Flags {
   int limit = 100;
   uint64_t after = 0;
   double wait_timeout_s = 0;
+  sluice::client::TokenFlags token;
 };
 
+int Refuse(const absl::Status& status) {
+  std::fprintf(stderr, "sluicectl: %s\n", std::string(status.message()).c_str());
+  return static_cast<int>(sluice::ExitCodeFor(status));
+}
+
 int Dispatch(const CLI::App& app, const Flags& flags) {
+  if (app.got_subcommand("token")) return sluice::client::TokenCommand(flags.token);
   const absl::Status address = sluice::CheckAddress("--server", flags.server);
-  if (!address.ok()) {
-    std::fprintf(stderr, "sluicectl: %s\n", std::string(address.message()).c_str());
-    return static_cast<int>(sluice::ExitCode::kUsage);
-  }
+  if (!address.ok()) return Refuse(address);
   sluice::client::JobClientOptions options;
   options.server = flags.server;
   options.timeout = absl::Seconds(flags.timeout_s);
-  sluice::client::JobClient client(sluice::MakeChannel(flags.server), options);
+  const auto credentials = sluice::Credentials::Load({flags.security.tls, flags.security.token_file});
+  if (!credentials.ok()) return Refuse(credentials.status());
+  const sluice::RoleSet coordinator = {sluice::Role::kCoordinator};
+  const auto channel = sluice::MakeChannel(flags.server, *credentials, coordinator);
+  if (!channel.ok()) return Refuse(channel.status());
+  options.explain = [&](const absl::Status& status) {
+    return (*credentials)->Explain(status, flags.server, coordinator);
+  };
+  sluice::client::JobClient client(*channel, options);
   Console console;
   console.terminal = isatty(STDOUT_FILENO) == 1;
   console.format = flags.format;
@@ -126,6 +141,17 @@ void AddCommands(CLI::App* app, Flags* flags) {
   CLI::App* explain = config->add_subcommand("explain", "Type, default, range and effect of keys.");
   explain->add_option("KEY", flags->key, "A key or section, such as rl.gate.tau; default: all");
   explain->add_flag("--markdown", flags->markdown, "As a reference page");
+  CLI::App* token = app->add_subcommand("token", "Tokens of people.");
+  token->require_subcommand(1);
+  CLI::App* create = token->add_subcommand(
+      "create",
+      "Make a token, where the coordinator's file of tokens is: prints the secret, once, and keeps its digest.");
+  create->add_option("NAME", flags->token.name, "Whose it is")->required();
+  create->add_option("--tokens", flags->token.tokens, "The coordinator's --tokens; made if it is not there")
+      ->required();
+  create->add_option("--scopes", flags->token.scopes, "submit (own jobs), read (all jobs), admin; separated by commas")
+      ->capture_default_str();
+  create->add_option("--days", flags->token.days, "How long it opens anything")->capture_default_str();
   app->add_subcommand("inspect", "What is inside a model, data set or checkpoint (runs sluice-inspect).")
       ->prefix_command();
   app->add_subcommand("replay",
@@ -159,6 +185,8 @@ int main(int argc, char** argv) {
   app.add_option("--timeout", flags.timeout_s, "Seconds for one call, retries included")
       ->capture_default_str()
       ->check(CLI::Range(0.1, 3600.0));
+  sluice::AddTlsFlags(&app, &flags.security);
+  sluice::AddTokenFlag(&app, &flags.security);
   const std::map<std::string, OutputFormat> formats = {
       {"table", OutputFormat::kTable}, {"json", OutputFormat::kJson}, {"jsonl", OutputFormat::kJsonl}};
   app.add_option("-o,--output", flags.format, "table, json or jsonl (one JSON object a line)")

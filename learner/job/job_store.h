@@ -82,6 +82,12 @@ class JobStore {
   // AlreadyExists: the request id was used for another spec.
   absl::StatusOr<Submission> Submit(const NewJob& job, absl::Time now);
 
+  // Notes that `owner` submits, or has submitted, under this request id, and returns who does: the first who claimed
+  // it, or nobody ("") if a job came under it without a claim.
+  absl::StatusOr<std::string> ClaimRequest(const std::string& request_id, const std::string& owner);
+  // Who submitted the job; "": nobody said.
+  absl::StatusOr<std::string> Owner(const std::string& job_id);
+
   absl::StatusOr<JobRecord> Get(const std::string& job_id);
   absl::StatusOr<std::vector<JobRecord>> List(int limit);  // newest first, without spec and spec_yaml
   // Queued and running jobs, oldest first, without spec and spec_yaml.
@@ -120,6 +126,7 @@ class JobStore {
       : options_(std::move(options)), database_(std::move(database)) {}
 
   absl::Status Migrate();
+  absl::Status AddOwners();
   absl::StatusOr<JobRecord> GetLocked(const std::string& job_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<JobRecord> TransitionLocked(const std::string& job_id, JobInput input, const std::string& message,
                                              int exit_code, absl::Time now, uint64_t epoch)
