@@ -325,7 +325,7 @@ absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
   KeepFreedMemory();
   Metrics metrics;
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<RankServer> server,
-                          RankServer::Start(flags.address, &metrics, MonotonicClock()));
+                          RankServer::Start(flags.address, &metrics, MonotonicClock(), flags.publication));
   if (!flags.metrics_address.empty()) SLUICE_RETURN_IF_ERROR(metrics.Serve(flags.metrics_address).status());
 
   MemberClientOptions member;
