@@ -47,6 +47,8 @@ constexpr absl::Duration kLookInterval = absl::Milliseconds(200);
 constexpr absl::Duration kLeaseMargin = absl::Seconds(2);
 // Of forming a group, and of a call in it: a rank that is late by more is taken for stuck.
 constexpr absl::Duration kGroupTimeout = absl::Seconds(30);
+// Time for the coordinator to hear that this process is to stop, before the job hears of it.
+constexpr absl::Duration kAnnounceTimeout = absl::Seconds(1);
 // Time for the last report of a job to arrive.
 constexpr absl::Duration kFlushTimeout = absl::Seconds(30);
 
@@ -219,6 +221,7 @@ absl::StatusOr<std::unique_ptr<Collective>> RankLoop::FormGroup(const RankView& 
 
 void RankLoop::Watch(const RankView& view, MemberMonitor* monitor, Collective* collective, const Notification& done) {
   uint64_t seen = view.generation;
+  bool announced = false;
   while (!done.WaitFor(absl::ZeroDuration())) {
     const RankView now = client_->WaitForChange(seen, kLookInterval);
     seen = now.generation;
@@ -228,6 +231,11 @@ void RankLoop::Watch(const RankView& view, MemberMonitor* monitor, Collective* c
       collective->Abort();
       server_->hub().Stop();
       return;
+    }
+    if (stopping() && !announced) {
+      // Before the job ends, or the coordinator would give the next one, or this one again, to a rank that goes.
+      client_->AnnounceLeaving(kAnnounceTimeout);
+      announced = true;
     }
     if (now.cancel_requested) {
       monitor->Ask(StopRequest::kCancel);

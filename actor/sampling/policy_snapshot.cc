@@ -1,6 +1,6 @@
 #include "actor/sampling/policy_snapshot.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <utility>
 

@@ -1,7 +1,7 @@
 // The only file that sees c10d's Gloo backend. Its headers want Gloo's own, which the wheel leaves out; cmake/stubs
 // declares just what is named here.
 #include <gloo/transport/tcp/pair.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <atomic>

@@ -1,7 +1,7 @@
 #include "common/collective/nccl_collective.h"
 
 #include <c10/core/DeviceGuard.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cstring>

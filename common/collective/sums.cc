@@ -1,6 +1,6 @@
 #include "common/collective/sums.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cstdint>
 

@@ -1,6 +1,6 @@
 #include "common/decode/decode.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 #include "common/decode/device_decode.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cstdint>

@@ -1,6 +1,6 @@
 #include "common/decode/logits_block.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cmath>
 

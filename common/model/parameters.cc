@@ -1,6 +1,6 @@
 #include "common/model/parameters.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <utility>
 

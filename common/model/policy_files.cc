@@ -1,5 +1,5 @@
 // Policies as folders of files: config.json and safetensors, the way Hugging Face's transformers has them.
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <optional>

@@ -1,6 +1,6 @@
 #include "common/model/trie_tables.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <vector>

@@ -1,7 +1,7 @@
 #include "common/ranker/sequential_ranker.h"
 
 #include <ATen/CPUGeneratorImpl.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cmath>

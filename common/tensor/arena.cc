@@ -1,6 +1,6 @@
 #include "common/tensor/arena.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <utility>
 

@@ -121,6 +121,8 @@ absl::StatusOr<GroupView> Coordinator::Beat(const Heartbeat& heartbeat) {
   member->actors = heartbeat.actors;
   member->waiting_blocks = heartbeat.waiting_blocks;
   member->step = heartbeat.step;
+  if (heartbeat.leaving && !member->leaving) LogInfo("member is leaving", {{"member", member->id}});
+  member->leaving = heartbeat.leaving;
   member->balance = heartbeat.balance;
   SLUICE_RETURN_IF_ERROR(RefreshLocked());
   GroupView view = ViewLocked(heartbeat.member_id);
@@ -206,7 +208,8 @@ void Coordinator::Tick() {
 }
 
 absl::Status Coordinator::RefreshLocked() {
-  const GroupDecision decision = DecideGroup(members_, group_, options_.ranks);
+  const bool busy = job_ != nullptr && job_->epoch == epoch_;
+  const GroupDecision decision = DecideGroup(members_, group_, options_.ranks, busy);
   if (decision.kind == GroupDecision::Kind::kForm) {
     SLUICE_RETURN_IF_ERROR(FormLocked(decision));
   } else if (decision.kind == GroupDecision::Kind::kLost) {
@@ -265,7 +268,7 @@ absl::Status Coordinator::AssignLocked() {
 
 void Coordinator::QueueChangedLocked() {
   queue_changed_ = true;
-  const absl::Status status = AssignLocked();
+  const absl::Status status = RefreshLocked();
   if (!status.ok()) LogError("could not assign a job", {{"error", status.ToString()}});
 }
 
@@ -314,7 +317,7 @@ absl::Status Coordinator::Finish(const std::string& job_id, uint64_t epoch, JobI
   job_ = nullptr;
   cancel_requested_ = false;
   queue_changed_ = true;
-  return AssignLocked();
+  return RefreshLocked();  // a member that is leaving is not in the group that takes the next job
 }
 
 absl::StatusOr<uint64_t> Coordinator::ReserveVersion(const std::string& job_id, uint64_t epoch) {

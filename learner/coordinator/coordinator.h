@@ -47,6 +47,7 @@ struct Heartbeat {
   uint32_t actors = 0;
   uint32_t waiting_blocks = 0;
   uint64_t step = 0;
+  bool leaving = false;
   LedgerBalance balance;
 };
 

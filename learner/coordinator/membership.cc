@@ -11,18 +11,20 @@ bool Contains(const std::vector<std::string>& words, const std::string& word) {
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-bool Lives(const std::vector<Member>& joined, const std::string& id) {
-  return std::any_of(joined.begin(), joined.end(), [&id](const Member& member) { return member.id == id; });
+bool Holds(const std::vector<Member>& joined, const std::string& id, bool busy) {
+  return std::any_of(joined.begin(), joined.end(),
+                     [&id, busy](const Member& member) { return member.id == id && (busy || !member.leaving); });
 }
 
 }  // namespace
 
-GroupDecision DecideGroup(const std::vector<Member>& joined, const std::vector<std::string>& group, int ranks) {
+GroupDecision DecideGroup(const std::vector<Member>& joined, const std::vector<std::string>& group, int ranks,
+                          bool busy) {
   GroupDecision decision;
   int lost = 0;
   std::string lost_id;
   for (const std::string& id : group) {
-    if (Lives(joined, id)) continue;
+    if (Holds(joined, id, busy)) continue;
     ++lost;
     lost_id = id;
   }
@@ -30,16 +32,20 @@ GroupDecision DecideGroup(const std::vector<Member>& joined, const std::vector<s
     decision.reason = absl::StrCat("all ", ranks, " ranks live");
     return decision;
   }
-  const std::string why = lost > 0 ? absl::StrCat(lost, " of ", group.size(), " ranks lost (", lost_id, "); ") : "";
-  const int alive = static_cast<int>(joined.size());
-  if (alive >= ranks) {
+  std::vector<size_t> staying;
+  for (size_t i = 0; i < joined.size(); ++i) {
+    if (!joined[i].leaving) staying.push_back(i);
+  }
+  const std::string why =
+      lost > 0 ? absl::StrCat(lost, " of ", group.size(), " ranks lost or leaving (", lost_id, "); ") : "";
+  if (static_cast<int>(staying.size()) >= ranks) {
     decision.kind = GroupDecision::Kind::kForm;
-    for (int i = 0; i < ranks; ++i) decision.members.push_back(i);
-    decision.reason = absl::StrCat(why, ranks, " of ", alive, " members form the group");
+    decision.members.assign(staying.begin(), staying.begin() + ranks);
+    decision.reason = absl::StrCat(why, ranks, " of ", staying.size(), " members form the group");
     return decision;
   }
   decision.kind = group.empty() ? GroupDecision::Kind::kKeep : GroupDecision::Kind::kLost;
-  decision.reason = absl::StrCat(why, alive, " of ", ranks, " ranks have joined");
+  decision.reason = absl::StrCat(why, staying.size(), " of ", ranks, " ranks have joined");
   return decision;
 }
 

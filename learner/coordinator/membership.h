@@ -21,6 +21,7 @@ struct Member {
   uint32_t actors = 0;
   uint32_t waiting_blocks = 0;  // lease blocks that wait for an actor
   uint64_t step = 0;
+  bool leaving = false;              // its process was asked to stop: it finishes the job it has, and gets no other
   LedgerBalance balance;             // of this rank's share
   std::vector<absl::Time> attached;  // actors sent here that its heartbeats may not count yet
 };
@@ -37,8 +38,10 @@ struct GroupDecision {
 };
 
 // `joined`: the living, in the order they joined. `group`: ids of the present epoch's members, empty if there is none.
-// A group keeps its epoch exactly as long as every member of it lives; who is left over stands by.
-GroupDecision DecideGroup(const std::vector<Member>& joined, const std::vector<std::string>& group, int ranks);
+// `busy`: the group runs a job. A busy group keeps its epoch exactly as long as every member of it lives, an idle one
+// as long as none is leaving either; who is left over stands by. No group is formed with a member that is leaving.
+GroupDecision DecideGroup(const std::vector<Member>& joined, const std::vector<std::string>& group, int ranks,
+                          bool busy);
 
 struct RankChoice {
   int rank = -1;  // -1: none

@@ -49,7 +49,7 @@ MemberClient::MemberClient(std::shared_ptr<grpc::Channel> channel, MemberClientO
 
 void MemberClient::Start() {
   thread_ = StartThread("heartbeat", [this] {
-    while (Wait(RunOnce())) {
+    while (WaitForBeat(RunOnce())) {
     }
   });
 }
@@ -72,6 +72,18 @@ bool MemberClient::Wait(absl::Duration duration) {
     changed_.WaitFor(&mutex_, left);
   }
   return false;
+}
+
+bool MemberClient::WaitForBeat(absl::Duration duration) {
+  const absl::Time until = MonotonicNow() + duration;
+  MutexLock lock(&mutex_);
+  while (!stopped_ && !beat_now_) {
+    const absl::Duration left = until - MonotonicNow();
+    if (left <= absl::ZeroDuration()) return true;
+    changed_.WaitFor(&mutex_, left);
+  }
+  beat_now_ = false;
+  return !stopped_;
 }
 
 absl::Status MemberClient::Retry(const std::function<absl::Status(absl::Duration)>& call) {
@@ -154,6 +166,11 @@ absl::Status MemberClient::Beat() {
   SetDeadline(&context, kCallTimeout);
   SLUICE_RETURN_IF_ERROR(FromServer(stub_->Heartbeat(&context, request, &response)));
   Take(response);
+  if (request.leaving()) {
+    MutexLock lock(&mutex_);
+    leaving_known_ = true;
+    changed_.NotifyAll();
+  }
   if (response.release_actor() && release_actor) release_actor();
   return absl::OkStatus();
 }
@@ -191,6 +208,19 @@ void MemberClient::Leave(const std::string& reason) {
   SetDeadline(&context, kCallTimeout);
   const absl::Status status = FromServer(stub_->Leave(&context, request, &response));
   if (!status.ok()) LogWarning("could not take leave; the lease will end by itself", {{"error", status.ToString()}});
+}
+
+void MemberClient::AnnounceLeaving(absl::Duration timeout) {
+  const absl::Time until = MonotonicNow() + timeout;
+  MutexLock lock(&mutex_);
+  heartbeat_.set_leaving(true);
+  beat_now_ = true;
+  changed_.NotifyAll();
+  while (!leaving_known_ && !stopped_) {
+    const absl::Duration left = until - MonotonicNow();
+    if (left <= absl::ZeroDuration()) return;
+    changed_.WaitFor(&mutex_, left);
+  }
 }
 
 void MemberClient::SetPhase(const std::string& phase) {

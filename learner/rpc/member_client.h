@@ -63,6 +63,9 @@ class MemberClient {
   // be replaced at once.
   void Stop();
   void Leave(const std::string& reason);
+  // Tells the coordinator that this rank takes no job after the one that it has. Returns once it knows, or after
+  // `timeout`; every later heartbeat says so too.
+  void AnnounceLeaving(absl::Duration timeout);
 
   // What the heartbeats tell of this rank.
   void SetPhase(const std::string& phase);
@@ -119,6 +122,8 @@ class MemberClient {
   void Take(const v1::View& message);
   // Sleeps unless stopped meanwhile.
   bool Wait(absl::Duration duration);
+  // The same, until a heartbeat is wanted at once.
+  bool WaitForBeat(absl::Duration duration);
   absl::Status Retry(const std::function<absl::Status(absl::Duration)>& call);
 
   const MemberClientOptions options_;
@@ -137,6 +142,8 @@ class MemberClient {
   bool joined_ ABSL_GUARDED_BY(mutex_) = false;
   bool reachable_ ABSL_GUARDED_BY(mutex_) = true;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  bool beat_now_ ABSL_GUARDED_BY(mutex_) = false;
+  bool leaving_known_ ABSL_GUARDED_BY(mutex_) = false;  // a heartbeat that says so was answered
   std::atomic<uint64_t> retries_{0};
   Thread thread_;
 };

@@ -38,6 +38,7 @@ grpc::Status MemberService::Heartbeat(grpc::ServerContext*, const v1::MemberHear
   heartbeat.actors = request->actors();
   heartbeat.waiting_blocks = request->waiting_blocks();
   heartbeat.step = request->step();
+  heartbeat.leaving = request->leaving();
   heartbeat.balance = FromMessage(request->ledger());
   const absl::StatusOr<GroupView> view = coordinator_->Beat(heartbeat);
   if (!view.ok()) return ToGrpc(view.status());

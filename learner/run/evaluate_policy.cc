@@ -1,6 +1,6 @@
 #include "learner/run/evaluate_policy.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <array>

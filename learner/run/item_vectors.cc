@@ -1,6 +1,6 @@
 #include "learner/run/item_vectors.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "absl/strings/str_cat.h"
 #include "common/catalog/npy.h"

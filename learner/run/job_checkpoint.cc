@@ -1,9 +1,8 @@
 #include "learner/run/job_checkpoint.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,13 +11,15 @@
 #include "common/status/status.h"
 #include "learner/ledger/merge_shards.h"
 #include "learner/run/checkpoint_mark.h"
+#include "learner/run/share_state.h"
 
 namespace sluice::learner {
 namespace {
 
-// What rank 0 tells the others in place of a step.
-constexpr int64_t kNoCheckpoint = -1;
-constexpr int64_t kFailed = -2;
+// What rank 0 tells the others of its look for a checkpoint.
+constexpr int64_t kNoCheckpoint = 0;
+constexpr int64_t kResumed = 1;
+constexpr int64_t kFailed = 2;
 
 // Rank 0's verdict on something that it alone did, told to all: without it the others would go on and hang.
 absl::Status TellAll(Collective& collective, const absl::Status& mine) {
@@ -30,24 +31,6 @@ absl::Status TellAll(Collective& collective, const absl::Status& mine) {
 }
 
 }  // namespace
-
-absl::StatusOr<std::vector<std::string>> GatherStrings(Collective& collective, const std::string& mine) {
-  const int64_t world = collective.world_size();
-  at::Tensor sizes = torch::zeros({world}, torch::kLong);
-  sizes[collective.rank()].fill_(static_cast<int64_t>(mine.size()));
-  SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(sizes));
-  // Each rank's bytes in a row of words of its own; a sum with zeros is a copy.
-  const int64_t words = sizes.max().item<int64_t>() / static_cast<int64_t>(sizeof(int64_t)) + 1;
-  at::Tensor rows = torch::zeros({world, words}, torch::kLong);
-  std::memcpy(rows[collective.rank()].mutable_data_ptr(), mine.data(), mine.size());
-  SLUICE_RETURN_IF_ERROR(collective.AllReduceSum(rows));
-  std::vector<std::string> all;
-  for (int64_t rank = 0; rank < world; ++rank) {
-    all.emplace_back(static_cast<const char*>(rows[rank].const_data_ptr()),
-                     static_cast<size_t>(sizes[rank].item<int64_t>()));
-  }
-  return all;
-}
 
 JobCheckpoints::JobCheckpoints(const RunContext& context, const RunFolder& folder, std::string data_digest)
     : context_(context),
@@ -116,31 +99,38 @@ absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::NewestWhole(Damag
   return std::optional<CheckpointState>();
 }
 
+absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::ResumeOnFirst(Policy* policy, AdamW* optimizer) {
+  SLUICE_ASSIGN_OR_RETURN(std::optional<CheckpointState> state, FindNewest());
+  if (!state) return state;
+  SLUICE_RETURN_IF_ERROR(CheckResumable(*state, context_.spec_yaml, context_.resume_digest, data_digest_));
+  const std::string path = JoinPath(folder_.checkpoints(), CheckpointName(state->step));
+  SLUICE_RETURN_IF_ERROR(RestoreCheckpoint(path, policy, optimizer));
+  if (state->table) {
+    SLUICE_ASSIGN_OR_RETURN(table_, TerminalTable::Reopen(folder_.ledger(), *state->table));
+  }
+  return state;
+}
+
 absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::Resume(Policy* policy, AdamW* optimizer) {
-  // A rank whose view of the shared folder lags must not resume from another step than the first rank.
-  int64_t newest = kNoCheckpoint;
+  Collective& collective = *context_.collective;
   std::optional<CheckpointState> state;
   absl::Status status;
   if (context_.is_first()) {
-    absl::StatusOr<std::optional<CheckpointState>> found = FindNewest();
-    status = found.status();
-    if (status.ok()) state = *std::move(found);
-    newest = !status.ok() ? kFailed : state ? static_cast<int64_t>(state->step) : kNoCheckpoint;
+    absl::StatusOr<std::optional<CheckpointState>> resumed = ResumeOnFirst(policy, optimizer);
+    status = resumed.status();
+    if (status.ok()) state = *std::move(resumed);
   }
-  at::Tensor step = torch::tensor({newest}, torch::kLong);
-  SLUICE_RETURN_IF_ERROR(context_.collective->Broadcast(step, 0));
+  at::Tensor told = torch::tensor({!status.ok() ? kFailed : state ? kResumed : kNoCheckpoint}, torch::kLong);
+  SLUICE_RETURN_IF_ERROR(collective.Broadcast(told, 0));
   SLUICE_RETURN_IF_ERROR(status);
-  newest = step.item<int64_t>();
-  if (newest == kFailed) return absl::AbortedError("the first rank could not resume; its error is the job's");
-  if (newest == kNoCheckpoint) return std::optional<CheckpointState>();
-  const std::string path = JoinPath(folder_.checkpoints(), CheckpointName(static_cast<uint64_t>(newest)));
-  if (!state) {
-    SLUICE_ASSIGN_OR_RETURN(state, ReadCheckpointState(path));
-  }
-  SLUICE_RETURN_IF_ERROR(CheckResumable(*state, context_.spec_yaml, context_.resume_digest, data_digest_));
-  SLUICE_RETURN_IF_ERROR(RestoreCheckpoint(path, policy, optimizer));
-  if (context_.is_first() && state->table) {
-    SLUICE_ASSIGN_OR_RETURN(table_, TerminalTable::Reopen(folder_.ledger(), *state->table));
+  const auto verdict = told.item<int64_t>();
+  if (verdict == kFailed) return absl::AbortedError("the first rank could not resume; its error is the job's");
+  if (verdict == kNoCheckpoint) return std::optional<CheckpointState>();
+  if (!state) state.emplace();
+  if (collective.world_size() > 1) SLUICE_RETURN_IF_ERROR(ShareState(collective, &*state, policy, optimizer));
+  // Each rank has read the data set by itself, and it may be another one.
+  if (!context_.is_first()) {
+    SLUICE_RETURN_IF_ERROR(CheckResumable(*state, context_.spec_yaml, context_.resume_digest, data_digest_));
   }
   ledgers_ = state->ledgers;
   return state;

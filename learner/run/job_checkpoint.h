@@ -1,5 +1,5 @@
 // Checkpoints of a job as its ranks see them: rank 0 writes, the others send it their ledger shards and the lines of
-// ordinals that ended; all resume from the one that rank 0 names. Collective calls, from the job's thread.
+// ordinals that ended; it reads, too, and hands what it read to them. Collective calls, from the job's thread.
 #ifndef SLUICE_LEARNER_RUN_JOB_CHECKPOINT_H_
 #define SLUICE_LEARNER_RUN_JOB_CHECKPOINT_H_
 
@@ -34,8 +34,9 @@ class JobCheckpoints {
   // Takes the run folder for this epoch, fetches what its mirror has and it lacks, puts the newest whole checkpoint's
   // parameters and moments back and returns its state; nullopt if the job never had one. A damaged one is set aside,
   // which the log says, and the one before it is taken. DataLoss if there were checkpoints and none is whole: a job
-  // never starts from nothing in silence. FailedPrecondition if spec or data changed; Aborted if a later epoch has the
-  // folder; errors of the mirror.
+  // never starts from nothing in silence. The first rank reads; the others get what it has (learner/run/share_state),
+  // and need no folder. FailedPrecondition if spec or data changed; Aborted if a later epoch has the folder; errors of
+  // the mirror.
   absl::StatusOr<std::optional<CheckpointState>> Resume(Policy* policy, AdamW* optimizer);
 
   // This rank's shard of the ledger that Resume found; all of them on rank 0 if the number of ranks changed.
@@ -60,6 +61,7 @@ class JobCheckpoints {
 
   // Rank 0: takes the folder and returns the newest whole checkpoint's state.
   absl::StatusOr<std::optional<CheckpointState>> FindNewest();
+  absl::StatusOr<std::optional<CheckpointState>> ResumeOnFirst(Policy* policy, AdamW* optimizer);
   // Of those that are in the folder now; `damage` gets the ones that were passed over.
   absl::StatusOr<std::optional<CheckpointState>> NewestWhole(Damage* damage) const;
   absl::Status SaveOnFirst(CheckpointState state, const Policy& policy, const AdamW& optimizer,
@@ -75,9 +77,6 @@ class JobCheckpoints {
   std::unique_ptr<RunMirror> mirror_;     // null: none; the writer's while it writes
   CheckpointWriter writer_;
 };
-
-// The strings of all ranks, in rank order, on every rank. Collective.
-absl::StatusOr<std::vector<std::string>> GatherStrings(Collective& collective, const std::string& mine);
 
 }  // namespace sluice::learner
 

@@ -1,6 +1,6 @@
 #include "learner/run/job_common.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <utility>
 

@@ -1,4 +1,5 @@
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cstring>
@@ -33,6 +34,7 @@
 #include "learner/run/prompt_order.h"
 #include "learner/run/results.h"
 #include "learner/run/run_report.h"
+#include "learner/run/share_state.h"
 #include "learner/run/step_control.h"
 #include "learner/run/validation.h"
 #include "learner/train/adamw.h"

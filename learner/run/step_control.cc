@@ -1,6 +1,6 @@
 #include "learner/run/step_control.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 #include "learner/train/adamw.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 #include "learner/train/adamw_tensors.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 

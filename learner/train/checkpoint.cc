@@ -1,6 +1,7 @@
 #include "learner/train/checkpoint.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -29,6 +30,8 @@ constexpr char kManifest[] = "manifest.json";
 constexpr char kPrefix[] = "step-";
 constexpr char kTemporary[] = ".tmp";
 constexpr char kDamagedPrefix[] = "damaged-";
+// One a rank; far above any group, so that a damaged count asks for no memory.
+constexpr size_t kMaxLedgers = 65536;
 // Lines of a difference that a message shows.
 constexpr size_t kShownDifferences = 12;
 
@@ -127,21 +130,6 @@ absl::StatusOr<at::Tensor> ReadReference(const std::string& path) {
   return arena;
 }
 
-std::string StateJson(const CheckpointState& state) {
-  nlohmann::json document;
-  document["step"] = state.step;
-  document["policy_version"] = state.policy_version;
-  document["seconds"] = state.seconds;
-  document["numbers"] = state.numbers;
-  document["spec_yaml"] = state.spec_yaml;
-  document["spec_digest"] = state.spec_digest;
-  document["data_digest"] = state.data_digest;
-  document["ledgers"] = state.ledgers.size();
-  if (state.score) document["score"] = *state.score;
-  if (state.table) document["table"] = {{"bytes", state.table->bytes}, {"sha256", state.table->sha256}};
-  return document.dump(2) + "\n";
-}
-
 // What a checkpoint's state says of its validation; none if it cannot be read, which is found out when it is resumed.
 std::optional<double> ScoreOf(const std::string& path) {
   const absl::StatusOr<std::string> text = ReadFile(JoinPath(path, "state.json"));
@@ -208,7 +196,7 @@ absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const Che
     SLUICE_RETURN_IF_ERROR(WriteFileAtomically(file, state.ledgers[rank]));
   }
   SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/after_ledger"));
-  SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(aside, "state.json"), StateJson(state)));
+  SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(aside, "state.json"), CheckpointStateText(state)));
   SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/before_manifest"));
   SLUICE_RETURN_IF_ERROR(WriteManifest(aside, state.step));
   SLUICE_RETURN_IF_ERROR(SyncDirectory(aside));
@@ -232,11 +220,23 @@ absl::StatusOr<std::vector<std::string>> ListCheckpoints(const std::string& pare
   return paths;
 }
 
-absl::StatusOr<CheckpointState> ReadCheckpointState(const std::string& path) {
-  SLUICE_RETURN_IF_ERROR(VerifyManifest(path));
-  SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(JoinPath(path, "state.json")));
+std::string CheckpointStateText(const CheckpointState& state) {
+  nlohmann::json document;
+  document["step"] = state.step;
+  document["policy_version"] = state.policy_version;
+  document["seconds"] = state.seconds;
+  document["numbers"] = state.numbers;
+  document["spec_yaml"] = state.spec_yaml;
+  document["spec_digest"] = state.spec_digest;
+  document["data_digest"] = state.data_digest;
+  document["ledgers"] = state.ledgers.size();
+  if (state.score) document["score"] = *state.score;
+  if (state.table) document["table"] = {{"bytes", state.table->bytes}, {"sha256", state.table->sha256}};
+  return document.dump(2) + "\n";
+}
+
+absl::StatusOr<CheckpointState> ParseCheckpointState(const std::string& text, const std::string& where) {
   CheckpointState state;
-  size_t ledgers = 0;
   try {
     const nlohmann::json document = nlohmann::json::parse(text);
     state.step = document.at("step").get<uint64_t>();
@@ -246,17 +246,27 @@ absl::StatusOr<CheckpointState> ReadCheckpointState(const std::string& path) {
     state.spec_yaml = document.at("spec_yaml").get<std::string>();
     state.spec_digest = document.at("spec_digest").get<std::string>();
     state.data_digest = document.at("data_digest").get<std::string>();
-    ledgers = document.at("ledgers").get<size_t>();
+    const auto ledgers = document.at("ledgers").get<size_t>();
+    if (ledgers > kMaxLedgers) {
+      return absl::DataLossError(absl::StrCat(where, " counts ", ledgers, " ledgers, more than ", kMaxLedgers));
+    }
+    state.ledgers.resize(ledgers);
     if (document.contains("score")) state.score = document["score"].get<double>();
     if (document.contains("table")) {
       state.table = {document["table"].at("bytes").get<uint64_t>(), document["table"].at("sha256").get<std::string>()};
     }
   } catch (const nlohmann::json::exception& error) {
-    return absl::DataLossError(absl::StrCat("'", path, "/state.json' cannot be read: ", error.what()));
+    return absl::DataLossError(absl::StrCat(where, " cannot be read: ", error.what()));
   }
-  for (size_t rank = 0; rank < ledgers; ++rank) {
-    SLUICE_ASSIGN_OR_RETURN(std::string ledger, ReadFile(JoinPath(path, absl::StrCat("ledger-", rank, ".json"))));
-    state.ledgers.push_back(std::move(ledger));
+  return state;
+}
+
+absl::StatusOr<CheckpointState> ReadCheckpointState(const std::string& path) {
+  SLUICE_RETURN_IF_ERROR(VerifyManifest(path));
+  SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(JoinPath(path, "state.json")));
+  SLUICE_ASSIGN_OR_RETURN(CheckpointState state, ParseCheckpointState(text, absl::StrCat("'", path, "/state.json'")));
+  for (size_t rank = 0; rank < state.ledgers.size(); ++rank) {
+    SLUICE_ASSIGN_OR_RETURN(state.ledgers[rank], ReadFile(JoinPath(path, absl::StrCat("ledger-", rank, ".json"))));
   }
   if (const std::string file = JoinPath(path, kReferenceFile); PathExists(file)) {
     SLUICE_ASSIGN_OR_RETURN(state.reference, ReadReference(file));

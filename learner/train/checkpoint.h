@@ -73,6 +73,11 @@ absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const Che
 // Paths of the checkpoints in `parent`, oldest first, whole or damaged. An absent folder has none.
 absl::StatusOr<std::vector<std::string>> ListCheckpoints(const std::string& parent);
 
+// The text of a checkpoint's state.json: all of `state` but the ledgers and the reference policy.
+std::string CheckpointStateText(const CheckpointState& state);
+// The same back, with as many empty ledgers as there were. DataLoss names `where` the text came from.
+absl::StatusOr<CheckpointState> ParseCheckpointState(const std::string& text, const std::string& where);
+
 // Verifies every file of the checkpoint against its manifest and reads its state. DataLoss names the file, also if it
 // is the manifest that is missing.
 absl::StatusOr<CheckpointState> ReadCheckpointState(const std::string& path);

@@ -1,6 +1,6 @@
 #include "learner/train/device_numbers.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "common/tensor/device.h"
 

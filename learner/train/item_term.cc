@@ -1,6 +1,7 @@
 #include "learner/train/item_term.h"
 
-#include <torch/torch.h>
+#include <torch/autograd.h>
+#include <torch/types.h>
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 #include "learner/train/value_term.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "common/status/status.h"
 #include "learner/objective/step_rewards.h"

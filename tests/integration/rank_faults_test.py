@@ -49,6 +49,8 @@ class RankFaultsTest(harness.GroupFaultsTest):
         successor = cluster.start_rank("successor")
         self.check_ends_well(watch, folder)
         self.assertIn(f"resumed from the checkpoint of step {step}", cluster.members[0].said() + successor.said())
+        self.assertEqual(cluster.job()["epoch"], 2)  # the job was given back, not lost with its group
+        self.assertNotIn("group was lost", watch.said())
 
     def test_a_standby_rank_takes_the_place_of_a_killed_one_at_once(self):
         cluster = self.start_cluster()

@@ -6,7 +6,7 @@
 //     step.
 //   model_dump create CONFIG.json SEED FOLDER [LEAVES.json]
 //     Saves a random policy into FOLDER. LEAVES.json: the semantic IDs of a merged policy's items.
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cstdint>
 #include <cstdio>

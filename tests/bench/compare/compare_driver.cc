@@ -6,7 +6,8 @@
 // input, with the seconds a call and the peak memory. tests/bench/hf/hf_side.py answers the same; tools/
 // bench_compare.py writes the work file and starts both. Rows: docs/benchmarks.md.
 #include <sys/resource.h>
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <chrono>

@@ -7,7 +7,8 @@
 // 95 % interval by paired bootstrap over prompts. Beside them, of the same trees: the most probable leaves in place of
 // the most valued ones (is it the tree or the choice?), and all leaves (what a better choice could find).
 // The model needs a value head; an rl job with rl.value.loss_weight trains one.
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>

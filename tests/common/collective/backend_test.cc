@@ -1,6 +1,6 @@
 #include "common/collective/backend.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <string>
 

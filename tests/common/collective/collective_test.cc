@@ -2,7 +2,8 @@
 // names a GPU (`./sluice test --gpu -R collective`), NCCL itself with as many ranks as there are GPUs.
 #include "common/collective/collective.h"
 
-#include <torch/torch.h>
+#include <torch/cuda.h>
+#include <torch/types.h>
 
 #include <atomic>
 #include <functional>

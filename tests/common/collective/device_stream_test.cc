@@ -1,6 +1,6 @@
 #include "common/collective/device_stream.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "gtest/gtest.h"
 #include "tests/testing/fake_device/fake_device.h"

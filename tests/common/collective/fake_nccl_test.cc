@@ -1,7 +1,7 @@
 // The fake sees what it says it sees: each of NCCL's rules broken once.
 #include "tests/testing/fake_nccl/fake_nccl.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <memory>
 #include <string>

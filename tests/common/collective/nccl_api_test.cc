@@ -1,6 +1,7 @@
 #include "common/collective/nccl_api.h"
 
-#include <torch/torch.h>
+#include <torch/cuda.h>
+#include <torch/types.h>
 
 #include <string>
 

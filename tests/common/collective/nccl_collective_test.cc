@@ -2,7 +2,7 @@
 // and a clock that moves by a tenth of a second a look.
 #include "common/collective/nccl_collective.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <atomic>
 #include <memory>

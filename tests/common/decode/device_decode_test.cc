@@ -2,7 +2,7 @@
 #include "common/decode/device_decode.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <memory>
 #include <string>

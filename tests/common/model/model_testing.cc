@@ -1,6 +1,6 @@
 #include "tests/common/model/model_testing.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cmath>
 #include <utility>

@@ -1,7 +1,7 @@
 // Folders written and read back, and every way a folder can be wrong.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cstdlib>
 #include <map>

@@ -1,7 +1,7 @@
 // The value head against plain tensor calls on whole sequences, and its way into files and configurations.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cstdlib>
 #include <map>

@@ -1,6 +1,6 @@
 #include "common/ranker/dataset_ranking.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <string>
 #include <vector>

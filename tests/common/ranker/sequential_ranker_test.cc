@@ -1,6 +1,6 @@
 #include "common/ranker/sequential_ranker.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cmath>
 #include <limits>

@@ -1,6 +1,6 @@
 #include "common/ranker/sequential_training.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cmath>
 #include <string>

@@ -1,7 +1,7 @@
 #include "common/tensor/shape.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <string>
 

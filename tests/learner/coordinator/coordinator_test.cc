@@ -47,6 +47,12 @@ class CoordinatorTest : public testing::Test {
     heartbeat.waiting_blocks = waiting_blocks;
     return coordinator_->Beat(heartbeat);
   }
+  void AnnounceLeaving(const std::string& id) {
+    Heartbeat heartbeat;
+    heartbeat.member_id = id;
+    heartbeat.leaving = true;
+    ASSERT_TRUE(coordinator_->Beat(heartbeat).ok());
+  }
   GroupView View(const std::string& id) { return Beat(id).value(); }
   std::string Submit(const std::string& request) {
     return coordinator_->Submit({request, request, 2, "spec", "yaml", "digest"}).value().job_id;
@@ -298,6 +304,37 @@ TEST_F(CoordinatorTest, APreemptedJobWaitsAndGoesOn) {
   Join("a"), Join("b");
   ASSERT_TRUE(Finish(job, 1, JobInput::kPreempt).ok());
   EXPECT_EQ(View("a").job->id, job);  // the group is there: it goes on at once
+  EXPECT_EQ(store_->Get(job)->lost_groups, 0);
+}
+
+TEST_F(CoordinatorTest, APreemptedJobGoesOnWithoutTheRankThatLeaves) {
+  const std::string job = Submit("job");
+  Join("a"), Join("b"), Join("c");
+  AnnounceLeaving("b");
+  EXPECT_EQ(View("b").epoch, 1u);  // until the job is given back
+  ASSERT_TRUE(Finish(job, 1, JobInput::kPreempt).ok());
+  EXPECT_EQ(View("b").epoch, 0u);
+  EXPECT_EQ(View("a").epoch, 2u);
+  EXPECT_EQ(View("c").rank, 1);
+  EXPECT_EQ(View("a").job->id, job);
+  coordinator_->Leave("b", "the process stops");
+  EXPECT_EQ(View("a").epoch, 2u);
+  EXPECT_EQ(store_->Get(job)->lost_groups, 0);
+}
+
+TEST_F(CoordinatorTest, WithoutAReplacementAPreemptedJobWaitsAndNoGroupCountsAsLost) {
+  const std::string job = Submit("job");
+  Join("a"), Join("b");
+  for (int drains = 0; drains < 2 * options_.max_lost_groups; ++drains) {
+    const uint64_t epoch = View("a").epoch;
+    AnnounceLeaving("b");
+    ASSERT_TRUE(Finish(job, epoch, JobInput::kPreempt).ok());
+    EXPECT_EQ(View("a").epoch, 0u);
+    EXPECT_EQ(StateOf(job), JobState::kQueued);
+    coordinator_->Leave("b", "the process stops");
+    Join("b");  // started again
+    EXPECT_EQ(View("a").job->id, job);
+  }
   EXPECT_EQ(store_->Get(job)->lost_groups, 0);
 }
 

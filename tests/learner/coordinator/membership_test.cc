@@ -20,30 +20,41 @@ std::vector<Member> Members(const std::vector<std::string>& ids) {
 }
 
 TEST(MembershipTest, AGroupWaitsForAllRanks) {
-  const GroupDecision decision = DecideGroup(Members({"a"}), {}, 2);
+  const GroupDecision decision = DecideGroup(Members({"a"}), {}, 2, false);
   EXPECT_EQ(decision.kind, GroupDecision::Kind::kKeep);
   EXPECT_EQ(decision.reason, "1 of 2 ranks have joined");
 }
 
 TEST(MembershipTest, AGroupFormsInTheOrderOfJoining) {
-  const GroupDecision decision = DecideGroup(Members({"b", "a", "c"}), {}, 2);
+  const GroupDecision decision = DecideGroup(Members({"b", "a", "c"}), {}, 2, false);
   EXPECT_EQ(decision.kind, GroupDecision::Kind::kForm);
   EXPECT_THAT(decision.members, ElementsAre(0, 1));
 }
 
 TEST(MembershipTest, AWholeGroupIsLeftAlone) {
-  EXPECT_EQ(DecideGroup(Members({"c", "b", "a"}), {"a", "b"}, 2).kind, GroupDecision::Kind::kKeep);
+  EXPECT_EQ(DecideGroup(Members({"c", "b", "a"}), {"a", "b"}, 2, true).kind, GroupDecision::Kind::kKeep);
 }
 
 TEST(MembershipTest, ALostRankIsReplacedByWhoStandsBy) {
-  const GroupDecision decision = DecideGroup(Members({"b", "c"}), {"a", "b"}, 2);
+  const GroupDecision decision = DecideGroup(Members({"b", "c"}), {"a", "b"}, 2, true);
   EXPECT_EQ(decision.kind, GroupDecision::Kind::kForm);
   EXPECT_THAT(decision.members, ElementsAre(0, 1));  // b and c
-  EXPECT_THAT(decision.reason, HasSubstr("1 of 2 ranks lost (a)"));
+  EXPECT_THAT(decision.reason, HasSubstr("1 of 2 ranks lost or leaving (a)"));
 }
 
 TEST(MembershipTest, WithoutAReplacementTheGroupIsLost) {
-  EXPECT_EQ(DecideGroup(Members({"b"}), {"a", "b"}, 2).kind, GroupDecision::Kind::kLost);
+  EXPECT_EQ(DecideGroup(Members({"b"}), {"a", "b"}, 2, true).kind, GroupDecision::Kind::kLost);
+}
+
+TEST(MembershipTest, ARankThatLeavesFinishesTheJobAndIsInNoLaterGroup) {
+  std::vector<Member> members = Members({"a", "b", "c"});
+  members[1].leaving = true;
+  EXPECT_EQ(DecideGroup(members, {"a", "b"}, 2, true).kind, GroupDecision::Kind::kKeep);
+  const GroupDecision idle = DecideGroup(members, {"a", "b"}, 2, false);
+  EXPECT_EQ(idle.kind, GroupDecision::Kind::kForm);
+  EXPECT_THAT(idle.members, ElementsAre(0, 2));
+  members.erase(members.begin());  // a dies while b is leaving
+  EXPECT_EQ(DecideGroup(members, {"a", "b"}, 2, true).kind, GroupDecision::Kind::kLost);
 }
 
 TEST(MembershipTest, ActorsGoWhereTheFewestAre) {

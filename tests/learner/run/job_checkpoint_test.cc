@@ -1,6 +1,7 @@
 #include "learner/run/job_checkpoint.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -8,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/file/file.h"
 #include "common/sync/mutex.h"
 #include "common/sync/notification.h"
@@ -15,6 +17,7 @@
 #include "gtest/gtest.h"
 #include "learner/run/checkpoint_mark.h"
 #include "tests/common/model/model_testing.h"
+#include "tests/learner/train/train_testing.h"
 
 namespace sluice::learner {
 namespace {
@@ -88,8 +91,13 @@ class BookOf : public GroupSource {
 
 // One incarnation of a job: a rank that takes the folder in its epoch.
 struct Incarnation {
-  Incarnation(const std::string& path, uint64_t epoch, std::shared_ptr<const Trie> trie) : collective(epoch) {
-    context.collective = &collective;
+  Incarnation(const std::string& path, uint64_t epoch, std::shared_ptr<const Trie> trie)
+      : Incarnation(path, nullptr, std::move(trie), std::make_unique<LoneRank>(epoch)) {}
+  // One rank of a group.
+  Incarnation(const std::string& path, Collective* group, std::shared_ptr<const Trie> trie,
+              std::unique_ptr<LoneRank> lone = nullptr)
+      : collective(std::move(lone)) {
+    context.collective = group != nullptr ? group : collective.get();
     context.monitor = &monitor;
     context.spec_yaml = "name: a\n";
     context.resume_digest = "spec-1";
@@ -111,7 +119,7 @@ struct Incarnation {
     return checkpoints->Save(std::move(state), *policy, *optimizer, {&book, {}, ended}, writing);
   }
 
-  LoneRank collective;
+  std::unique_ptr<LoneRank> collective;  // null: the test has one
   Listener monitor;
   RunContext context;
   BookOf book;
@@ -285,6 +293,78 @@ TEST_F(JobCheckpointsTest, ALostRunFolderGoesOnFromItsMirror) {
   ASSERT_TRUE(RemoveAll(mirror).ok());
   ASSERT_TRUE(RemoveAll(path_ + "/checkpoints").ok());
   EXPECT_EQ(start(5)->Resume().status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(JobCheckpointsTest, ARankThatNeverHeldTheFolderTakesItsStateFromTheFirst) {
+  CheckpointState saved;
+  at::Tensor parameters, first_moments, second_moments;
+  {
+    Incarnation one = Start(1);
+    ASSERT_TRUE(one.Resume().ok());
+    one.policy->gradients().normal_(0, 1);
+    ASSERT_TRUE(one.optimizer->Step(0.1).ok());
+    CheckpointState state;
+    state.step = 10;
+    state.policy_version = 7;
+    state.numbers = {{"gate/open", 0.1}, {"drawn", 1e17 / 3}};
+    state.reference = one.policy->parameters() * 0.5;
+    ASSERT_TRUE(one.checkpoints
+                    ->Save(state, *one.policy, *one.optimizer, {&one.book, {}, "0,1,trained,,1\n"},
+                           JobCheckpoints::Writing::kNow)
+                    .ok());
+    parameters = one.policy->parameters().clone();
+    first_moments = one.optimizer->first_moments().clone();
+    second_moments = one.optimizer->second_moments().clone();
+    saved = ReadCheckpointState(path_ + "/checkpoints/" + CheckpointName(10)).value();
+  }
+  const std::string elsewhere = path_ + "/elsewhere";
+  RunCollective(3, [&](Collective& group) {
+    const bool first = group.rank() == 0;
+    Incarnation two(first ? path_ : absl::StrCat(elsewhere, group.rank()), &group, trie_);
+    const torch::NoGradGuard no_grad;
+    if (!first) two.policy->parameters().fill_(7);
+    const absl::StatusOr<std::optional<CheckpointState>> state = two.Resume();
+    ASSERT_TRUE(state.ok()) << state.status();
+    ASSERT_TRUE(state->has_value());
+    EXPECT_TRUE(two.policy->parameters().equal(parameters));
+    EXPECT_TRUE(two.optimizer->first_moments().equal(first_moments));
+    EXPECT_TRUE(two.optimizer->second_moments().equal(second_moments));
+    EXPECT_EQ(two.optimizer->steps(), 1);
+    EXPECT_EQ(CheckpointStateText(**state), CheckpointStateText(saved));
+    EXPECT_EQ((*state)->ledgers, saved.ledgers);
+    EXPECT_TRUE((*state)->reference.equal(saved.reference));
+    if (!first) {
+      EXPECT_THAT(ListDirectory(two.folder->checkpoints()).value_or(std::vector<std::string>()), IsEmpty());
+    }
+  });
+}
+
+TEST_F(JobCheckpointsTest, AnErrorOfTheFirstRankEndsTheOthersToo) {
+  {
+    Incarnation one = Start(1);
+    ASSERT_TRUE(one.Resume().ok());
+    ASSERT_TRUE(one.Save(10).ok());
+  }
+  Damage(10);
+  RunCollective(2, [&](Collective& group) {
+    Incarnation two(group.rank() == 0 ? path_ : path_ + "/elsewhere", &group, trie_);
+    EXPECT_EQ(two.Resume().status().code(),
+              group.rank() == 0 ? absl::StatusCode::kDataLoss : absl::StatusCode::kAborted);
+  });
+}
+
+TEST_F(JobCheckpointsTest, ARankWithAnotherDataSetIsRefused) {
+  {
+    Incarnation one = Start(1);
+    ASSERT_TRUE(one.Resume().ok());
+    ASSERT_TRUE(one.Save(10).ok());
+  }
+  RunCollective(2, [&](Collective& group) {
+    const bool first = group.rank() == 0;
+    Incarnation two(first ? path_ : path_ + "/elsewhere", &group, trie_);
+    if (!first) two.checkpoints = std::make_unique<JobCheckpoints>(two.context, *two.folder, "data-2");
+    EXPECT_EQ(two.Resume().status().code(), first ? absl::StatusCode::kOk : absl::StatusCode::kFailedPrecondition);
+  });
 }
 
 TEST_F(JobCheckpointsTest, AMirrorThatFailsIsToldAndFailsNothing) {

@@ -1,7 +1,8 @@
 // The loss of whole items against torch's own cross entropy, in float64.
 #include "learner/train/item_term.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include "gtest/gtest.h"
 

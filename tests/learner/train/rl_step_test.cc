@@ -1,7 +1,8 @@
 // The policy update against the slow decoder, which computes every completion as a sequence of its own, in float64.
 #include "learner/train/rl_step.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <cmath>
 #include <memory>

@@ -1,7 +1,7 @@
 // The supervised step against the slow decoder, which computes every target as a sequence of its own, in float64.
 #include "learner/train/sft_step.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <memory>
 #include <mutex>

@@ -2,7 +2,7 @@
 #ifndef SLUICE_TESTS_LEARNER_TRAIN_TRAIN_TESTING_H_
 #define SLUICE_TESTS_LEARNER_TRAIN_TRAIN_TESTING_H_
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <functional>

@@ -1,6 +1,6 @@
 #include "tests/testing/fake_nccl/fake_nccl.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <atomic>

@@ -6,7 +6,7 @@
 // items_per_second counts prompts or users. `sgemm` is torch's own 1024-cubed product, to compare machines by.
 #include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cstdlib>

@@ -3,7 +3,7 @@
 // policy M that makes those logits. Catalogs of Beauty's size to 10 million items on 4 levels: `share` is of that step.
 #include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <ctime>

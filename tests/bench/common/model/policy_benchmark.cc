@@ -1,7 +1,9 @@
 // How fast a policy of Beauty's size (D 128, 4 layers, 12 k items, 20 items of history) trains and decodes on one
 // thread. Items a second are groups (training) or prompts (decoding).
 #include <benchmark/benchmark.h>
-#include <torch/torch.h>
+#include <torch/nn/functional/loss.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <cstdint>
 #include <memory>

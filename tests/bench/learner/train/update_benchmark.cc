@@ -16,7 +16,8 @@
 #include <benchmark/benchmark.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 #include <malloc.h>
-#include <torch/torch.h>
+#include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <chrono>
