@@ -464,7 +464,8 @@ TEST_F(ActorClientTest, WhatAnotherActorDoesNotDeliverComesFromTheRank) {
     const v1::Verified verified = stream->Expect(v1::ActorMessage::kVerified).verified();
     EXPECT_TRUE(verified.peer_failed()) << source;
     EXPECT_EQ(policies_.offsets().size(), version);
-    policies_.Put(++version, absl::StrCat("weights, more ", version));
+    ++version;
+    policies_.Put(version, absl::StrCat("weights, more ", version));
     stream->Send(StagedOffer(version));
     stream->Expect(v1::ActorMessage::kPrepared);
   }

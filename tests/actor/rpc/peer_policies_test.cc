@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/rpc/channel.h"
 #include "common/rpc/server.h"
@@ -59,7 +60,7 @@ class PeerPoliciesTest : public testing::Test {
   }
 
   Metrics metrics_;
-  PeerPolicies peers_{{.chunk_bytes = 1 << 20, .max_streams = 2, .metrics = &metrics_}};
+  PeerPolicies peers_{{.chunk_bytes = 1 << 20, .max_streams = 4, .metrics = &metrics_}};
   std::unique_ptr<RpcServer> server_;
   std::unique_ptr<v1::PolicyService::Stub> stub_;
 };
@@ -90,18 +91,21 @@ TEST_F(PeerPoliciesTest, RefusesWhatItDoesNotHold) {
 
 TEST_F(PeerPoliciesTest, SendsToSoManyAtATimeAndNoMore) {
   // More than the connection takes in while nobody reads.
-  const std::string large(64 << 20, 'w');
+  const std::string large(32 << 20, 'w');
   Put(1, large);
-  auto first = Open(1);
-  auto second = Open(1);
-  ASSERT_TRUE(first->Read());
-  ASSERT_TRUE(second->Read());
+  std::vector<std::unique_ptr<Stream>> streams;
+  for (int i = 0; i < 4; ++i) {
+    streams.push_back(Open(1));
+    ASSERT_TRUE(streams.back()->Read());
+  }
   EXPECT_EQ(Open(1)->Finish().code(), absl::StatusCode::kResourceExhausted);
   Put(2, "the next version");  // what is on its way stays as it is
-  EXPECT_TRUE(first->Finish().ok());
-  EXPECT_EQ(first->bytes, large);
-  second->context.TryCancel();
-  second->Finish().IgnoreError();
+  EXPECT_TRUE(streams[0]->Finish().ok());
+  EXPECT_EQ(streams[0]->bytes, large);
+  for (int i = 1; i < 4; ++i) {
+    streams[i]->context.TryCancel();
+    streams[i]->Finish().IgnoreError();
+  }
   // A place is free once the server knows that a stream is over.
   absl::Status status = absl::ResourceExhaustedError("");
   for (int tries = 0; tries < 10'000 && absl::IsResourceExhausted(status); ++tries) status = Open(2)->Finish();
