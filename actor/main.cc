@@ -10,6 +10,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
@@ -17,6 +18,7 @@
 #include "actor/rollout/rollout_worker.h"
 #include "actor/rpc/actor_client.h"
 #include "actor/rpc/grpc_reward_client.h"
+#include "actor/rpc/peer_policies.h"
 #include "actor/sampling/policy_decoder.h"
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
@@ -40,6 +42,7 @@ struct Flags {
   std::string reward;
   std::string actor_id;
   std::string address = "127.0.0.1:0";
+  std::string peer_address;
   std::string metrics_address;
   std::string log_format = "text";
   int threads = 1;
@@ -87,6 +90,10 @@ class DecoderLoader : public PolicyLoader {
   absl::StatusOr<absl::Span<char>> Stage(uint64_t bytes) override { return decoder_->Stage(bytes); }
   absl::Status Commit(uint64_t version) override { return decoder_->Commit(version); }
   void EndJob() override { decoder_->EndJob(); }
+  HeldWeights Active() override {
+    PolicyDecoder::Weights weights = decoder_->ActiveWeights();
+    return {std::move(weights.owner), weights.bytes};
+  }
 
  private:
   PolicyDecoder* const decoder_;
@@ -140,6 +147,13 @@ absl::Status Work(const Flags& flags, const sigset_t& stop_signals) {
   options.now = now;
   options.metrics = &metrics;
   options.on_lease = &on_lease;
+  PeerPolicies peers({.metrics = &metrics});
+  std::unique_ptr<RpcServer> peer_server;
+  if (!flags.peer_address.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(peer_server, RpcServer::Start(flags.peer_address, {&peers}, security));
+    options.peers = &peers;
+    options.peer_address = peer_server->address();
+  }
   options.on_attached = [&server](bool attached) { server->SetServing(attached); };
 
   std::unique_ptr<Journal> journal;
@@ -169,6 +183,7 @@ absl::Status Work(const Flags& flags, const sigset_t& stop_signals) {
   waiter = &client;
   LogInfo("starting", {{"actor", options.actor_id},
                        {"address", server->address()},
+                       {"peer_address", options.peer_address},
                        {"threads", flags.threads},
                        {"device", flags.device},
                        {"precision", flags.precision}});
@@ -185,6 +200,7 @@ absl::Status Work(const Flags& flags, const sigset_t& stop_signals) {
     if (signal > 0) client.Drain(signal == SIGTERM ? "SIGTERM" : "SIGINT");
   }
   runner.Join();
+  if (peer_server != nullptr) peer_server->Shutdown(absl::ZeroDuration());
   server->Shutdown(absl::ZeroDuration());
   LogInfo("stopped");
   return result;
@@ -208,6 +224,10 @@ int main(int argc, char** argv) {
   app.add_option("--precision", flags.precision, sluice::kPrecisionHelp)->capture_default_str();
   app.add_option("--address", flags.address, "host:port of health checks and reflection; port 0 picks one")
       ->capture_default_str();
+  app.add_option(
+      "--peer-address", flags.peer_address,
+      "host:port where this actor sends the weights that it holds on to other actors, as they reach it; port 0 "
+      "picks one; default: it does not");
   app.add_option("--metrics-address", flags.metrics_address, "host:port of /metrics; default: none");
   app.add_option("--drain-timeout", flags.drain_timeout_s,
                  "Seconds after SIGTERM in which the lease in hand is finished; then it is given back")

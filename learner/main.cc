@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "common/collective/backend.h"
 #include "common/failpoint/failpoint.h"
@@ -117,6 +118,24 @@ int main(int argc, char** argv) {
     command->add_option("--ranks", coordinator.ranks, "Learner ranks in the group")
         ->capture_default_str()
         ->check(CLI::Range(1, 1024));
+  }
+
+  for (auto [command, publication] :
+       {std::pair(rank_command, &rank.publication), std::pair(run_command, &run.publication)}) {
+    command
+        ->add_option(
+            "--min-actors", publication->min_actors,
+            "rl: actors of this rank that must hold a new version before the next step is trained; 0: none, who "
+            "is slow works with the version before")
+        ->capture_default_str()
+        ->check(CLI::Range(0, 100'000));
+    command
+        ->add_option(
+            "--branching", publication->branching,
+            "Actors that the rank sends a version to; further ones fetch from actors with a --peer-address that "
+            "hold it, each of which sends to so many at a time; 0: the rank sends to all")
+        ->capture_default_str()
+        ->check(CLI::Range(0, 1024));
   }
 
   sluice::learner::ReportFlags report;

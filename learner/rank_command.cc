@@ -336,8 +336,9 @@ absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
   at::set_num_threads(flags.threads);
   KeepFreedMemory();
   Metrics metrics;
-  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<RankServer> server,
-                          RankServer::Start(flags.address, flags.security, &metrics, MonotonicClock()));
+  SLUICE_ASSIGN_OR_RETURN(
+      const std::unique_ptr<RankServer> server,
+      RankServer::Start(flags.address, flags.security, &metrics, MonotonicClock(), flags.publication));
   if (!flags.metrics_address.empty()) SLUICE_RETURN_IF_ERROR(metrics.Serve(flags.metrics_address).status());
 
   MemberClientOptions member;

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "common/rpc/server.h"
+#include "learner/publish/publication.h"
 
 namespace sluice::learner {
 
@@ -20,6 +21,7 @@ struct RankFlags {
   std::string device = "cpu";                 // as ParsePlacement (common/tensor/device.h)
   std::string precision = "fp32";
   ServerSecurity security;
+  PublicationOptions publication;  // --min-actors and --branching
 };
 
 // Runs until `stop` holds a StopRequest: then the job in hand ends after a checkpoint and the rank leaves the group.

@@ -12,15 +12,16 @@ constexpr absl::Duration kShutdownGrace = absl::Seconds(2);
 
 }  // namespace
 
-RankServer::RankServer(Metrics* metrics, NowFunction now)
-    : hub_({.now = std::move(now), .metrics = metrics, .snapshots = &store_}),
+RankServer::RankServer(Metrics* metrics, NowFunction now, const PublicationOptions& publication)
+    : hub_({.now = std::move(now), .metrics = metrics, .snapshots = &store_, .publication = publication}),
       rollouts_(&hub_),
       policies_(&store_, GrpcPolicyService::Options{.metrics = metrics}) {}
 
 absl::StatusOr<std::unique_ptr<RankServer>> RankServer::Start(const std::string& address,
                                                               const ServerSecurity& security, Metrics* metrics,
-                                                              NowFunction now) {
-  std::unique_ptr<RankServer> server(new RankServer(metrics, std::move(now)));
+                                                              NowFunction now, const PublicationOptions& publication) {
+  SLUICE_RETURN_IF_ERROR(publication.Validate());
+  std::unique_ptr<RankServer> server(new RankServer(metrics, std::move(now), publication));
   SLUICE_ASSIGN_OR_RETURN(server->server_,
                           RpcServer::Start(address, {&server->rollouts_, &server->policies_}, security));
   security.credentials->AddMetrics(metrics);

@@ -12,6 +12,7 @@
 #include "common/time/clock.h"
 #include "learner/ledger/rollout_hub.h"
 #include "learner/publish/policy_store.h"
+#include "learner/publish/publication.h"
 #include "learner/rpc/policy_service.h"
 #include "learner/rpc/rollout_service.h"
 #include "learner/run/run_context.h"
@@ -21,8 +22,10 @@ namespace sluice::learner {
 class RankServer : public RolloutService {
  public:
   // Listens for actors at `address`. `metrics` must outlive the server, the credentials must outlive `metrics`.
+  // InvalidArgument: `publication` cannot work.
   static absl::StatusOr<std::unique_ptr<RankServer>> Start(const std::string& address, const ServerSecurity& security,
-                                                           Metrics* metrics, NowFunction now);
+                                                           Metrics* metrics, NowFunction now,
+                                                           const PublicationOptions& publication);
   // Ends the actors' streams with Unavailable: they look for another rank.
   ~RankServer() override;
 
@@ -34,7 +37,7 @@ class RankServer : public RolloutService {
   const std::string& address() const { return server_->address(); }
 
  private:
-  RankServer(Metrics* metrics, NowFunction now);
+  RankServer(Metrics* metrics, NowFunction now, const PublicationOptions& publication);
 
   PolicyStore store_;
   RolloutHub hub_;

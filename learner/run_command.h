@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "common/rpc/server.h"
+#include "learner/publish/publication.h"
 
 namespace sluice::learner {
 
@@ -25,6 +26,7 @@ struct RunFlags {
   std::string device = "cpu";   // as ParsePlacement (common/tensor/device.h)
   std::string precision = "fp32";
   ServerSecurity security;
+  PublicationOptions publication;  // --min-actors and --branching
 };
 
 // Runs the job to its end; a run folder with a checkpoint of the same spec resumes. `stop` holds a StopRequest that a

@@ -25,6 +25,9 @@ bool IsFinal(const absl::Status& status) {
 
 uint64_t SeedOf(const std::string& actor_id) { return std::hash<std::string>()(actor_id); }
 
+// Of a fetch from another actor.
+constexpr absl::Duration kPeerTimeout = absl::Minutes(2);
+
 std::vector<double> TimeBuckets() { return {0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100}; }
 
 // What is wrong with TLS, if that is why `address` cannot be reached. Still a status that is tried again: certificates
@@ -51,6 +54,8 @@ struct ActorClient::Series {
                                      TimeBuckets(), {{"phase", "transfer"}});
     commit = metrics->AddHistogram("sluice_weight_phase_seconds", "Time of one phase of a weight update.",
                                    TimeBuckets(), {{"phase", "commit"}});
+    peer_fallbacks = metrics->AddCounter("sluice_peer_fallbacks_total",
+                                         "Versions that another actor did not deliver, and the rank did.");
     for (const char* outcome : {"done", "failed", "returned", "void"}) {
       leases[outcome] =
           metrics->AddCounter("sluice_leases_total", "Leases by what became of them.", {{"outcome", outcome}});
@@ -94,6 +99,7 @@ struct ActorClient::Series {
   Histogram* transfer = nullptr;
   Histogram* commit = nullptr;
   Counter* refused = nullptr;
+  Counter* peer_fallbacks = nullptr;
   std::map<std::string, Counter*> leases;
   std::map<ScoreStatus, Counter*> scores;
 };
@@ -110,6 +116,15 @@ ActorClient::ActorClient(ActorClientOptions options, PolicyLoader* loader, Execu
         fetch.wait = [this](absl::Duration delay) { return !stopping_.WaitFor(delay); };
         fetch.metrics = options_.metrics;
         fetch.seed = DeriveSeed(SeedOf(options_.actor_id), {1});
+        return fetch;
+      }()),
+      peer_fetcher_([this] {
+        PolicyFetcher::Options fetch;
+        // One try, as the rank has the version too; time enough for a payload of 16 GiB at 140 MB/s.
+        fetch.retry = {.attempt_timeout = kPeerTimeout, .total_timeout = kPeerTimeout};
+        fetch.now = options_.now;
+        fetch.wait = [](absl::Duration) { return false; };
+        fetch.metrics = options_.metrics;
         return fetch;
       }()) {}
 
@@ -185,11 +200,14 @@ absl::Status ActorClient::Attend(const std::string& address) {
   SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel,
                           MakeChannel(address, options_.credentials, {Role::kRank}));
   const auto session = std::make_shared<WorkSession>(
-      channel, WorkSession::Options{options_.actor_id, options_.software_version, options_.heartbeat});
+      channel, WorkSession::Options{.actor_id = options_.actor_id,
+                                    .software_version = options_.software_version,
+                                    .peer_address = options_.peers != nullptr ? options_.peer_address : "",
+                                    .heartbeat = options_.heartbeat});
   {
     MutexLock lock(&mutex_);
     if (draining_) return absl::OkStatus();
-    assignment_ = Assignment{session, channel, nullptr, std::nullopt};
+    assignment_ = Assignment{.session = session, .channel = channel};
     ++generation_;
   }
   attached_ = false;
@@ -270,7 +288,23 @@ absl::Status ActorClient::Receive(const std::shared_ptr<WorkSession>& session, c
       MutexLock lock(&mutex_);
       if (assignment_.job != nullptr && assignment_.job->job_id == message.policy_offer().job_id()) {
         assignment_.offer = message.policy_offer();
-        fetch_changed_.NotifyAll();
+        Ask({.kind = Order::Kind::kOffer, .version = message.policy_offer().policy_version()});
+      }
+      return absl::OkStatus();
+    }
+    case v1::RankMessage::kPolicyTransfer: {
+      const v1::PolicyTransfer& transfer = message.policy_transfer();
+      MutexLock lock(&mutex_);
+      if (assignment_.offer.has_value() && assignment_.offer->job_id() == transfer.job_id()) {
+        Ask({.kind = Order::Kind::kTransfer, .version = transfer.policy_version(), .source = transfer.source()});
+      }
+      return absl::OkStatus();
+    }
+    case v1::RankMessage::kPolicyCommit: {
+      const v1::PolicyCommit& commit = message.policy_commit();
+      MutexLock lock(&mutex_);
+      if (assignment_.offer.has_value() && assignment_.offer->job_id() == commit.job_id()) {
+        Ask({.kind = Order::Kind::kCommit, .version = commit.policy_version()});
       }
       return absl::OkStatus();
     }
@@ -290,6 +324,7 @@ absl::Status ActorClient::Receive(const std::shared_ptr<WorkSession>& session, c
     case v1::RankMessage::kJobEnded: {
       MutexLock lock(&mutex_);
       assignment_.job = nullptr;
+      assignment_.job_ended = true;
       assignment_.offer.reset();
       ++generation_;
       credited_ = false;
@@ -301,11 +336,18 @@ absl::Status ActorClient::Receive(const std::shared_ptr<WorkSession>& session, c
   }
 }
 
+void ActorClient::Ask(Order order) {
+  assignment_.order = std::move(order);
+  ++orders_;
+  fetch_changed_.NotifyAll();
+}
+
 absl::Status ActorClient::OnWelcome(const v1::Welcome& proto) {
   SLUICE_ASSIGN_OR_RETURN(JobContext job, FromProto(proto));
   LogInfo("working for a job", {{"job", job.job_id}, {"epoch", static_cast<uint64_t>(job.epoch)}});
   MutexLock lock(&mutex_);
   assignment_.job = std::make_shared<const JobContext>(std::move(job));
+  assignment_.job_ended = false;
   assignment_.offer.reset();
   ++generation_;
   credited_ = false;
@@ -343,13 +385,13 @@ bool ActorClient::Stale(uint64_t generation) const {
 
 // -------------------------------------------------------------------------------------------------- fetching
 
-bool ActorClient::AwaitFetch(Assignment* assignment, uint64_t* generation) {
+bool ActorClient::AwaitFetch(Assignment* assignment, uint64_t* generation, uint64_t* orders) {
   MutexLock lock(&mutex_);
   while (!stopping_.HasBeenNotified()) {
-    if (generation_ != followed_generation_ ||
-        (assignment_.offer.has_value() && assignment_.offer->policy_version() != followed_version_)) {
+    if (generation_ != followed_generation_ || orders_ != followed_orders_) {
       *assignment = assignment_;
       *generation = generation_;
+      *orders = orders_;
       return true;
     }
     fetch_changed_.Wait(&mutex_);
@@ -360,12 +402,13 @@ bool ActorClient::AwaitFetch(Assignment* assignment, uint64_t* generation) {
 void ActorClient::FetchLoop() {
   Assignment assignment;
   uint64_t generation = 0;
-  while (AwaitFetch(&assignment, &generation)) {
+  uint64_t orders = 0;
+  while (AwaitFetch(&assignment, &generation, &orders)) {
     const absl::Status status = Follow(assignment, generation);
     {
       MutexLock lock(&mutex_);
       followed_generation_ = generation;
-      followed_version_ = assignment.offer.has_value() ? assignment.offer->policy_version() : 0;
+      followed_orders_ = orders;
       if (generation != generation_) continue;  // whatever went wrong, it no longer matters
     }
     // NotFound: a newer version was published meanwhile, and its offer is under way.
@@ -392,8 +435,7 @@ absl::Status ActorClient::Prepare(const Assignment& assignment, uint64_t generat
     loaded_.job = job;
     return absl::OkStatus();
   }
-  loaded_.job.reset();
-  loaded_.version = 0;
+  ForgetLoaded();
   if (loaded_.trie == nullptr || loaded_.trie->version() != job.catalog_version) {
     SLUICE_ASSIGN_OR_RETURN(
         loaded_.trie, fetcher_.FetchCatalog(assignment.channel, job.job_id, job.catalog_version, [this, generation] {
@@ -405,48 +447,178 @@ absl::Status ActorClient::Prepare(const Assignment& assignment, uint64_t generat
   return absl::OkStatus();
 }
 
+void ActorClient::ForgetLoaded() {
+  if (options_.peers != nullptr) options_.peers->Clear();
+  loaded_.job.reset();
+  loaded_.version = loaded_.shadow = 0;
+}
+
 absl::Status ActorClient::Follow(const Assignment& assignment, uint64_t generation) {
   if (assignment.job == nullptr) {
-    // Between sessions the policy stays: the next rank may well run the same job.
-    if (assignment.session != nullptr && loaded_.job.has_value()) {
+    // Between sessions, and before the rank has greeted, the policy stays: it may well run the same job.
+    if (assignment.job_ended && loaded_.job.has_value()) {
+      ForgetLoaded();
       loader_->EndJob();
-      loaded_.job.reset();
-      loaded_.version = 0;
     }
     return absl::OkStatus();
   }
   SLUICE_RETURN_IF_ERROR(Prepare(assignment, generation));
   if (!assignment.offer.has_value()) return absl::OkStatus();
   const v1::PolicyOffer& offer = *assignment.offer;
-  if (loaded_.version != offer.policy_version() || loaded_.checksum != offer.checksum()) {
-    if (loaded_.version >= offer.policy_version()) {
-      // Another rank that is behind: the loader takes rising versions only, so it starts afresh.
-      loaded_.version = 0;
-      SLUICE_RETURN_IF_ERROR(loader_->SetJob(assignment.job->model_config_json, loaded_.trie));
+  const bool active = loaded_.version == offer.policy_version() && loaded_.checksum == offer.checksum();
+  if (!offer.staged()) {
+    bool peer_failed = false;
+    if (!active) {
+      SLUICE_RETURN_IF_ERROR(FetchShadow(assignment, generation, &peer_failed));
+      SLUICE_RETURN_IF_ERROR(CommitShadow(assignment));
     }
-    const absl::Time begin = options_.now();
-    SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("actor/before_transfer"));
-    SLUICE_ASSIGN_OR_RETURN(const absl::Span<char> shadow, loader_->Stage(offer.payload_bytes()));
-    SLUICE_RETURN_IF_ERROR(fetcher_.FetchPolicy(assignment.channel, offer, shadow, [this, generation] {
-      return !stopping_.HasBeenNotified() && !Stale(generation);
-    }));
-    const absl::Time fetched = options_.now();
-    SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("actor/before_swap"));
-    SLUICE_RETURN_IF_ERROR(loader_->Commit(offer.policy_version()));
-    loaded_.version = offer.policy_version();
-    loaded_.checksum = offer.checksum();
-    const absl::Time committed = options_.now();
-    if (series_->version != nullptr) {
-      series_->version->Set(static_cast<double>(loaded_.version));
-      series_->transfer->Observe(absl::ToDoubleSeconds(fetched - begin));
-      series_->commit->Observe(absl::ToDoubleSeconds(committed - fetched));
-    }
-    Log(LogLevel::kDebug, "policy verified", {{"version", loaded_.version}, {"bytes", offer.payload_bytes()}});
+    SendReady(assignment, generation);
+    return absl::OkStatus();
   }
+  if (assignment.order.version != offer.policy_version()) {
+    SendFailed(assignment, "another version was offered since");
+    return absl::OkStatus();
+  }
+  const bool held = loaded_.shadow == offer.policy_version() && loaded_.shadow_checksum == offer.checksum();
+  switch (assignment.order.kind) {
+    case Order::Kind::kOffer:
+    case Order::Kind::kTransfer:
+      if (active || held) {
+        SendVerified(assignment, active ? loaded_.checksum : loaded_.shadow_checksum, false);
+        return absl::OkStatus();
+      }
+      return assignment.order.kind == Order::Kind::kOffer ? TakeOffer(assignment)
+                                                          : TransferAsTold(assignment, generation);
+    case Order::Kind::kCommit:
+      break;
+  }
+  if (!active && !held) {
+    SendFailed(assignment, "nothing is verified that could be committed");
+    return absl::OkStatus();
+  }
+  if (!active) SLUICE_RETURN_IF_ERROR(CommitShadow(assignment));
+  SendReady(assignment, generation);
+  return absl::OkStatus();
+}
+
+absl::Status ActorClient::TakeOffer(const Assignment& assignment) {
+  const v1::PolicyOffer& offer = *assignment.offer;
+  if (loaded_.version >= offer.policy_version()) {
+    // Another rank that is behind: the loader takes rising versions only, so it starts afresh.
+    if (options_.peers != nullptr) options_.peers->Clear();
+    loaded_.version = 0;
+    SLUICE_RETURN_IF_ERROR(loader_->SetJob(assignment.job->model_config_json, loaded_.trie));
+  }
+  loaded_.shadow = 0;
+  SLUICE_RETURN_IF_ERROR(loader_->Stage(offer.payload_bytes()).status());
+  v1::ActorMessage message;
+  message.mutable_prepared()->set_job_id(offer.job_id());
+  message.mutable_prepared()->set_policy_version(offer.policy_version());
+  assignment.session->Send(std::move(message));
+  return absl::OkStatus();
+}
+
+absl::Status ActorClient::FetchShadow(const Assignment& assignment, uint64_t generation, bool* peer_failed) {
+  const v1::PolicyOffer& offer = *assignment.offer;
+  if (loaded_.version >= offer.policy_version()) {  // as above; a rank of an earlier release asks for all at once
+    if (options_.peers != nullptr) options_.peers->Clear();
+    loaded_.version = 0;
+    SLUICE_RETURN_IF_ERROR(loader_->SetJob(assignment.job->model_config_json, loaded_.trie));
+  }
+  const absl::Time begin = options_.now();
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("actor/before_transfer"));
+  loaded_.shadow = 0;
+  SLUICE_ASSIGN_OR_RETURN(const absl::Span<char> shadow, loader_->Stage(offer.payload_bytes()));
+  const auto wanted = [this, generation] { return !stopping_.HasBeenNotified() && !Stale(generation); };
+  const bool from_peer = !assignment.order.source.empty();
+  if (!from_peer || !FetchFromPeer(assignment, shadow, wanted)) {
+    *peer_failed = from_peer;
+    SLUICE_RETURN_IF_ERROR(fetcher_.FetchPolicy(assignment.channel, offer, shadow, wanted));
+  }
+  // The fetcher has hashed what lies there, and it is the offer's.
+  loaded_.shadow = offer.policy_version();
+  loaded_.shadow_checksum = offer.checksum();
+  if (series_->transfer != nullptr) series_->transfer->Observe(absl::ToDoubleSeconds(options_.now() - begin));
+  return absl::OkStatus();
+}
+
+bool ActorClient::FetchFromPeer(const Assignment& assignment, absl::Span<char> shadow,
+                                const std::function<bool()>& wanted) {
+  const auto fetch = [&]() -> absl::Status {
+    const std::string& source = assignment.order.source;
+    SLUICE_RETURN_IF_ERROR(CheckAddress("the peer's address", source));
+    SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel,
+                            MakeChannel(source, options_.credentials, {Role::kActor}));
+    return peer_fetcher_.FetchPolicy(channel, *assignment.offer, shadow, wanted);
+  };
+  const absl::Status status = fetch();
+  if (status.ok()) return true;
+  if (!wanted()) return false;
+  LogWarning(
+      "another actor did not deliver the weights; the rank will",
+      {{"actor_address", assignment.order.source}, {"version", assignment.order.version}, {"error", status.message()}});
+  if (series_->peer_fallbacks != nullptr) series_->peer_fallbacks->Increment();
+  return false;
+}
+
+absl::Status ActorClient::TransferAsTold(const Assignment& assignment, uint64_t generation) {
+  bool peer_failed = false;
+  const absl::Status status = FetchShadow(assignment, generation, &peer_failed);
+  if (absl::IsNotFound(status)) {
+    SendFailed(assignment, status.message());  // a newer version was published meanwhile
+    return absl::OkStatus();
+  }
+  SLUICE_RETURN_IF_ERROR(status);
+  SendVerified(assignment, loaded_.shadow_checksum, peer_failed);
+  return absl::OkStatus();
+}
+
+absl::Status ActorClient::CommitShadow(const Assignment& assignment) {
+  const absl::Time begin = options_.now();
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("actor/before_swap"));
+  SLUICE_RETURN_IF_ERROR(loader_->Commit(loaded_.shadow));
+  loaded_.version = std::exchange(loaded_.shadow, 0);
+  loaded_.checksum = std::move(loaded_.shadow_checksum);
+  if (series_->version != nullptr) {
+    series_->version->Set(static_cast<double>(loaded_.version));
+    series_->commit->Observe(absl::ToDoubleSeconds(options_.now() - begin));
+  }
+  const v1::PolicyOffer& offer = *assignment.offer;
+  Log(LogLevel::kDebug, "policy verified", {{"version", loaded_.version}, {"bytes", offer.payload_bytes()}});
+  if (options_.peers == nullptr) return absl::OkStatus();
+  HeldWeights held = loader_->Active();
+  if (held.bytes.empty()) return absl::OkStatus();
+  auto checksums = std::make_shared<ChunkTable>();
+  checksums->chunk_bytes = offer.chunk_bytes();
+  checksums->checksums.assign(offer.chunk_checksums().begin(), offer.chunk_checksums().end());
+  options_.peers->Put(offer.job_id(), loaded_.version, {std::move(held.owner), held.bytes, std::move(checksums)});
+  return absl::OkStatus();
+}
+
+void ActorClient::SendVerified(const Assignment& assignment, const std::string& checksum, bool peer_failed) {
+  v1::ActorMessage message;
+  v1::Verified* verified = message.mutable_verified();
+  verified->set_job_id(assignment.offer->job_id());
+  verified->set_policy_version(assignment.offer->policy_version());
+  verified->set_checksum(checksum);
+  verified->set_peer_failed(peer_failed);
+  assignment.session->Send(std::move(message));
+}
+
+void ActorClient::SendFailed(const Assignment& assignment, absl::string_view reason) {
+  v1::ActorMessage message;
+  v1::TransferFailed* failed = message.mutable_transfer_failed();
+  failed->set_job_id(assignment.offer->job_id());
+  failed->set_policy_version(assignment.order.version);
+  failed->set_reason(std::string(reason));
+  assignment.session->Send(std::move(message));
+}
+
+void ActorClient::SendReady(const Assignment& assignment, uint64_t generation) {
   bool first = false;
   {
     MutexLock lock(&mutex_);
-    if (generation != generation_) return absl::OkStatus();
+    if (generation != generation_) return;
     first = !std::exchange(credited_, true);
     ready_version_ = loaded_.version;
   }
@@ -458,7 +630,6 @@ absl::Status ActorClient::Follow(const Assignment& assignment, uint64_t generati
     message.mutable_credit()->set_leases(options_.leases);
     assignment.session->Send(message);
   }
-  return absl::OkStatus();
 }
 
 // --------------------------------------------------------------------------------------------------- working

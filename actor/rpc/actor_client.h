@@ -16,9 +16,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "actor/journal/journal.h"
 #include "actor/rollout/lease_block.h"
+#include "actor/rpc/peer_policies.h"
 #include "actor/rpc/policy_fetcher.h"
 #include "actor/rpc/policy_loader.h"
 #include "actor/rpc/work_session.h"
@@ -53,6 +56,10 @@ struct ActorClientOptions {
   Metrics* metrics = nullptr;   // optional; must outlive the client
   Blocked* on_lease = nullptr;  // counts the time without a lease; may be null; outlives the client
   Journal* journal = nullptr;   // optional; must outlive the client
+  // Serves the active version to other actors, which reach it at `peer_address` ("host:port"). Null: this actor is a
+  // leaf of the tree. Must outlive the client.
+  PeerPolicies* peers = nullptr;
+  std::string peer_address;
   // Called when the actor attaches to a rank and when it loses it. May be empty.
   std::function<void(bool)> on_attached;
 };
@@ -77,12 +84,20 @@ class ActorClient {
   bool WaitUnlessGivenUp(absl::Duration delay) { return !give_up_.WaitFor(delay); }
 
  private:
+  // What the rank asks for of the offered version. Handled one after the other; the latest replaces one that waits.
+  struct Order {
+    enum class Kind { kOffer, kTransfer, kCommit } kind = Kind::kOffer;
+    uint64_t version = 0;
+    std::string source;  // kTransfer
+  };
   // What the present session has told.
   struct Assignment {
     std::shared_ptr<WorkSession> session;
     std::shared_ptr<grpc::Channel> channel;
     std::shared_ptr<const JobContext> job;  // null: none open
     std::optional<v1::PolicyOffer> offer;   // the latest
+    Order order;                            // if there is an offer
+    bool job_ended = false;                 // the rank said so; else it may yet say which job is open
   };
   struct Work {
     std::shared_ptr<WorkSession> session;
@@ -96,6 +111,9 @@ class ActorClient {
     std::shared_ptr<const Trie> trie;
     uint64_t version = 0;
     std::string checksum;
+    // Whole and hashed in the shadow copy, not committed yet; 0: none.
+    uint64_t shadow = 0;
+    std::string shadow_checksum;
   };
   struct Series;  // metrics
 
@@ -110,9 +128,21 @@ class ActorClient {
 
   void FetchLoop();
   // The next thing to fetch, or nothing. Blocks until there is one or the client stops.
-  bool AwaitFetch(Assignment* assignment, uint64_t* generation);
+  bool AwaitFetch(Assignment* assignment, uint64_t* generation, uint64_t* orders);
   // Brings the loader to what `assignment` asks for and reports Ready. Statuses are those of the fetch and the loader.
   absl::Status Follow(const Assignment& assignment, uint64_t generation);
+  // The parts of it, and the answers to the rank (rollout.proto). All of them with an offer.
+  absl::Status TakeOffer(const Assignment& assignment);
+  absl::Status FetchShadow(const Assignment& assignment, uint64_t generation, bool* peer_failed);
+  absl::Status TransferAsTold(const Assignment& assignment, uint64_t generation);
+  absl::Status CommitShadow(const Assignment& assignment);
+  void SendVerified(const Assignment& assignment, const std::string& checksum, bool peer_failed);
+  void SendFailed(const Assignment& assignment, absl::string_view reason);
+  void SendReady(const Assignment& assignment, uint64_t generation);
+  // From a peer, in one try. False: it did not come, or was something else.
+  bool FetchFromPeer(const Assignment& assignment, absl::Span<char> shadow, const std::function<bool()>& wanted);
+  void ForgetLoaded();
+  void Ask(Order order) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Prepare(const Assignment& assignment, uint64_t generation);
 
   void WorkLoop();
@@ -125,6 +155,7 @@ class ActorClient {
   std::unique_ptr<Series> series_;
   Random random_;
   PolicyFetcher fetcher_;
+  PolicyFetcher peer_fetcher_;
   Loaded loaded_;
   std::string avoid_;                  // the rank that failed last; of Run's thread
   std::atomic<bool> attached_{false};  // in this session
@@ -138,9 +169,10 @@ class ActorClient {
   Assignment assignment_ ABSL_GUARDED_BY(mutex_);
   // Rises with every session, job and end of a job: what belongs to an older one is void.
   uint64_t generation_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t orders_ ABSL_GUARDED_BY(mutex_) = 0;  // so far
   // What the fetching thread has dealt with.
   uint64_t followed_generation_ ABSL_GUARDED_BY(mutex_) = 0;
-  uint64_t followed_version_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t followed_orders_ ABSL_GUARDED_BY(mutex_) = 0;
   bool credited_ ABSL_GUARDED_BY(mutex_) = false;  // in this generation
   uint64_t ready_version_ ABSL_GUARDED_BY(mutex_) = 0;
   uint32_t in_hand_ ABSL_GUARDED_BY(mutex_) = 0;  // prompts of the block in work

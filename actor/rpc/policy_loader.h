@@ -9,10 +9,16 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "common/catalog/trie.h"
 
 namespace sluice::actor {
+
+struct HeldWeights {
+  std::shared_ptr<const void> owner;
+  absl::string_view bytes;
+};
 
 // Called by one thread, beside the one that samples.
 class PolicyLoader {
@@ -26,6 +32,9 @@ class PolicyLoader {
   // What was staged is verified: the next block is sampled with it.
   virtual absl::Status Commit(uint64_t version) = 0;
   virtual void EndJob() = 0;
+  // The bytes of the active version, for other actors: unchanged for as long as their owner is held. Empty: there are
+  // none, or they lie where the host cannot read them.
+  virtual HeldWeights Active() { return {}; }
 };
 
 }  // namespace sluice::actor

@@ -19,6 +19,8 @@ void WorkSession::Write(Stream* stream, const std::function<v1::Heartbeat()>& be
   message.mutable_hello()->set_protocol("1");
   message.mutable_hello()->set_software_version(options_.software_version);
   message.mutable_hello()->set_scores_alone(true);
+  message.mutable_hello()->set_staged_weights(true);
+  message.mutable_hello()->set_peer_address(options_.peer_address);
   bool open = stream->Write(message);
   absl::Time next_beat = MonotonicNow() + options_.heartbeat;
   while (open) {

@@ -24,6 +24,7 @@ class WorkSession {
   struct Options {
     std::string actor_id;
     std::string software_version;
+    std::string peer_address;  // of Hello
     absl::Duration heartbeat = absl::Seconds(1);
     // How long the rank may take to end the stream after the actor has said everything.
     absl::Duration goodbye = absl::Seconds(5);

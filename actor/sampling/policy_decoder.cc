@@ -32,7 +32,8 @@ absl::Status PolicyDecoder::SetJob(const std::string& model_config_json, std::sh
 
 absl::StatusOr<absl::Span<char>> PolicyDecoder::Stage(uint64_t bytes) {
   if (trie_ == nullptr) return absl::FailedPreconditionError("weights came before a job was set");
-  // Current() hands out only the current snapshot, so the spare's count can only fall; at 1 it is ours alone, and the
+  // Only the current snapshot is handed out (who sends it on lets it go before the next one is staged, but for streams
+  // that have begun), so the spare's count can only fall; at 1 it is ours alone, and the
   // fence orders our writes after the last reader's release.
   if (spare_ == nullptr || spare_.use_count() > 1) {
     SLUICE_ASSIGN_OR_RETURN(spare_, MakeSnapshot(trie_));
@@ -68,6 +69,12 @@ absl::Status PolicyDecoder::LoadWeights(uint64_t version, absl::string_view payl
   SLUICE_ASSIGN_OR_RETURN(const absl::Span<char> arena, Stage(payload.size()));
   std::memcpy(arena.data(), payload.data(), payload.size());
   return Commit(version);
+}
+
+PolicyDecoder::Weights PolicyDecoder::ActiveWeights() const {
+  MutexLock lock(&mutex_);
+  if (current_ == nullptr) return {};
+  return {current_, current_->Bytes()};
 }
 
 void PolicyDecoder::EndJob() {

@@ -45,6 +45,14 @@ class PolicyDecoder : public Decoder {
   // Both at once, of a payload that lies elsewhere.
   absl::Status LoadWeights(uint64_t version, absl::string_view payload);
 
+  // The current weights for whoever sends them on: `owner` keeps them as they are. Empty bytes: there are none, or they
+  // lie on a device. Memory: while an owner outlives the version, Stage takes a third copy.
+  struct Weights {
+    std::shared_ptr<const void> owner;
+    absl::string_view bytes;
+  };
+  Weights ActiveWeights() const;
+
   // Forgets job and weights.
   void EndJob();
 

@@ -58,6 +58,13 @@ absl::Status PolicySnapshot::Seal(uint64_t version) {
   return absl::OkStatus();
 }
 
+absl::string_view PolicySnapshot::Bytes() const {
+  const at::Tensor arena = policy_->parameters();
+  if (!arena.device().is_cpu()) return {};
+  return {reinterpret_cast<const char*>(arena.const_data_ptr<float>()),
+          static_cast<size_t>(arena.numel()) * sizeof(float)};
+}
+
 absl::StatusOr<PromptInput> PolicySnapshot::Encode(const LeasedPrompt& leased) const {
   if (leased.tokens.empty()) return policy_->EncodePrompt(leased.prompt.history);
   for (const int32_t token : leased.tokens) {

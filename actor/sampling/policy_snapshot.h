@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "actor/rollout/decoder.h"
 #include "common/catalog/trie.h"
@@ -28,6 +29,9 @@ class PolicySnapshot : public Decoder::Snapshot {
   absl::StatusOr<absl::Span<char>> Arena(uint64_t bytes);
   // What was written is this version. The device's error, if it does not take the weights.
   absl::Status Seal(uint64_t version);
+
+  // The weights, to read: for as long as this snapshot is held nobody writes to them. Empty where they lie on a device.
+  absl::string_view Bytes() const;
 
   uint64_t version() const override { return version_; }
   const Trie& trie() const override { return *trie_; }

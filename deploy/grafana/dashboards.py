@@ -196,6 +196,24 @@ PIPELINE = Dashboard(
             panel("Time of a weight update", "transfer: network or the learner's link. commit: the actor's memory.", "s",
                   *quantiles("sluice_weight_phase_seconds", "phase"),
                   may_be_empty="a quantile of nothing is NaN while no weights travel"),
+            panel("Actors by weights", "Where each actor is with the published version. pending_weights for long: it misses deadlines or "
+                  "cannot fetch; read its log. syncing for long: a slow link, or too many actors for one rank (docs/scale.md).",
+                  "none", (f"sum by (state) (sluice_actor_weight_states{{{S}}})", "{{state}}")),
+            panel("Time of a publication", "Of each actor, from what the rank asks to its answer. prepare: the actor is busy or short "
+                  "of memory; transfer: the network; quorum: what --min-actors costs the learner.", "s",
+                  *quantiles("sluice_publish_phase_seconds", "phase"),
+                  may_be_empty="a quantile of nothing is NaN while no weights travel"),
+            panel("Publications that went astray", "Left out: a deadline was missed. Mismatches must be 0: an actor held other bytes. "
+                  "Fallbacks (no_peer, late, peer_failed): the rank sent what another actor should have; no_peer means that too few "
+                  "actors have a --peer-address.", "ops", (rate("sluice_publish_left_out_total"), "left out"),
+                  (rate("sluice_publish_mismatches_total"), "mismatches"),
+                  (rate("sluice_publish_fallbacks_total", "reason"), "{{reason}}"),
+                  (rate("sluice_peer_fallbacks_total"), "by the actors' count")),
+            panel("Who sends the weights", "Transfers that ranks named themselves or another actor for, and fetches that actors refused "
+                  "one another.", "ops", (rate("sluice_publish_transfers_total", "source"), "{{source}}"),
+                  (rate("sluice_peer_refusals_total"), "refused")),
+            panel("Bytes between actors", "Weights that actors sent to one another in place of a rank.", "Bps",
+                  (rate("sluice_peer_weight_bytes_total"), "sent")),
             panel("Bytes of weights", "Sent by ranks and received by actors. Far above versions times size times actors: they fetch "
                   "again and again, see WeightsCorrupted.", "Bps", (rate("sluice_weight_bytes_total", "role"), "{{role}}")),
             panel("Who waits for what", "Seconds of waiting a second, also of waits that last. rank for groups: too few actors, or slow "

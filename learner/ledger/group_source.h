@@ -13,8 +13,8 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "common/transfer/transfer.h"
 #include "common/types/group.h"
+#include "learner/publish/policy_snapshot.h"
 
 namespace sluice::learner {
 
@@ -47,14 +47,6 @@ struct Verdict {
   uint64_t ordinal = 0;
   TerminalState state = TerminalState::kTrained;
   std::string reason;  // gate reason code ("open", "difficulty", "stale", ...), or why it failed
-};
-
-// Immutable weights under a version, as they leave the learner.
-struct PolicySnapshot {
-  uint64_t version = 0;
-  std::string payload;   // the parameter arena, float32 little-endian
-  std::string checksum;  // XXH3-128 of the payload, hexadecimal
-  ChunkTable chunks;     // made with it; without one, whoever sends the payload hashes its chunks each time
 };
 
 class GroupSource {

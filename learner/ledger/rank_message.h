@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "common/transfer/transfer.h"
 #include "common/types/group.h"
 #include "learner/options/options.h"
 
@@ -46,7 +47,20 @@ struct OfferMessage {
   std::string job_id;
   uint64_t policy_version = 0;
   uint64_t payload_bytes = 0;
-  std::string checksum;  // XXH3-128, hexadecimal
+  std::string checksum;                      // XXH3-128, hexadecimal
+  bool staged = false;                       // answer Prepared and wait
+  std::shared_ptr<const ChunkTable> chunks;  // for staged ones; may be null
+};
+
+struct TransferMessage {
+  std::string job_id;
+  uint64_t policy_version = 0;
+  std::string source;  // address of an actor to fetch from; empty: the rank
+};
+
+struct CommitMessage {
+  std::string job_id;
+  uint64_t policy_version = 0;
 };
 
 enum class LeaseKind { kRollout, kDecode, kScore };
@@ -76,7 +90,8 @@ struct JobEndedMessage {
   std::string job_id;
 };
 
-using RankMessage = std::variant<WelcomeMessage, OfferMessage, LeaseMessage, AckMessage, JobEndedMessage>;
+using RankMessage = std::variant<WelcomeMessage, OfferMessage, TransferMessage, CommitMessage, LeaseMessage, AckMessage,
+                                 JobEndedMessage>;
 
 // The way to one attached actor. Both functions return at once and may be called from any thread.
 class ActorSink {

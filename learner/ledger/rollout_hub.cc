@@ -89,6 +89,31 @@ struct RolloutHub::Series {
     waiting = metrics->AddGauge("sluice_lease_blocks_waiting", "Blocks that wait for an actor.");
     attached = metrics->AddGauge("sluice_actors", "Actors by state.", {{"state", "attached"}});
     ready = metrics->AddGauge("sluice_actors", "Actors by state.", {{"state", "ready"}});
+    for (int state = 0; state < kNumWeightStates; ++state) {
+      weight_states[static_cast<size_t>(state)] =
+          metrics->AddGauge("sluice_actor_weight_states", "Attached actors by what they hold of the published weights.",
+                            {{"state", std::string(WeightStateName(static_cast<WeightState>(state)))}});
+    }
+    for (int phase = 0; phase < kNumPublishPhases; ++phase) {
+      publish_phases[static_cast<size_t>(phase)] = metrics->AddHistogram(
+          "sluice_publish_phase_seconds",
+          "From what the rank asks of an actor to its answer; quorum: from publication until the quorum has committed.",
+          {0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100},
+          {{"phase", std::string(PublishPhaseName(static_cast<PublishPhase>(phase)))}});
+    }
+    for (int reason = 0; reason < kNumFallbackReasons; ++reason) {
+      fallbacks[static_cast<size_t>(reason)] = metrics->AddCounter(
+          "sluice_publish_fallbacks_total", "Versions that an actor did not get in the way that was meant, by reason.",
+          {{"reason", std::string(FallbackReasonName(static_cast<FallbackReason>(reason)))}});
+    }
+    left_out = metrics->AddCounter("sluice_publish_left_out_total",
+                                   "Deadlines of a publication that an actor missed; it is asked again.");
+    mismatches = metrics->AddCounter("sluice_publish_mismatches_total",
+                                     "Hashes of what an actor holds that were not the published one.");
+    from_rank = metrics->AddCounter("sluice_publish_transfers_total", "Transfers of a version by who was to send it.",
+                                    {{"source", "rank"}});
+    from_peer = metrics->AddCounter("sluice_publish_transfers_total", "Transfers of a version by who was to send it.",
+                                    {{"source", "peer"}});
     version = metrics->AddGauge("sluice_published_policy_version", "The latest published policy version.");
     version_lag = metrics->AddGauge("sluice_actor_version_lag_max",
                                     "Published version minus the lowest version that a ready actor holds.");
@@ -122,6 +147,14 @@ struct RolloutHub::Series {
   Gauge* ready = nullptr;
   Gauge* version = nullptr;
   Gauge* version_lag = nullptr;
+  std::array<Gauge*, kNumWeightStates> weight_states{};
+  std::array<Histogram*, kNumPublishPhases> publish_phases{};
+  std::array<Counter*, kNumFallbackReasons> fallbacks{};
+  Counter* left_out = nullptr;
+  Counter* mismatches = nullptr;
+  Counter* from_rank = nullptr;
+  Counter* from_peer = nullptr;
+  PublicationCounts publication_counted;  // what the counters hold of the present job
   Counter* expired = nullptr;
   Counter* returned = nullptr;
   Counter* accepted = nullptr;
@@ -140,7 +173,9 @@ class RolloutHub::Delivery {
 };
 
 RolloutHub::RolloutHub(Options options)
-    : options_(std::move(options)), series_(std::make_unique<Series>(options_.metrics)) {}
+    : options_(std::move(options)),
+      series_(std::make_unique<Series>(options_.metrics)),
+      publication_(options_.publication) {}
 
 RolloutHub::~RolloutHub() = default;
 
@@ -168,7 +203,8 @@ absl::Status RolloutHub::StartJob(HubJob job) {
   rewards_ = job_->scored() ? std::make_unique<RewardWatch>(watch, options_.now()) : nullptr;
   canary_.reset();
   latest_.reset();
-  first_version_ = 0;
+  publication_.Reset();
+  series_->publication_counted = {};
   stopped_ = false;
   series_->counted = {};
   series_->moves_counted = {};
@@ -191,6 +227,8 @@ void RolloutHub::EndJob() {
   canary_.reset();
   job_.reset();
   latest_.reset();
+  publication_.Reset();
+  series_->publication_counted = {};
   stopped_ = true;
   PumpLocked();
   changed_.NotifyAll();
@@ -247,7 +285,12 @@ absl::Status RolloutHub::Issue(uint64_t step, std::vector<Prompt> prompts) {
 std::string RolloutHub::DescribeWaitLocked() const {
   int ready = 0;
   for (const auto& [handle, actor] : actors_) ready += actor->ready_version > 0 ? 1 : 0;
-  return absl::StrCat(actors_.size(), " actors attached, ", ready, " of them with a verified policy");
+  std::string text = absl::StrCat(actors_.size(), " actors attached, ", ready, " of them with a verified policy");
+  if (!publication_.QuorumCommitted()) {
+    absl::StrAppend(&text, "; ", publication_.committed(), " hold version ", publication_.latest(), ", want ",
+                    publication_.options().min_actors, " (--min-actors)");
+  }
+  return text;
 }
 
 void RolloutHub::WaitForChangeLocked(absl::Duration limit) {
@@ -257,7 +300,7 @@ void RolloutHub::WaitForChangeLocked(absl::Duration limit) {
 
 absl::StatusOr<std::vector<TakenGroup>> RolloutHub::Wait(uint64_t step, absl::Duration patience) {
   absl::Time last_progress = options_.now();
-  std::optional<uint64_t> outcomes;
+  std::optional<std::pair<uint64_t, int>> progress;
   while (true) {
     const Delivery delivery(this);
     MutexLock lock(&mutex_);
@@ -266,17 +309,19 @@ absl::StatusOr<std::vector<TakenGroup>> RolloutHub::Wait(uint64_t step, absl::Du
     TickLocked();
     PumpLocked();
     if (!ledger_->StepOpen(step)) return absl::FailedPreconditionError(absl::StrCat("step ", step, " is not open"));
-    if (ledger_->StepReady(step)) return ledger_->Take(step);
+    if (ledger_->StepReady(step) && publication_.QuorumCommitted()) return ledger_->Take(step);
     const absl::Time now = options_.now();
-    if (outcomes != ledger_->outcomes()) {
-      outcomes = ledger_->outcomes();
+    const std::pair<uint64_t, int> now_at(ledger_->outcomes(), publication_.committed());
+    if (progress != now_at) {
+      progress = now_at;
       last_progress = now;
     }
     if (now - last_progress >= patience) {
       return absl::UnavailableError(absl::StrCat("no group of step ", step, " came for ",
                                                  absl::FormatDuration(patience), ": ", DescribeWaitLocked()));
     }
-    if (dirty_.empty()) WaitForChangeLocked(std::min(ledger_->NextDeadline() - now, last_progress + patience - now));
+    const absl::Time wake = std::min({ledger_->NextDeadline(), publication_.NextDeadline(), last_progress + patience});
+    if (dirty_.empty()) WaitForChangeLocked(wake - now);
   }
 }
 
@@ -303,6 +348,7 @@ void RolloutHub::Publish(std::shared_ptr<const PolicySnapshot> snapshot) {
   offer.policy_version = snapshot->version;
   offer.payload_bytes = snapshot->payload.size();
   offer.checksum = snapshot->checksum;
+  offer.chunks = std::shared_ptr<const ChunkTable>(snapshot, &snapshot->chunks);
   {
     MutexLock lock(&mutex_);
     if (job_ == nullptr) return;
@@ -315,9 +361,9 @@ void RolloutHub::Publish(std::shared_ptr<const PolicySnapshot> snapshot) {
   const Delivery delivery(this);
   MutexLock lock(&mutex_);
   if (job_ == nullptr || job_->job_id != offer.job_id) return;
-  if (!latest_.has_value()) first_version_ = offer.policy_version;
   latest_ = std::move(offer);
-  for (const auto& [handle, actor] : actors_) OfferLocked(actor);
+  publication_.Publish(latest_->policy_version, latest_->checksum, options_.now());
+  FollowPublicationLocked();
   PumpLocked();
 }
 
@@ -431,7 +477,7 @@ void RolloutHub::CloseDecode() {
 // ---------------------------------------------------------------------------------------------------- actors
 
 absl::StatusOr<RolloutHub::ActorHandle> RolloutHub::Attach(const std::string& actor_id, std::shared_ptr<ActorSink> sink,
-                                                           bool scores_alone) {
+                                                           bool scores_alone, WeightTraits weights) {
   if (actor_id.empty() || actor_id.size() > 128) {
     return absl::InvalidArgumentError(absl::StrCat("actor_id: want 1 to 128 bytes, got ", actor_id.size()));
   }
@@ -451,9 +497,12 @@ absl::StatusOr<RolloutHub::ActorHandle> RolloutHub::Attach(const std::string& ac
   actor->id = actor_id;
   actor->sink = std::move(sink);
   actor->scores_alone = scores_alone;
+  actor->staged = weights.staged;
   actor->last_seen = options_.now();
   actors_.emplace(handle, actor);
   GreetLocked(actor);
+  publication_.Join(handle, std::move(weights), options_.now());
+  FollowPublicationLocked();
   PumpLocked();
   changed_.NotifyAll();
   return handle;
@@ -467,17 +516,49 @@ void RolloutHub::Detach(ActorHandle handle) {
   changed_.NotifyAll();
 }
 
-void RolloutHub::OnReady(ActorHandle handle, const std::string& job_id, uint64_t policy_version) {
+void RolloutHub::TakeWeightNews(ActorHandle handle, const std::string& job_id,
+                                absl::FunctionRef<void(Actor&, absl::Time)> take) {
   const Delivery delivery(this);
   MutexLock lock(&mutex_);
   TickLocked();
   const std::shared_ptr<Actor> actor = SeenLocked(handle);
-  // A version of another job or of an abandoned timeline is no news: the actor hears of the right one by itself.
-  if (actor != nullptr && job_ != nullptr && job_id == job_->job_id && latest_.has_value() &&
-      policy_version >= first_version_ && policy_version <= latest_->policy_version) {
-    actor->ready_version = std::max(actor->ready_version, policy_version);
+  if (actor != nullptr && job_ != nullptr && job_id == job_->job_id) {
+    take(*actor, options_.now());
+    FollowPublicationLocked();
   }
   PumpLocked();
+}
+
+void RolloutHub::OnPrepared(ActorHandle handle, const std::string& job_id, uint64_t policy_version) {
+  TakeWeightNews(handle, job_id, [&](Actor&, absl::Time now) {
+    mutex_.AssertHeld();
+    publication_.OnPrepared(handle, policy_version, now);
+  });
+}
+
+void RolloutHub::OnVerified(ActorHandle handle, const std::string& job_id, uint64_t policy_version,
+                            const std::string& checksum, bool peer_failed) {
+  TakeWeightNews(handle, job_id, [&](Actor&, absl::Time now) {
+    mutex_.AssertHeld();
+    publication_.OnVerified(handle, policy_version, checksum, peer_failed, now);
+  });
+}
+
+void RolloutHub::OnTransferFailed(ActorHandle handle, const std::string& job_id, uint64_t policy_version) {
+  TakeWeightNews(handle, job_id, [&](Actor&, absl::Time now) {
+    mutex_.AssertHeld();
+    publication_.OnFailed(handle, policy_version, now);
+  });
+}
+
+void RolloutHub::OnReady(ActorHandle handle, const std::string& job_id, uint64_t policy_version) {
+  TakeWeightNews(handle, job_id, [&](Actor& actor, absl::Time now) {
+    mutex_.AssertHeld();
+    const int committed = publication_.committed();
+    publication_.OnReady(handle, policy_version, now);
+    actor.ready_version = publication_.ActiveVersion(handle);
+    if (publication_.committed() != committed) changed_.NotifyAll();  // the quorum
+  });
 }
 
 void RolloutHub::OnCredit(ActorHandle handle, uint32_t leases) {
@@ -518,6 +599,8 @@ void RolloutHub::OnDraining(ActorHandle handle) {
   if (const std::shared_ptr<Actor> actor = SeenLocked(handle); actor != nullptr) {
     actor->draining = true;
     actor->credits = 0;
+    publication_.Drain(handle, options_.now());
+    FollowPublicationLocked();
   }
   TickLocked();
   PumpLocked();
@@ -715,6 +798,8 @@ void RolloutHub::RemoveLocked(ActorHandle handle, const std::string& why) {
   if (found == actors_.end()) return;
   const std::string id = found->second->id;
   actors_.erase(found);
+  publication_.Leave(handle, options_.now());
+  FollowPublicationLocked();
   int returned = ledger_ == nullptr ? 0 : ledger_->ReturnLeases(id, why);
   if (decode_ != nullptr) returned += decode_->ReturnLeases(id);
   if (canary_.has_value() && canary_->actor == id) LoseCanaryLocked();
@@ -725,11 +810,32 @@ void RolloutHub::GreetLocked(const std::shared_ptr<Actor>& actor) {
   if (job_ == nullptr) return;
   actor->ready_version = 0;
   SendLocked(actor, WelcomeMessage{job_});
-  OfferLocked(actor);
 }
 
-void RolloutHub::OfferLocked(const std::shared_ptr<Actor>& actor) {
-  if (latest_.has_value() && !actor->draining) SendLocked(actor, *latest_);
+void RolloutHub::FollowPublicationLocked() {
+  for (PublicationOrder& order : publication_.TakeOrders()) {
+    const auto found = actors_.find(order.actor);
+    if (found == actors_.end() || job_ == nullptr || !latest_.has_value()) continue;
+    const std::shared_ptr<Actor>& actor = found->second;
+    switch (order.kind) {
+      case PublicationOrder::Kind::kPrepare: {
+        OfferMessage offer = *latest_;
+        offer.staged = actor->staged;
+        SendLocked(actor, std::move(offer));
+        break;
+      }
+      case PublicationOrder::Kind::kTransfer:
+        SendLocked(actor, TransferMessage{job_->job_id, order.version, std::move(order.source)});
+        break;
+      case PublicationOrder::Kind::kCommit:
+        SendLocked(actor, CommitMessage{job_->job_id, order.version});
+        break;
+    }
+  }
+  for (const auto& [phase, duration] : publication_.TakeTimes()) {
+    Histogram* const times = series_->publish_phases[static_cast<size_t>(phase)];
+    if (times != nullptr) times->Observe(absl::ToDoubleSeconds(duration));
+  }
 }
 
 bool RolloutHub::TickLocked() {
@@ -738,6 +844,10 @@ bool RolloutHub::TickLocked() {
   if (ledger_ != nullptr) expired += ledger_->Expire(now);
   if (decode_ != nullptr) expired += decode_->Expire(now);
   if (rewards_ != nullptr) rewards_->Tick(now);
+  if (publication_.NextDeadline() <= now) {
+    publication_.Tick(now);
+    FollowPublicationLocked();
+  }
   if (canary_.has_value() && canary_->deadline <= now) {
     LoseCanaryLocked();
     ++expired;
@@ -883,6 +993,7 @@ void RolloutHub::SetGaugesLocked() {
   series_->ready->Set(ready);
   series_->version->Set(static_cast<double>(latest));
   series_->version_lag->Set(static_cast<double>(lag));
+  SetPublicationGaugesLocked();
   if (ledger_ == nullptr) return;
   const LedgerBalance balance = ledger_->Balance();
   const std::array<uint64_t, 5> counts = {balance.issued, balance.trained, balance.dropped, balance.failed,
@@ -912,6 +1023,25 @@ void RolloutHub::SetGaugesLocked() {
   series_->waiting->Set(static_cast<double>(ledger_->waiting_blocks()) + to_evaluate);
   const uint64_t ended = balance.trained + balance.dropped + balance.failed + balance.cancelled;
   series_->imbalance->Set(static_cast<double>(balance.issued) - static_cast<double>(ended + balance.open));
+}
+
+void RolloutHub::SetPublicationGaugesLocked() {
+  for (int state = 0; state < kNumWeightStates; ++state) {
+    series_->weight_states[static_cast<size_t>(state)]->Set(publication_.CountIn(static_cast<WeightState>(state)));
+  }
+  const auto add = [](Counter* counter, uint64_t now, uint64_t* counted) {
+    if (now > *counted) counter->Increment(static_cast<double>(now - *counted));
+    *counted = now;
+  };
+  const PublicationCounts& now = publication_.counts();
+  PublicationCounts& counted = series_->publication_counted;
+  for (size_t reason = 0; reason < now.fallbacks.size(); ++reason) {
+    add(series_->fallbacks[reason], now.fallbacks[reason], &counted.fallbacks[reason]);
+  }
+  add(series_->left_out, now.left_out, &counted.left_out);
+  add(series_->mismatches, now.mismatches, &counted.mismatches);
+  add(series_->from_rank, now.from_rank, &counted.from_rank);
+  add(series_->from_peer, now.from_peer, &counted.from_peer);
 }
 
 void RolloutHub::Deliver() {

@@ -4,9 +4,10 @@
 // The books are Ledger's; the hub adds threads, actors, credits of actors, versions and the checks of results.
 //
 // An actor's way: Attach -> (Welcome, offer) -> OnReady(version) -> OnCredit -> leases. Nothing is leased to an actor
-// before it has verified a version. Synchronous jobs (staleness 0) lease under exactly the latest published version;
-// asynchronous ones to any actor that holds at least the version that was the latest when the block was issued, so a
-// group is at most S versions behind when it is trained, by the pacing of Issue.
+// before it has verified a version; what lies between an offer and Ready is Publication's. Synchronous jobs (staleness
+// 0) lease under exactly the latest published version; asynchronous ones to any actor that holds at least the version
+// that was the latest when the block was issued, so a group is at most S versions behind when it is trained, by the
+// pacing of Issue.
 //
 // Scores that are missing or doubtful (RewardWatch) slow the leases down or stop them; groups without scores wait to be
 // tried again for as long as the job says, then come without (design.md 4; reference/peers.md 5.6).
@@ -24,6 +25,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -36,15 +38,10 @@
 #include "learner/ledger/ledger.h"
 #include "learner/ledger/rank_message.h"
 #include "learner/ledger/reward_watch.h"
+#include "learner/publish/policy_snapshot.h"
+#include "learner/publish/publication.h"
 
 namespace sluice::learner {
-
-// Keeps published weights for actors to fetch. publish/PolicyStore implements it. Thread-safe.
-class SnapshotStore {
- public:
-  virtual ~SnapshotStore() = default;
-  virtual void Put(const std::string& job_id, std::shared_ptr<const PolicySnapshot> snapshot) = 0;
-};
 
 class RolloutHub : public GroupSource, public EvalSource {
  public:
@@ -54,6 +51,8 @@ class RolloutHub : public GroupSource, public EvalSource {
     SnapshotStore* snapshots = nullptr;  // optional; must outlive the hub
     // An actor beats every second; one that is silent for this long is sent away and its leases go back.
     absl::Duration actor_timeout = absl::Seconds(30);
+    // How versions get to the actors. With a quorum, Wait holds a step back until so many hold the latest version.
+    PublicationOptions publication;
   };
 
   explicit RolloutHub(Options options);
@@ -103,9 +102,14 @@ class RolloutHub : public GroupSource, public EvalSource {
   // An actor that is attached under the same id is sent away with Aborted: it is the same one, come back.
   // `scores_alone`: it takes leases that only score. InvalidArgument: no id, or a longer one than 128 bytes.
   absl::StatusOr<ActorHandle> Attach(const std::string& actor_id, std::shared_ptr<ActorSink> sink,
-                                     bool scores_alone = true);
+                                     bool scores_alone = true, WeightTraits weights = {});
   // The stream is over: leases go back.
   void Detach(ActorHandle handle);
+  // What Publication is told, of the open job alone.
+  void OnPrepared(ActorHandle handle, const std::string& job_id, uint64_t policy_version);
+  void OnVerified(ActorHandle handle, const std::string& job_id, uint64_t policy_version, const std::string& checksum,
+                  bool peer_failed);
+  void OnTransferFailed(ActorHandle handle, const std::string& job_id, uint64_t policy_version);
   void OnReady(ActorHandle handle, const std::string& job_id, uint64_t policy_version);
   void OnCredit(ActorHandle handle, uint32_t leases);
   // Answers with an Ack to the actor's sink.
@@ -127,10 +131,11 @@ class RolloutHub : public GroupSource, public EvalSource {
     std::string id;
     std::shared_ptr<ActorSink> sink;
     absl::Time last_seen;
-    uint64_t ready_version = 0;  // of the present job; 0: none
+    uint64_t ready_version = 0;  // Publication's active version; 0: none
     uint32_t credits = 0;
     bool draining = false;
     bool scores_alone = false;
+    bool staged = false;
     std::deque<RankMessage> outbox;
     std::optional<absl::Status> close;  // after the outbox
     bool delivering = false;
@@ -154,7 +159,10 @@ class RolloutHub : public GroupSource, public EvalSource {
   // The living attachment, with its last sign of life set; null if it is over.
   std::shared_ptr<Actor> SeenLocked(ActorHandle handle) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void GreetLocked(const std::shared_ptr<Actor>& actor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void OfferLocked(const std::shared_ptr<Actor>& actor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Sends what Publication has ordered, and counts what it has counted.
+  void FollowPublicationLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // An actor says something of the weights of the open job: `take` hands it to Publication.
+  void TakeWeightNews(ActorHandle handle, const std::string& job_id, absl::FunctionRef<void(Actor&, absl::Time)> take);
   // Whether a lease or an actor came to its end.
   bool TickLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Leases what waits to actors with credit, round by round; then brings the metrics up to date.
@@ -169,6 +177,7 @@ class RolloutHub : public GroupSource, public EvalSource {
   // Gives up on scores that were waited for long enough. Returns whether any group was closed.
   bool CloseUnscoredLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetGaugesLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetPublicationGaugesLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   AckMessage TakeInLocked(const Actor& actor, ActorResult result) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   AckMessage TakeGroupLocked(const Actor& actor, ScoredGroup group) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   AckMessage TakeCanaryLocked(const Actor& actor, ScoredGroup group) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -194,7 +203,7 @@ class RolloutHub : public GroupSource, public EvalSource {
   std::optional<CanaryLease> canary_ ABSL_GUARDED_BY(mutex_);
   ActorHandle canary_actor_ ABSL_GUARDED_BY(mutex_) = 0;        // who had the last one
   std::optional<OfferMessage> latest_ ABSL_GUARDED_BY(mutex_);  // of the open job
-  uint64_t first_version_ ABSL_GUARDED_BY(mutex_) = 0;
+  Publication publication_ ABSL_GUARDED_BY(mutex_);
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<ActorHandle, std::shared_ptr<Actor>> actors_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Actor>> dirty_ ABSL_GUARDED_BY(mutex_);        // with something to deliver

@@ -14,8 +14,7 @@
 #include "absl/types/span.h"
 #include "common/catalog/trie.h"
 #include "common/sync/mutex.h"
-#include "learner/ledger/group_source.h"
-#include "learner/ledger/rollout_hub.h"
+#include "learner/publish/policy_snapshot.h"
 
 namespace sluice::learner {
 

@@ -3,6 +3,7 @@
 #define SLUICE_LEARNER_RPC_POLICY_SERVICE_H_
 
 #include "common/metrics/metrics.h"
+#include "common/rpc/chunk_stream.h"
 #include "common/transfer/transfer.h"
 #include "learner/publish/policy_store.h"
 #include "sluice/v1/policy.grpc.pb.h"
@@ -29,6 +30,8 @@ class GrpcPolicyService : public v1::PolicyService::WithRawCallbackMethod_FetchP
                                                            const grpc::ByteBuffer* request) override;
 
  private:
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Stream(SharedPayload payload, uint64_t offset) const;
+
   const PolicyStore* const store_;
   const Options options_;
   Counter* bytes_sent_ = nullptr;

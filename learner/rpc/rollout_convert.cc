@@ -1,6 +1,7 @@
 #include "learner/rpc/rollout_convert.h"
 
 #include <utility>
+#include <vector>
 
 #include "common/rpc/group_proto.h"
 #include "common/status/status.h"
@@ -58,6 +59,23 @@ void Fill(const OfferMessage& message, v1::RankMessage* proto) {
   offer->set_policy_version(message.policy_version);
   offer->set_payload_bytes(message.payload_bytes);
   offer->set_checksum(message.checksum);
+  offer->set_staged(message.staged);
+  if (!message.staged || message.chunks == nullptr) return;
+  offer->set_chunk_bytes(message.chunks->chunk_bytes);
+  const std::vector<uint64_t>& checksums = message.chunks->checksums;
+  offer->mutable_chunk_checksums()->Add(checksums.begin(), checksums.end());
+}
+
+void Fill(const TransferMessage& message, v1::RankMessage* proto) {
+  v1::PolicyTransfer* transfer = proto->mutable_policy_transfer();
+  transfer->set_job_id(message.job_id);
+  transfer->set_policy_version(message.policy_version);
+  transfer->set_source(message.source);
+}
+
+void Fill(const CommitMessage& message, v1::RankMessage* proto) {
+  proto->mutable_policy_commit()->set_job_id(message.job_id);
+  proto->mutable_policy_commit()->set_policy_version(message.policy_version);
 }
 
 void Fill(const LeaseMessage& message, v1::RankMessage* proto) {

@@ -7,8 +7,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/log/log.h"
+#include "common/rpc/channel.h"
 #include "common/rpc/status.h"
 #include "common/rpc/stream_sender.h"
+#include "common/status/status.h"
 #include "learner/rpc/rollout_convert.h"
 
 namespace sluice::learner {
@@ -70,6 +72,21 @@ class WorkReactor : public grpc::ServerBidiReactor<v1::ActorMessage, v1::RankMes
       case v1::ActorMessage::kReady:
         hub_->OnReady(*handle_, message.ready().job_id(), message.ready().policy_version());
         return absl::OkStatus();
+      case v1::ActorMessage::kPrepared:
+        hub_->OnPrepared(*handle_, message.prepared().job_id(), message.prepared().policy_version());
+        return absl::OkStatus();
+      case v1::ActorMessage::kVerified:
+        hub_->OnVerified(*handle_, message.verified().job_id(), message.verified().policy_version(),
+                         message.verified().checksum(), message.verified().peer_failed());
+        return absl::OkStatus();
+      case v1::ActorMessage::kTransferFailed:
+        LogInfo("an actor could not take a version",
+                {{"actor", actor_id_},
+                 {"version", static_cast<uint64_t>(message.transfer_failed().policy_version())},
+                 {"reason", message.transfer_failed().reason()}});
+        hub_->OnTransferFailed(*handle_, message.transfer_failed().job_id(),
+                               message.transfer_failed().policy_version());
+        return absl::OkStatus();
       case v1::ActorMessage::kCredit:
         hub_->OnCredit(*handle_, message.credit().leases());
         return absl::OkStatus();
@@ -99,7 +116,14 @@ class WorkReactor : public grpc::ServerBidiReactor<v1::ActorMessage, v1::RankMes
                                                         hello.protocol(), "'; run the same release on both"));
     }
     actor_id_ = hello.actor_id();
-    absl::StatusOr<RolloutHub::ActorHandle> handle = hub_->Attach(actor_id_, link_, hello.scores_alone());
+    WeightTraits weights;
+    weights.staged = hello.staged_weights();
+    if (!hello.peer_address().empty()) {
+      SLUICE_RETURN_IF_ERROR(CheckAddress("Hello.peer_address", hello.peer_address()));
+      weights.peer_address = hello.peer_address();
+    }
+    absl::StatusOr<RolloutHub::ActorHandle> handle =
+        hub_->Attach(actor_id_, link_, hello.scores_alone(), std::move(weights));
     if (!handle.ok()) return handle.status();
     handle_ = *handle;
     LogInfo("an actor attached", {{"actor", actor_id_}, {"version", hello.software_version()}});

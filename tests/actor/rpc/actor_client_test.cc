@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "actor/journal/journal.h"
 #include "common/file/file.h"
+#include "common/rpc/channel.h"
 #include "common/rpc/server.h"
 #include "common/rpc/status.h"
 #include "common/rpc/stream_sender.h"
@@ -26,6 +27,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 
 constexpr absl::Duration kGenerous = absl::Seconds(60);
 
@@ -147,9 +149,11 @@ class RecordingLoader : public PolicyLoader {
   }
   absl::Status Commit(uint64_t version) override {
     Note("weights " + std::to_string(version) + " " + shadow_);
+    active_ = std::make_shared<const std::string>(shadow_);
     return absl::OkStatus();
   }
   void EndJob() override { Note("end"); }
+  HeldWeights Active() override { return {active_, *active_}; }
 
   std::vector<std::string> notes() const {
     MutexLock lock(&mutex_);
@@ -162,6 +166,7 @@ class RecordingLoader : public PolicyLoader {
     notes_.push_back(std::move(note));
   }
   std::string shadow_;
+  std::shared_ptr<const std::string> active_;
   mutable Mutex mutex_;
   std::vector<std::string> notes_ ABSL_GUARDED_BY(mutex_);
 };
@@ -239,6 +244,33 @@ class ActorClientTest : public testing::Test {
     v1::RankMessage message;
     *message.mutable_policy_offer() = policies_.Offer("job-1", version);
     return message;
+  }
+  v1::RankMessage StagedOffer(uint64_t version) const {
+    v1::RankMessage message = Offer(version);
+    message.mutable_policy_offer()->set_staged(true);
+    return message;
+  }
+  static v1::RankMessage Transfer(uint64_t version, const std::string& source = "") {
+    v1::RankMessage message;
+    message.mutable_policy_transfer()->set_job_id("job-1");
+    message.mutable_policy_transfer()->set_policy_version(version);
+    message.mutable_policy_transfer()->set_source(source);
+    return message;
+  }
+  static v1::RankMessage Commit(uint64_t version) {
+    v1::RankMessage message;
+    message.mutable_policy_commit()->set_job_id("job-1");
+    message.mutable_policy_commit()->set_policy_version(version);
+    return message;
+  }
+  // Greeted, with room for `version`.
+  std::shared_ptr<FakeStream> AttachPrepared(uint64_t version) {
+    std::shared_ptr<FakeStream> stream = rank_.NextStream();
+    EXPECT_TRUE(stream->Expect(v1::ActorMessage::kHello).hello().staged_weights());
+    stream->Send(Welcome());
+    stream->Send(StagedOffer(version));
+    EXPECT_EQ(stream->Expect(v1::ActorMessage::kPrepared).prepared().policy_version(), version);
+    return stream;
   }
   v1::RankMessage Lease(uint64_t id, uint64_t seed = 1, int prompts = 2) const {
     v1::RankMessage message;
@@ -348,6 +380,127 @@ TEST_F(ActorClientTest, DamagedWeightsAreNeverLoaded) {
   Attach();
   EXPECT_THAT(loader_.notes(), ElementsAre("job tiny with 2 items", "weights 1 first weights"));
   EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_weight_checksum_mismatch_total 1"));
+}
+
+TEST_F(ActorClientTest, AStagedVersionIsCommittedOnlyWhenTheRankSaysSo) {
+  Start();
+  const auto stream = AttachPrepared(1);
+  EXPECT_THAT(loader_.notes(), ElementsAre("job tiny with 2 items"));
+  stream->Send(Transfer(1));
+  const v1::Verified verified = stream->Expect(v1::ActorMessage::kVerified).verified();
+  EXPECT_EQ(verified.policy_version(), 1u);
+  EXPECT_EQ(verified.checksum(), PayloadChecksum("first weights"));
+  EXPECT_FALSE(verified.peer_failed());
+  EXPECT_THAT(loader_.notes(), ElementsAre("job tiny with 2 items"));
+  stream->Send(Commit(1));
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kReady).ready().policy_version(), 1u);
+  stream->Expect(v1::ActorMessage::kCredit);
+  EXPECT_THAT(loader_.notes(), ElementsAre("job tiny with 2 items", "weights 1 first weights"));
+}
+
+TEST_F(ActorClientTest, WhatIsAskedTwiceIsDoneOnce) {
+  Start();
+  const auto stream = AttachPrepared(1);
+  stream->Send(Transfer(1));
+  stream->Expect(v1::ActorMessage::kVerified);
+  stream->Send(StagedOffer(1));  // the rank's answer was lost
+  stream->Expect(v1::ActorMessage::kVerified);
+  stream->Send(Transfer(1));
+  stream->Expect(v1::ActorMessage::kVerified);
+  for (int time = 0; time < 2; ++time) {
+    stream->Send(Commit(1));
+    EXPECT_EQ(stream->Expect(v1::ActorMessage::kReady).ready().policy_version(), 1u);
+    if (time == 0) stream->Expect(v1::ActorMessage::kCredit);
+  }
+  stream->Send(StagedOffer(1));
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kVerified).verified().checksum(), PayloadChecksum("first weights"));
+  EXPECT_EQ(policies_.offsets().size(), 1u);  // one fetch
+  EXPECT_THAT(loader_.notes(), ElementsAre("job tiny with 2 items", "weights 1 first weights"));
+}
+
+TEST_F(ActorClientTest, NothingThatWasNotVerifiedIsCommitted) {
+  Start();
+  const auto stream = AttachPrepared(1);
+  stream->Send(Commit(1));
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kTransferFailed).transfer_failed().policy_version(), 1u);
+  stream->Send(Commit(2));  // never offered
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kTransferFailed).transfer_failed().policy_version(), 2u);
+  EXPECT_THAT(loader_.notes(), ElementsAre("job tiny with 2 items"));
+}
+
+TEST_F(ActorClientTest, AVersionThatIsNoLongerKeptIsSaidToBeAndTheSessionGoesOn) {
+  Start();
+  const auto stream = AttachPrepared(1);
+  policies_.Forget(1);
+  stream->Send(Transfer(1));
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kTransferFailed).transfer_failed().policy_version(), 1u);
+  stream->Send(StagedOffer(2));
+  stream->Expect(v1::ActorMessage::kPrepared);
+}
+
+TEST_F(ActorClientTest, WeightsComeFromTheActorThatTheRankNames) {
+  FakePolicyService peer(5);
+  peer.Put(1, "first weights");
+  const auto server = RpcServer::Start("127.0.0.1:0", {&peer}).value();
+  Start();
+  const auto stream = AttachPrepared(1);
+  stream->Send(Transfer(1, server->address()));
+  EXPECT_FALSE(stream->Expect(v1::ActorMessage::kVerified).verified().peer_failed());
+  EXPECT_THAT(policies_.offsets(), IsEmpty());
+  EXPECT_THAT(peer.offsets(), ElementsAre(0));
+}
+
+TEST_F(ActorClientTest, WhatAnotherActorDoesNotDeliverComesFromTheRank) {
+  FakePolicyService forger(5);
+  forger.Put(1, "other weights");  // of the same length
+  const auto server = RpcServer::Start("127.0.0.1:0", {&forger}).value();
+  std::string nobody;
+  { nobody = RpcServer::Start("127.0.0.1:0", {}).value()->address(); }
+  Start();
+  const auto stream = AttachPrepared(1);
+  uint64_t version = 1;
+  for (const std::string& source : {server->address(), nobody, std::string("not an address")}) {
+    stream->Send(Transfer(version, source));
+    const v1::Verified verified = stream->Expect(v1::ActorMessage::kVerified).verified();
+    EXPECT_TRUE(verified.peer_failed()) << source;
+    EXPECT_EQ(policies_.offsets().size(), version);
+    ++version;
+    policies_.Put(version, absl::StrCat("weights, more ", version));
+    stream->Send(StagedOffer(version));
+    stream->Expect(v1::ActorMessage::kPrepared);
+  }
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_peer_fallbacks_total 3"));
+}
+
+TEST_F(ActorClientTest, WhatIsCommittedIsServedToOthersUntilItIsReplaced) {
+  PeerPolicies peers({});
+  const auto server = RpcServer::Start("127.0.0.1:0", {&peers}).value();
+  options_.peers = &peers;
+  options_.peer_address = server->address();
+  Start();
+  const auto stream = rank_.NextStream();
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kHello).hello().peer_address(), server->address());
+  stream->Send(Welcome());
+  PolicyFetcher fetcher({.now = MonotonicClock(), .wait = [](absl::Duration) { return false; }});
+  const auto fetch = [&](uint64_t version) {
+    const v1::PolicyOffer offer = policies_.Offer("job-1", version);
+    std::string place(offer.payload_bytes(), '?');
+    const absl::Status status = fetcher.FetchPolicy(MakeChannel(server->address()), offer,
+                                                    absl::MakeSpan(place.data(), place.size()), [] { return true; });
+    return status.ok() ? place : std::string(absl::StatusCodeToString(status.code()));
+  };
+  for (const uint64_t version : {1, 2}) {
+    stream->Send(StagedOffer(version));
+    stream->Expect(v1::ActorMessage::kPrepared);
+    stream->Send(Transfer(version));
+    stream->Expect(v1::ActorMessage::kVerified);
+    EXPECT_EQ(fetch(version), "NOT_FOUND");  // not what it does not sample with
+    stream->Send(Commit(version));
+    stream->Expect(v1::ActorMessage::kReady);
+    if (version == 1) stream->Expect(v1::ActorMessage::kCredit);
+    EXPECT_EQ(fetch(version), version == 1 ? "first weights" : "second weights");
+  }
+  EXPECT_EQ(fetch(1), "NOT_FOUND");
 }
 
 TEST_F(ActorClientTest, NewWeightsComeWhileABlockIsSampled) {

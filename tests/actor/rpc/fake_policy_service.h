@@ -22,6 +22,10 @@ class FakePolicyService : public v1::PolicyService::Service {
     MutexLock lock(&mutex_);
     payloads_[version] = std::move(payload);
   }
+  void Forget(uint64_t version) {
+    MutexLock lock(&mutex_);
+    payloads_.erase(version);
+  }
   void PutCatalog(std::string json) {
     MutexLock lock(&mutex_);
     catalog_ = std::move(json);

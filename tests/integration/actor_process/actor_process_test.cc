@@ -60,8 +60,11 @@ PolicyConfig MakeConfig() {
 
 class ActorProcessTest : public ::testing::Test {
  protected:
-  ActorProcessTest()
-      : trie_(MakeTrie()), hub_({MonotonicClock(), nullptr, &store_}), rollouts_(&hub_), policies_(&store_) {}
+  explicit ActorProcessTest(const learner::PublicationOptions& publication = {})
+      : trie_(MakeTrie()),
+        hub_({.now = MonotonicClock(), .metrics = &metrics_, .snapshots = &store_, .publication = publication}),
+        rollouts_(&hub_),
+        policies_(&store_) {}
 
   void SetUp() override {
     auto server = RpcServer::Start("127.0.0.1:0", {&rollouts_, &policies_});
@@ -89,8 +92,10 @@ class ActorProcessTest : public ::testing::Test {
     server_->Shutdown(absl::ZeroDuration());
   }
 
-  std::unique_ptr<Process> StartActor() {
-    return std::make_unique<Process>("sluice-actor", std::vector<std::string>{"--learner", server_->address()});
+  std::unique_ptr<Process> StartActor(const std::vector<std::string>& flags = {}) {
+    std::vector<std::string> all = {"--learner", server_->address()};
+    all.insert(all.end(), flags.begin(), flags.end());
+    return std::make_unique<Process>("sluice-actor", all);
   }
 
   // New random weights under a version.
@@ -119,6 +124,10 @@ class ActorProcessTest : public ::testing::Test {
     return decode;
   }
 
+  // Publishes, issues and checks two steps.
+  void ExpectTwoStepsOfThePolicy();
+
+  Metrics metrics_;
   std::shared_ptr<const Trie> trie_;
   std::unique_ptr<Policy> policy_;
   learner::PolicyStore store_;
@@ -141,8 +150,7 @@ void ExpectSame(const std::vector<Completion>& got, const std::vector<Completion
   }
 }
 
-TEST_F(ActorProcessTest, SamplesWhatThePublishedPolicySays) {
-  const auto actor = StartActor();
+void ActorProcessTest::ExpectTwoStepsOfThePolicy() {
   for (uint64_t step = 0; step < 2; ++step) {
     Publish(/*version=*/step + 1);
     ASSERT_TRUE(hub_.Issue(step, Prompts(step * kGroups, kGroups)).ok());
@@ -160,10 +168,33 @@ TEST_F(ActorProcessTest, SamplesWhatThePublishedPolicySays) {
     }
     ASSERT_TRUE(hub_.Commit(step, verdicts).ok());
   }
+}
+
+TEST_F(ActorProcessTest, SamplesWhatThePublishedPolicySays) {
+  const auto actor = StartActor();
+  ExpectTwoStepsOfThePolicy();
   actor->Signal(SIGTERM);
   EXPECT_EQ(actor->Wait(), 0) << actor->said();
   EXPECT_THAT(actor->said(), HasSubstr("draining"));
   EXPECT_EQ(hub_.num_actors(), 0);
+}
+
+// The rank sends each version to one actor and waits until both have it.
+class TwoActorProcessesTest : public ActorProcessTest {
+ protected:
+  TwoActorProcessesTest() : ActorProcessTest({.min_actors = 2, .branching = 1}) {}
+};
+
+TEST_F(TwoActorProcessesTest, OneSendsTheWeightsOnToTheOther) {
+  const auto first = StartActor({"--peer-address", "127.0.0.1:0"});
+  const auto second = StartActor({"--peer-address", "127.0.0.1:0"});
+  ExpectTwoStepsOfThePolicy();
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_publish_transfers_total{source=\"rank\"} 2"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_publish_transfers_total{source=\"peer\"} 2"));
+  for (const auto& actor : {first.get(), second.get()}) {
+    actor->Signal(SIGTERM);
+    EXPECT_EQ(actor->Wait(), 0) << actor->said();
+  }
 }
 
 TEST_F(ActorProcessTest, DecodesForEvaluation) {

@@ -10,11 +10,14 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "actor/rpc/actor_client.h"
+#include "actor/rpc/peer_policies.h"
 #include "common/random/random.h"
 #include "common/rpc/server.h"
 #include "common/sync/thread.h"
 #include "common/time/clock.h"
+#include "common/transfer/catalog_document.h"
 #include "learner/ledger/rollout_hub.h"
 #include "learner/publish/policy_store.h"
 #include "learner/rpc/policy_service.h"
@@ -34,9 +37,15 @@ std::shared_ptr<const learner::PolicySnapshot> Weights(uint64_t version) {
 // An actor process without its process.
 class TestActor : public actor::PolicyLoader {
  public:
-  // fail_every: each n-th block fails; 0: none.
-  TestActor(const std::string& id, const std::string& rank, int fail_every) : fail_every_(fail_every) {
+  // fail_every: each n-th block fails; 0: none. sends_on: it serves its weights to other actors.
+  TestActor(const std::string& id, const std::string& rank, int fail_every, bool sends_on = false)
+      : fail_every_(fail_every) {
     actor::ActorClientOptions options;
+    if (sends_on) {
+      peer_server_ = RpcServer::Start("127.0.0.1:0", {&peers_}).value();
+      options.peers = &peers_;
+      options.peer_address = peer_server_->address();
+    }
     options.actor_id = id;
     options.learner = rank;
     options.has_rewards = false;
@@ -51,7 +60,13 @@ class TestActor : public actor::PolicyLoader {
   ~TestActor() override {
     client_->Drain("the test lets it go");
     runner_.Join();
+    if (peer_server_ != nullptr) peer_server_->Shutdown(absl::ZeroDuration());
   }
+
+  // Other actors no longer reach it; the rank does not know.
+  void StopSendingOn() { peer_server_->Shutdown(absl::ZeroDuration()); }
+  // What it sends on is not what it samples with.
+  void DamageWhatItSendsOn() { damaged_ = true; }
 
   absl::Status SetJob(const std::string&, std::shared_ptr<const Trie> trie) override {
     EXPECT_EQ(trie->num_items(), 2);
@@ -64,10 +79,16 @@ class TestActor : public actor::PolicyLoader {
   }
   absl::Status Commit(uint64_t version) override {
     EXPECT_EQ(shadow_[999], static_cast<float>(version));
+    auto active = std::make_shared<std::vector<float>>(shadow_);
+    if (damaged_) active->front() += 1;
+    active_ = std::move(active);
     version_ = version;
     return absl::OkStatus();
   }
   void EndJob() override { version_ = 0; }
+  actor::HeldWeights Active() override {
+    return {active_, {reinterpret_cast<const char*>(active_->data()), active_->size() * sizeof(float)}};
+  }
 
  private:
   absl::StatusOr<std::vector<actor::PromptOutcome>> Execute(const actor::JobContext& job,
@@ -99,18 +120,22 @@ class TestActor : public actor::PolicyLoader {
   const int fail_every_;
   int blocks_ = 0;  // of the working thread
   std::vector<float> shadow_ = std::vector<float>(1000);
+  std::shared_ptr<const std::vector<float>> active_;  // of the fetching thread
   std::atomic<uint64_t> version_{0};
+  std::atomic<bool> damaged_{false};
+  actor::PeerPolicies peers_{{.chunk_bytes = 700}};
+  std::unique_ptr<RpcServer> peer_server_;
   std::unique_ptr<actor::ActorClient> client_;
   Thread runner_;
 };
 
 class RolloutIntegrationTest : public testing::Test {
  protected:
-  RolloutIntegrationTest()
+  explicit RolloutIntegrationTest(const learner::PublicationOptions& publication = {})
       : trie_(Trie::Build(2, {3, 5, 4, 5}).value()),
-        hub_({MonotonicClock(), nullptr, &store_, absl::Minutes(5)}),
+        hub_({MonotonicClock(), &metrics_, &store_, absl::Minutes(5), publication}),
         rollouts_(&hub_),
-        policies_(&store_, {.chunk_bytes = 700, .metrics = nullptr}) {}
+        policies_(&store_, {.chunk_bytes = 700, .metrics = &metrics_}) {}
 
   void SetUp() override {
     auto server = RpcServer::Start("127.0.0.1:0", {&rollouts_, &policies_});
@@ -189,6 +214,7 @@ class RolloutIntegrationTest : public testing::Test {
   }
 
   Trie trie_;
+  Metrics metrics_;
   learner::PolicyStore store_;
   learner::RolloutHub hub_;
   learner::GrpcRolloutService rollouts_;
@@ -242,6 +268,90 @@ TEST_F(RolloutIntegrationTest, ASynchronousJobSamplesTheSameWhoeverSamples) {
 TEST_F(RolloutIntegrationTest, ActorsThatAreThereBeforeTheJobWorkOnTheNextOneToo) {
   const auto actor = NewActor();
   for (int job = 0; job < 3; ++job) EXPECT_EQ(RunSynchronous(2, [](uint64_t) {}).size(), 2 * kGroups);
+}
+
+// The rank sends a version to two actors; the other ten take it from one another. The quorum makes each step wait for
+// all of them, so that every version goes to every actor.
+class FanOutTest : public RolloutIntegrationTest {
+ protected:
+  static constexpr int kActors = 12;
+  static constexpr int kBranching = 2;
+  static constexpr double kWeightBytes = 4000;
+
+  FanOutTest() : RolloutIntegrationTest({.min_actors = kActors, .branching = kBranching}) {}
+
+  void SetUp() override {
+    RolloutIntegrationTest::SetUp();
+    StartJob(/*staleness=*/2);
+    for (int i = 0; i < kActors; ++i) {
+      actors_.push_back(std::make_unique<TestActor>("actor-" + std::to_string(i), server_->address(), 0,
+                                                    /*sends_on=*/true));
+    }
+  }
+  void TearDown() override {
+    actors_.clear();
+    RolloutIntegrationTest::TearDown();
+  }
+
+  void Step() {
+    hub_.Publish(Weights(++version_));
+    Issue(version_ - 1);
+    Train(version_ - 1);
+  }
+  double Value(const std::string& series) {
+    const std::string text = metrics_.Text();
+    const size_t at = text.find("\n" + series + " ");
+    return at == std::string::npos ? 0 : std::stod(text.substr(at + series.size() + 2));
+  }
+  // Copies of the weights that left the rank. Its catalog went to each actor once.
+  double CopiesSentByRank() {
+    const double catalogs = kActors * static_cast<double>(CatalogToJson(trie_).size());
+    return (Value("sluice_weight_bytes_total") - catalogs) / kWeightBytes;
+  }
+
+  std::vector<std::unique_ptr<TestActor>> actors_;
+  uint64_t version_ = 0;
+};
+
+TEST_F(FanOutTest, TheRankSendsAVersionAsOftenAsItBranchesAndNoMore) {
+  constexpr int kSteps = 10;
+  for (int i = 0; i < kSteps; ++i) Step();
+  // A chunk is counted when the transport took it, which may be after its receiver has it.
+  EXPECT_LE(CopiesSentByRank(), kSteps * kBranching);
+  EXPECT_GT(CopiesSentByRank(), (kSteps - 1) * kBranching);
+  EXPECT_EQ(Value("sluice_publish_transfers_total{source=\"peer\"}"), kSteps * (kActors - kBranching));
+  EXPECT_EQ(Value("sluice_publish_transfers_total{source=\"rank\"}"), kSteps * kBranching);
+  for (const char* reason : {"no_peer", "late", "peer_failed"}) {
+    EXPECT_EQ(Value(absl::StrCat("sluice_publish_fallbacks_total{reason=\"", reason, "\"}")), 0) << reason;
+  }
+}
+
+TEST_F(FanOutTest, WhatActorsDoNotDeliverTheRankDoes) {
+  constexpr int kSteps = 10;
+  Step();
+  for (int i = 0; i < kActors; i += 2) {
+    i % 4 == 0 ? actors_[static_cast<size_t>(i)]->StopSendingOn()
+               : actors_[static_cast<size_t>(i)]->DamageWhatItSendsOn();
+  }
+  // Who is asked is a matter of who is first. Whatever happens, nobody gets anything else and all get it.
+  for (int i = 1; i < kSteps; ++i) Step();
+  const double failed = Value("sluice_publish_fallbacks_total{reason=\"peer_failed\"}");
+  EXPECT_GT(failed, 0);
+  EXPECT_LE(CopiesSentByRank(),
+            kSteps * kBranching + failed + Value("sluice_publish_fallbacks_total{reason=\"no_peer\"}"));
+}
+
+TEST_F(FanOutTest, ActorsThatComeAndGoAmongTheOthersGetTheirWeights) {
+  Step();
+  for (int i = 0; i < 6; ++i) {
+    actors_[static_cast<size_t>(2 * i)] = nullptr;  // drains, with whoever fetches from it
+    hub_.Publish(Weights(++version_));
+    Issue(version_ - 1);
+    actors_[static_cast<size_t>(2 * i)] =
+        std::make_unique<TestActor>("another-" + std::to_string(i), server_->address(), 0, /*sends_on=*/i % 2 == 0);
+    Train(version_ - 1);
+  }
+  EXPECT_EQ(hub_.Balance().trained, version_ * kGroups);
 }
 
 }  // namespace

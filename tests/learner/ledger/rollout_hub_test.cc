@@ -185,6 +185,64 @@ TEST_F(RolloutHubTest, AWholeStepComesBack) {
   EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_ledger_imbalance 0"));
 }
 
+TEST_F(RolloutHubTest, NoLeaseBeforeAStagedActorHasProvenAndSwappedInAVersion) {
+  ASSERT_TRUE(hub_.StartJob(Job(2)).ok());
+  const auto handle = hub_.Attach("a", sink_, true, {.staged = true}).value();
+  hub_.OnCredit(handle, 8);
+  hub_.Publish(Version(5));
+  ASSERT_TRUE(hub_.Issue(0, Prompts(0, 4)).ok());
+  const OfferMessage offer = sink_->Take<OfferMessage>().at(0);
+  EXPECT_TRUE(offer.staged);
+  EXPECT_NE(offer.chunks, nullptr);
+  EXPECT_TRUE(sink_->Take<TransferMessage>().empty());
+  hub_.OnPrepared(handle, "another job", 5);
+  EXPECT_TRUE(sink_->Take<TransferMessage>().empty());
+  hub_.OnPrepared(handle, "job-1", 5);
+  EXPECT_EQ(sink_->Take<TransferMessage>().at(0).policy_version, 5u);
+  hub_.OnReady(handle, "job-1", 5);
+  hub_.OnVerified(handle, "job-1", 5, "another sum", false);
+  EXPECT_TRUE(sink_->Take<CommitMessage>().empty());
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_publish_mismatches_total 1"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_actor_weight_states{state=\"pending_weights\"} 1"));
+  Advance(absl::Seconds(5));
+  hub_.Tick();
+  hub_.OnPrepared(handle, "job-1", 5);
+  hub_.OnVerified(handle, "job-1", 5, "sum", false);
+  EXPECT_EQ(sink_->Take<CommitMessage>().at(0).policy_version, 5u);
+  EXPECT_TRUE(sink_->Take<LeaseMessage>().empty());
+  hub_.OnReady(handle, "job-1", 5);
+  EXPECT_EQ(sink_->Take<LeaseMessage>().size(), 2u);
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_actor_weight_states{state=\"ready\"} 1"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_publish_transfers_total{source=\"rank\"} 2"));
+}
+
+TEST_F(RolloutHubTest, AStepWaitsForTheQuorumAndOldWeightsServeMeanwhile) {
+  RolloutHub hub({.now = [this] { return Now(); }, .publication = {.min_actors = 2}});
+  ASSERT_TRUE(hub.StartJob(Job(2)).ok());
+  hub.Publish(Version(1));
+  const auto second_sink = std::make_shared<RecordingSink>();
+  const auto first = hub.Attach("a", sink_).value();
+  const auto second = hub.Attach("b", second_sink).value();
+  hub.OnCredit(first, 8);
+  hub.OnReady(first, "job-1", 1);
+  ASSERT_TRUE(hub.Issue(0, Prompts(0, 4)).ok());
+  for (const LeaseMessage& lease : sink_->Take<LeaseMessage>()) {
+    for (size_t i = 0; i < 2; ++i) hub.OnResult(first, GroupOf(lease, i, 1));
+  }
+  // All groups are there, and one actor holds the version.
+  const absl::Status waits = hub.Wait(0, absl::ZeroDuration()).status();
+  EXPECT_EQ(waits.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(waits.message()), HasSubstr("1 hold version 1, want 2 (--min-actors)"));
+  hub.OnReady(second, "job-1", 1);
+  ASSERT_TRUE(hub.Wait(0, absl::ZeroDuration()).ok());
+  ASSERT_TRUE(hub.Commit(0, Trained(0, 4)).ok());
+  // Work of the step that was issued before goes on under version 1 while 2 is on its way.
+  ASSERT_TRUE(hub.Issue(1, Prompts(4, 4)).ok());
+  hub.Publish(Version(2));
+  EXPECT_EQ(sink_->Take<LeaseMessage>().size(), 2u);
+  EXPECT_EQ(hub.Wait(1, absl::ZeroDuration()).status().code(), absl::StatusCode::kUnavailable);
+}
+
 TEST_F(RolloutHubTest, SynchronousLeasesWaitForExactlyTheLatestVersion) {
   ASSERT_TRUE(hub_.StartJob(Job(0)).ok());
   hub_.Publish(Version(1));
