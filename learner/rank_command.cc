@@ -169,6 +169,8 @@ class RankLoop {
   absl::Status RunInEpoch(const RankView& view, MemberMonitor* monitor, JobMonitor* told, const JobOptions& options);
   // Waits for the next epoch, or makes one.
   void LeaveBrokenGroup(const RankView& view);
+  // Waits until the assignment is over for the coordinator too, or `until`. Returns whether it is.
+  bool AwaitEnd(const RankView& view, absl::Time until, bool also_while_stopping);
   // Brings what happens outside to the job until `done`: a cancel, a drain, the end of the epoch, a signal.
   void Watch(const RankView& view, MemberMonitor* monitor, Collective* collective, const Notification& done);
   absl::StatusOr<std::unique_ptr<Collective>> FormGroup(const RankView& view, const JobOptions& options);
@@ -276,19 +278,23 @@ absl::Status RankLoop::RunInEpoch(const RankView& view, MemberMonitor* monitor, 
   return status;
 }
 
-void RankLoop::LeaveBrokenGroup(const RankView& view) {
-  // A peer that died is taken for a living one until its lease ends; a group formed before that would have it again.
+bool RankLoop::AwaitEnd(const RankView& view, absl::Time until, bool also_while_stopping) {
   const auto still_assigned = [&view](const RankView& now) {
     return now.epoch == view.epoch && now.job != nullptr && now.job->id == view.job->id;
   };
-  client_->SetPhase("waiting for a new group");
-  const absl::Time until = MonotonicNow() + client_->lease() + kLeaseMargin;
   RankView now = client_->view();
-  while (still_assigned(now) && !stopping() && MonotonicNow() < until) {
+  while (still_assigned(now) && (also_while_stopping || !stopping()) && MonotonicNow() < until) {
     now = client_->WaitForChange(now.generation, kLookInterval);
   }
+  return !still_assigned(now);
+}
+
+void RankLoop::LeaveBrokenGroup(const RankView& view) {
+  // A peer that died is taken for a living one until its lease ends; a group formed before that would have it again.
+  client_->SetPhase("waiting for a new group");
+  const absl::Time until = MonotonicNow() + client_->lease() + kLeaseMargin;
   // Every rank lives, then: one that leaves and joins again makes a new epoch.
-  if (still_assigned(now)) client_->Leave("the group broke");
+  if (!AwaitEnd(view, until, /*also_while_stopping=*/false)) client_->Leave("the group broke");
 }
 
 void RankLoop::RunAssigned(const RankView& view) {
@@ -314,7 +320,11 @@ void RankLoop::RunAssigned(const RankView& view) {
   LogInfo("job ended", {{"job", view.job->id}, {"outcome", status.ok() ? "done" : std::string(status.message())}});
   // What all ranks agreed on is the first rank's to tell, after its last report. A failure may be of one rank alone,
   // and the others only see a broken group.
-  if (view.rank != 0 && IsAgreedOutcome(status)) return;
+  if (view.rank != 0 && IsAgreedOutcome(status)) {
+    // Who left before the first rank has told would make a lost group of one that gave its job back.
+    if (stopping()) AwaitEnd(view, MonotonicNow() + client_->lease() + kLeaseMargin, /*also_while_stopping=*/true);
+    return;
+  }
   const absl::Status finished = client_->Finish(view.job->id, view.epoch, status);
   if (!finished.ok()) LogWarning("the outcome was not taken", {{"error", finished.ToString()}});
 }
