@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,9 +19,12 @@
 #include "common/rpc/server.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
+#include "common/sync/notification.h"
 #include "common/sync/thread.h"
 #include "reward_server/batch/batcher.h"
+#include "reward_server/mapped_rankers.h"
 #include "reward_server/ranker/score_groups.h"
+#include "reward_server/ranker_mapping/mapped_ranker.h"
 #include "reward_server/ranker_torch/load_rankers.h"
 #include "reward_server/rpc/reward_service.h"
 
@@ -32,6 +36,9 @@ struct Flags {
   std::string address = "127.0.0.1:7080";
   std::string metrics_address;
   std::string log_format = "text";
+  std::vector<std::string> rankers;
+  bool check = false;
+  double check_every_s = 30;
   int64_t max_queue = BatcherOptions().max_queued_groups;
   int64_t max_batch_candidates = BatcherOptions().max_batch_candidates;
   double max_delay_ms = absl::ToDoubleMilliseconds(BatcherOptions().max_delay);
@@ -60,6 +67,28 @@ absl::Status Warm(const RankerSet& rankers) {
   return absl::OkStatus();
 }
 
+// Has the models outside of this program score their golden groups from time to time, until `stop`. The server is ready
+// while all of them do: a balancer then sends nobody here. What does not agree any more scores nothing (MappedRanker).
+void KeepChecking(const std::vector<const MappedRanker*>& rankers, absl::Duration every, const Notification& stop,
+                  RpcServer* server) {
+  std::map<const MappedRanker*, absl::Status> last;
+  while (!stop.WaitFor(every)) {
+    bool all = true;
+    for (const MappedRanker* ranker : rankers) {
+      const absl::Status status = ranker->Check();
+      absl::Status& before = last[ranker];
+      if (!status.ok() && before.ok()) {
+        LogWarning("ranker not ready", {{"ranker", ranker->name()}, {"error", status.message()}});
+      } else if (status.ok() && !before.ok()) {
+        LogInfo("ranker ready again", {{"ranker", ranker->name()}});
+      }
+      before = status;
+      all = all && status.ok();
+    }
+    if (!stop.HasBeenNotified()) server->SetServing(all);
+  }
+}
+
 // Until SIGTERM or SIGINT, which the caller has blocked.
 absl::Status Serve(const Flags& flags, const sigset_t& stop_signals) {
   SLUICE_RETURN_IF_ERROR(StartFailpoints());
@@ -77,8 +106,11 @@ absl::Status Serve(const Flags& flags, const sigset_t& stop_signals) {
     LogInfo("metrics served", {{"address", flags.metrics_address}, {"port", port}});
   }
   SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<const Dataset> dataset, Dataset::Load(flags.data));
-  SLUICE_ASSIGN_OR_RETURN(const RankerSet rankers, LoadRankers(dataset));
+  SLUICE_ASSIGN_OR_RETURN(RankerSet rankers, LoadRankers(dataset));
   SLUICE_RETURN_IF_ERROR(Warm(rankers));
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<const MappedRanker*> mapped,
+                          AddMappedRankers(flags.rankers, dataset, &rankers));
+  if (flags.check) return absl::OkStatus();
 
   const NowFunction now = MonotonicClock();
   Batcher batcher(options, now, &metrics);
@@ -87,6 +119,12 @@ absl::Status Serve(const Flags& flags, const sigset_t& stop_signals) {
                           RpcServer::Start(flags.address, {&service}, security));
   std::vector<Thread> workers;
   for (int i = 0; i < flags.threads; ++i) workers.push_back(StartThread("batch", [&batcher] { batcher.Run(); }));
+  Notification stop;
+  Thread checker;
+  if (!mapped.empty()) {
+    checker =
+        StartThread("check", [&] { KeepChecking(mapped, absl::Seconds(flags.check_every_s), stop, server.get()); });
+  }
   LogInfo("serving", {{"address", server->address()},
                       {"data", flags.data},
                       {"catalog_version", dataset->trie().version()},
@@ -95,10 +133,12 @@ absl::Status Serve(const Flags& flags, const sigset_t& stop_signals) {
   int signal = 0;
   sigwait(&stop_signals, &signal);
   LogInfo("stopping", {{"signal", signal}});
+  stop.Notify();
   server->SetServing(false);
   server->Shutdown(kStopGrace);  // calls in progress still get their answer
   batcher.Close();
   workers.clear();  // joins
+  checker.Join();
   LogInfo("stopped");
   return absl::OkStatus();
 }
@@ -124,6 +164,13 @@ int main(int argc, char** argv) {
   app.add_option("--threads", flags.threads, "Batches computed at the same time, each on one thread")
       ->capture_default_str()
       ->check(CLI::Range(1, 256));
+  app.add_option("--ranker", flags.rankers, "Mapping file of a model outside, which becomes a ranker; may be repeated")
+      ->allow_extra_args(false);
+  app.add_option("--check-every", flags.check_every_s,
+                 "Seconds between two checks of such models by their golden groups")
+      ->capture_default_str()
+      ->check(CLI::Range(0.05, 86400.0));
+  app.add_flag("--check", flags.check, "Load and check every ranker, print their versions, and end");
   sluice::AddTlsFlags(&app, &flags.security);
   sluice::AddServerSecurityFlags(&app, &flags.security);
   try {

@@ -18,7 +18,7 @@ OWN_TOPS = frozenset(PROCESSES + ("common", "tests"))
 FOUNDATIONS = ("status", "failpoint", "sync", "time", "random", "log", "file", "metrics", "types")
 
 TORCH_HEADER = re.compile(r"^(torch|ATen|c10|caffe2|gloo)/")
-RPC_HEADER = re.compile(r"^(grpc|grpcpp|grpc\+\+|google/protobuf|sluice/v1|sluice/inference)/")
+RPC_HEADER = re.compile(r"^(grpc|grpcpp|grpc\+\+|google/protobuf|sluice/v1|sluice/inference|inference)/")
 # A torch header of 1 CPU second; the others cost 5 to 11 in every file that includes one (style of (T) headers).
 HEAVY_TORCH_HEADER = re.compile(r"^(torch/(torch|all)\.h|ATen/ATen\.h)$")
 

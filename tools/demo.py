@@ -73,9 +73,10 @@ def tail(path, lines=15):
 class Cluster:
     """Coordinator, ranks, reward server and actors on loopback. A context manager: leaving it stops them all."""
 
-    def __init__(self, place, data, ranks, actors, port=None):
+    def __init__(self, place, data, ranks, actors, port=None, rankers=()):
         self.place = place
         self.data = data
+        self.rankers = rankers  # mapping files
         self.ranks = ranks
         self.actors = actors
         self.next_port = port
@@ -110,7 +111,8 @@ class Cluster:
         self.launch("coordinator", self.server, [
             learner, "coordinator", "--address", self.server, "--state", os.path.join(self.place, "state"),
             "--runs", runs, "--ranks", str(self.ranks)])
-        self.launch("reward", reward, [os.path.join(BIN, "sluice-reward"), "--data", self.data, "--address", reward])
+        self.launch("reward", reward, [os.path.join(BIN, "sluice-reward"), "--data", self.data, "--address", reward,
+                                        *(word for file in self.rankers for word in ("--ranker", file))])
         for rank in range(self.ranks):
             address = f"127.0.0.1:{self.port()}"
             self.launch(f"rank-{rank}", address, [learner, "rank", "--coordinator", self.server, "--address", address])
@@ -319,7 +321,8 @@ def up(args):
                       "./sluice up --data DIR", 3)
     place = os.path.join(TOP, ".sluice", "up")
     os.makedirs(place, exist_ok=True)
-    with Cluster(place, data, args.ranks, args.actors, port=args.port) as cluster:
+    with Cluster(place, data, args.ranks, args.actors, port=args.port,
+                 rankers=[os.path.abspath(file) for file in args.ranker]) as cluster:
         print(f"\nReady. In another terminal: build/bin/sluicectl submit FILE --watch --server {cluster.server}\n"
               "ctrl-C stops all.", flush=True)
         while True:
@@ -341,6 +344,8 @@ def main():
         if name == "up":
             command.add_argument("--port", type=int, default=7070,
                                  help="the coordinator's port; the others follow it (default 7070)")
+            command.add_argument("--ranker", metavar="FILE", action="append", default=[],
+                                 help="mapping of a model outside, which becomes a ranker (docs/ranker_mapping.md); may be repeated")
     args = parser.parse_args()
 
     def on_signal(number, _):

@@ -4,6 +4,7 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/impl/server_builder_option.h>
 #include <grpcpp/impl/server_builder_plugin.h>
+#include <grpcpp/resource_quota.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
 
@@ -17,6 +18,9 @@
 
 namespace sluice {
 namespace {
+
+constexpr int kMaxThreads = 1024;
+constexpr int kMaxConnectionCalls = 1024;
 
 // Reflection is a switch of the whole process; the server of health checks has none of it all the same.
 class WithoutPlugins : public grpc::ServerBuilderOption {
@@ -40,6 +44,11 @@ absl::Status CheckListening(const std::string& address) {
 void SetLimits(grpc::ServerBuilder* builder) {
   builder->SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder->SetMaxSendMessageSize(kMaxMessageBytes);
+  // Calls that are worked on at the same time: a handler takes a thread, and what has none is answered
+  // RESOURCE_EXHAUSTED.
+  builder->SetResourceQuota(grpc::ResourceQuota("sluice").SetMaxThreads(kMaxThreads));
+  // Of one connection; its client holds further ones back.
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxConnectionCalls);
   // Without this gRPC binds with SO_REUSEPORT, and two processes would silently share the port's calls.
   builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);

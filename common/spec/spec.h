@@ -14,7 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "common/spec/yaml_tree.h"
+#include "common/yaml/yaml_tree.h"
 #include "sluice/v1/spec.pb.h"
 
 namespace sluice {

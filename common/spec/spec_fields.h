@@ -11,7 +11,8 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
-#include "common/spec/yaml_tree.h"
+#include "common/yaml/nearest_word.h"
+#include "common/yaml/yaml_tree.h"
 #include "sluice/v1/spec_options.pb.h"
 
 namespace sluice {
@@ -46,10 +47,6 @@ std::string RangeText(const v1::FieldSpec& spec);
 // The shortest decimal text that reads back to `value`, which YAML readers take
 // as a number.
 std::string NumberText(double value);
-
-// The candidate nearest to `word` in edits, if near enough to be a slip of the
-// hand; else "".
-std::string NearestWord(absl::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace sluice
 

@@ -99,12 +99,20 @@ absl::Status GuardedJobService::Check(const Caller& caller, absl::string_view me
                                                   rule->person == PersonNeeds::kSeeJob ? "read or admin" : "admin"));
 }
 
-absl::StatusOr<Caller> GuardedJobService::Admit(const grpc::ServerContextBase& context, absl::string_view method,
+absl::StatusOr<Caller> GuardedJobService::Admit(grpc::ServerContextBase* context, absl::string_view method,
                                                 const std::string& job_id) {
-  absl::StatusOr<Caller> caller = Identify(context);
+  const std::string peer = context->peer();
+  const absl::string_view host(peer.data(), std::min(peer.rfind(':'), peer.size()));
+  if (const absl::Duration wait = limiter_.Take(host); wait > absl::ZeroDuration()) {
+    const int64_t milliseconds = absl::ToInt64Milliseconds(absl::Ceil(wait, absl::Milliseconds(1)));
+    context->AddTrailingMetadata("retry_after_ms", absl::StrCat(milliseconds));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("too many calls from ", host, "; try again in ", milliseconds, " ms"));
+  }
+  absl::StatusOr<Caller> caller = Identify(*context);
   if (!caller.ok()) {
-    const std::string shown = IdentifyPeer(*context.auth_context()).name;
-    Log({shown, shown.empty() ? "nothing" : "certificate", context.peer(), {}}, method, job_id, caller.status());
+    const std::string shown = IdentifyPeer(*context->auth_context()).name;
+    Log({shown, shown.empty() ? "nothing" : "certificate", peer, {}}, method, job_id, caller.status());
     return caller;
   }
   if (const absl::Status allowed = Check(*caller, method, job_id); !allowed.ok()) {
@@ -114,7 +122,7 @@ absl::StatusOr<Caller> GuardedJobService::Admit(const grpc::ServerContextBase& c
   return caller;
 }
 
-grpc::Status GuardedJobService::Change(const grpc::ServerContextBase& context, absl::string_view method,
+grpc::Status GuardedJobService::Change(grpc::ServerContextBase* context, absl::string_view method,
                                        const std::string& job_id, const std::function<grpc::Status()>& call) {
   const absl::StatusOr<Caller> caller = Admit(context, method, job_id);
   if (!caller.ok()) return ToGrpc(caller.status());
@@ -132,13 +140,13 @@ void GuardedJobService::Log(const Caller& caller, absl::string_view method, cons
 
 grpc::Status GuardedJobService::Validate(grpc::ServerContext* context, const v1::ValidateRequest* request,
                                          v1::ValidateResponse* response) {
-  const absl::StatusOr<Caller> caller = Admit(*context, "Validate", "");
+  const absl::StatusOr<Caller> caller = Admit(context, "Validate", "");
   return caller.ok() ? jobs_->Validate(context, request, response) : ToGrpc(caller.status());
 }
 
 grpc::Status GuardedJobService::Submit(grpc::ServerContext* context, const v1::SubmitRequest* request,
                                        v1::SubmitResponse* response) {
-  const absl::StatusOr<Caller> caller = Admit(*context, "Submit", "");
+  const absl::StatusOr<Caller> caller = Admit(context, "Submit", "");
   if (!caller.ok()) return ToGrpc(caller.status());
   absl::Status outcome = absl::OkStatus();
   if (!caller->name.empty() && !request->request_id().empty() && request->request_id().size() <= kMaxRequestIdBytes) {
@@ -156,7 +164,7 @@ grpc::Status GuardedJobService::Submit(grpc::ServerContext* context, const v1::S
 
 grpc::Status GuardedJobService::List(grpc::ServerContext* context, const v1::ListRequest* request,
                                      v1::ListResponse* response) {
-  const absl::StatusOr<Caller> caller = Admit(*context, "List", "");
+  const absl::StatusOr<Caller> caller = Admit(context, "List", "");
   if (!caller.ok()) return ToGrpc(caller.status());
   if (caller->scopes.read || caller->scopes.admin) return jobs_->List(context, request, response);
   // The own ones among the latest.
@@ -174,23 +182,23 @@ grpc::Status GuardedJobService::List(grpc::ServerContext* context, const v1::Lis
 
 grpc::Status GuardedJobService::Describe(grpc::ServerContext* context, const v1::DescribeRequest* request,
                                          v1::DescribeResponse* response) {
-  const absl::StatusOr<Caller> caller = Admit(*context, "Describe", request->job_id());
+  const absl::StatusOr<Caller> caller = Admit(context, "Describe", request->job_id());
   return caller.ok() ? jobs_->Describe(context, request, response) : ToGrpc(caller.status());
 }
 
 grpc::Status GuardedJobService::Cancel(grpc::ServerContext* context, const v1::CancelRequest* request,
                                        v1::CancelResponse* response) {
-  return Change(*context, "Cancel", request->job_id(), [&] { return jobs_->Cancel(context, request, response); });
+  return Change(context, "Cancel", request->job_id(), [&] { return jobs_->Cancel(context, request, response); });
 }
 
 grpc::Status GuardedJobService::Resume(grpc::ServerContext* context, const v1::ResumeRequest* request,
                                        v1::ResumeResponse* response) {
-  return Change(*context, "Resume", request->job_id(), [&] { return jobs_->Resume(context, request, response); });
+  return Change(context, "Resume", request->job_id(), [&] { return jobs_->Resume(context, request, response); });
 }
 
 grpc::ServerWriteReactor<v1::JobEvent>* GuardedJobService::Watch(grpc::CallbackServerContext* context,
                                                                  const v1::WatchRequest* request) {
-  const absl::StatusOr<Caller> caller = Admit(*context, "Watch", request->job_id());
+  const absl::StatusOr<Caller> caller = Admit(context, "Watch", request->job_id());
   if (!caller.ok()) return new RefusedWatch(caller.status());
   return jobs_->Watch(context, request);
 }

@@ -15,7 +15,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "common/security/audit_log.h"
+#include "common/security/rate_limiter.h"
 #include "common/security/token.h"
+#include "common/time/clock.h"
 #include "learner/rpc/job_service.h"
 
 namespace sluice::learner {
@@ -31,9 +33,10 @@ struct Caller {
 // Thread-safe. All that is passed in outlives it.
 class GuardedJobService final : public v1::JobService::WithCallbackMethod_Watch<v1::JobService::Service> {
  public:
-  // tokens: null: none are asked for. audit: null: no log.
-  GuardedJobService(JobService* jobs, JobStore* store, TokenFile* tokens, AuditLog* audit)
-      : jobs_(jobs), store_(store), tokens_(tokens), audit_(audit) {}
+  // tokens: null: none are asked for. audit: null: no log. A host that calls more often than `rate` allows is answered
+  // RESOURCE_EXHAUSTED, with "retry_after_ms" in the trailing metadata.
+  GuardedJobService(JobService* jobs, JobStore* store, TokenFile* tokens, AuditLog* audit, RateLimiterOptions rate = {})
+      : jobs_(jobs), store_(store), tokens_(tokens), audit_(audit), limiter_(rate, MonotonicClock()) {}
 
   grpc::Status Validate(grpc::ServerContext* context, const v1::ValidateRequest* request,
                         v1::ValidateResponse* response) override;
@@ -52,12 +55,11 @@ class GuardedJobService final : public v1::JobService::WithCallbackMethod_Watch<
  private:
   absl::StatusOr<Caller> Identify(const grpc::ServerContextBase& context) const;
   // Whether the caller of `method` may call it, for the job `job_id` where it is about one. Refusals are logged.
-  absl::StatusOr<Caller> Admit(const grpc::ServerContextBase& context, absl::string_view method,
-                               const std::string& job_id);
+  absl::StatusOr<Caller> Admit(grpc::ServerContextBase* context, absl::string_view method, const std::string& job_id);
   absl::Status Check(const Caller& caller, absl::string_view method, const std::string& job_id);
   bool MaySee(const Caller& caller, const std::string& job_id);
   // Admits, calls, and logs what came of it if the method changes something.
-  grpc::Status Change(const grpc::ServerContextBase& context, absl::string_view method, const std::string& job_id,
+  grpc::Status Change(grpc::ServerContextBase* context, absl::string_view method, const std::string& job_id,
                       const std::function<grpc::Status()>& call);
   void Log(const Caller& caller, absl::string_view method, const std::string& job_id, const absl::Status& outcome);
 
@@ -65,6 +67,7 @@ class GuardedJobService final : public v1::JobService::WithCallbackMethod_Watch<
   JobStore* const store_;
   TokenFile* const tokens_;
   AuditLog* const audit_;
+  RateLimiter limiter_;
 };
 
 }  // namespace sluice::learner

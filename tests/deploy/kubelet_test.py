@@ -18,6 +18,11 @@ class KubeletTest(unittest.TestCase):
         print(answer.stdout)
         self.assertEqual(answer.returncode, 0, answer.stdout)
 
+    def test_the_same_with_certificates(self):
+        answer = mini_kubelet.call("overlay", os.path.join(mini_kubelet.RENDERED, "dev-cpu.yaml"), "--component", "cert-manager")
+        print(answer.stdout)
+        self.assertEqual(answer.returncode, 0, answer.stdout)
+
     def test_fields_that_no_overlay_uses_yet_do_what_they_say(self):
         answer = mini_kubelet.call("parts")
         self.assertEqual(answer.returncode, 0, answer.stdout)

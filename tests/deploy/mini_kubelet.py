@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The mini-kubelet: runs rendered manifests on this machine, pod by pod, in namespaces, and holds them to what they say.
 
-    mini_kubelet.py overlay FILE [--full] [--replicas OWNER=N ...] [--flag OWNER FLAG=VALUE ...]
+    mini_kubelet.py overlay FILE [--full] [--component NAME ...] [--replicas OWNER=N ...] [--flag OWNER FLAG=VALUE ...]
     mini_kubelet.py plant NAME      one bug of kubelet/plants.py
     mini_kubelet.py parts           fields that the overlays of today do not use
     mini_kubelet.py proof           all of it; writes docs/proof/kubelet.md (./sluice proof kubelet)
@@ -21,8 +21,9 @@ import subprocess
 import sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from kubelet import edges, manifests, plants, sandbox, scenario  # noqa: E402  # their folder is known from here on
+sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.join(TOP, "deploy", "kubernetes")]
+import render  # noqa: E402  # the folders of these are known now
+from kubelet import cert_manager, edges, manifests, plants, sandbox, scenario  # noqa: E402  # their folder is known from here on
 from kubelet.cluster import Cluster, target_port  # noqa: E402
 from kubelet.probes import harness  # noqa: E402
 
@@ -44,6 +45,11 @@ def new_cluster(things: list[manifests.Object]) -> Cluster:
 
 def overlay(arguments: argparse.Namespace) -> int:
     things = manifests.load(read(arguments.file))
+    if arguments.component:
+        with render.Copy() as copy:
+            base = os.path.splitext(os.path.basename(arguments.file))[0]
+            things = manifests.load(copy.combination(base, arguments.component))
+    cert_manager.issue(things, os.path.join(sandbox.inside(), "certificates"))
     for text in arguments.replicas:
         owner, _, count = text.partition("=")
         manifests.set_replicas(things, owner, int(count))
@@ -173,6 +179,7 @@ def parts(_: argparse.Namespace) -> int:
 # Title, command line.
 RUNS = (
     ("dev-cpu as it is rendered", ("overlay", "dev-cpu.yaml")),
+    ("dev-cpu with component cert-manager", ("overlay", "dev-cpu.yaml", "--component", "cert-manager")),
     ("dev-cpu with two of each but the coordinator",
      ("overlay", "dev-cpu.yaml", "--full", "--replicas", "StatefulSet/sluice-rank=2", "--flag", "StatefulSet/sluice-coordinator",
       "ranks=2", "--replicas", "Deployment/sluice-actor=2", "--replicas", "Deployment/sluice-reward=2")),
@@ -239,6 +246,7 @@ def main() -> int:
     one = commands.add_parser("overlay")
     one.add_argument("file")
     one.add_argument("--full", action="store_true")
+    one.add_argument("--component", action="append", default=[], help="with components that the overlay has not")
     one.add_argument("--replicas", action="append", default=[], metavar="OWNER=N")
     one.add_argument("--flag", action="append", default=[], nargs=2, metavar=("OWNER", "FLAG=VALUE"))
     one.set_defaults(call=overlay)

@@ -10,6 +10,7 @@ from harness import wait_until
 
 GROWTH_BYTES = 256 << 20  # of a server's peak memory during a flood
 MIB = 1 << 20
+MAX_THREADS = 1024 + 64  # common/rpc/server.cc, and those of the process itself
 
 
 def peak_bytes(process):
@@ -96,6 +97,45 @@ def score_flood(x, protocol, address, calls):
     return codes
 
 
+def threads_of(process):
+    with open(f"/proc/{process.child.pid}/status", encoding="utf-8") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Threads:"))
+
+
+def waiting_calls(x, protocol, cluster, count):
+    """Calls that would wait a second each, all at once: some are worked on, the others are refused at once."""
+    import grpc
+    request = protocol("StoreGetRequest", key="nobody-sets-it", wait_ms=1000).SerializeToString()
+    channels = [grpc.insecure_channel(cluster.address, [("grpc.use_local_subchannel_pool", 1)]) for _ in range(8)]
+    pending = [channels[i % 8].unary_unary("/sluice.v1.MemberService/StoreGet").future(request, timeout=harness.LIMIT_S)
+               for i in range(count)]
+    most = 0
+    while not all(call.done() for call in pending):
+        most = max(most, threads_of(cluster.coordinator))
+    codes = {}
+    for call in pending:
+        codes[call.code().name] = codes.get(call.code().name, 0) + 1
+    for channel in channels:
+        channel.close()
+    x.assertLess(most, MAX_THREADS, codes)
+    x.assertGreater(codes.get("RESOURCE_EXHAUSTED", 0), 0, codes)
+    x.assertEqual(set(codes) & {"UNKNOWN", "UNAVAILABLE", "INTERNAL"}, set(), codes)
+    return f"at most {most} threads, {codes}"
+
+
+def asked_too_often(x, protocol, cluster):
+    """One host that lists jobs as fast as it can is slowed down, and told when to come again."""
+    import grpc
+    with grpc.insecure_channel(cluster.address) as channel:
+        call = channel.unary_unary("/sluice.v1.JobService/List")
+        request = protocol("ListRequest", limit=1).SerializeToString()
+        pending = [call.future(request, timeout=harness.LIMIT_S) for _ in range(3000)]
+        refused = [one for one in pending if one.code() == grpc.StatusCode.RESOURCE_EXHAUSTED]
+        hints = [value for one in refused for key, value in one.trailing_metadata() or () if key == "retry_after_ms"]
+    x.assertGreater(len(hints), 0)
+    return f"{len(refused)} of 3000 refused"
+
+
 def connections(cluster, count):
     host, port = cluster.address.split(":")
     found = []
@@ -123,6 +163,8 @@ def run(x):
            f"{stream_flood(x, protocol, rank, count, read=False)}")
     channels, refused = never_read(x, protocol, cluster, cluster.job()["job_id"], x.pick(300, 3000))
     x.note(f"watchers that read nothing: {refused} refused")
+    x.note(f"calls that wait: {waiting_calls(x, protocol, cluster, x.pick(3000, 20_000))}")
+    x.note(f"jobs listed without a pause: {asked_too_often(x, protocol, cluster)}")
     idle = connections(cluster, x.pick(300, 3000))
     x.note(f"scores: {score_flood(x, protocol, cluster.reward_address, x.pick(300, 5000))}")
 

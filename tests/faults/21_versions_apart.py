@@ -1,5 +1,6 @@
-"""Releases apart: an actor of another protocol, messages with fields and kinds from the future, a reward server that knows less,
-enum values, checkpoints and data sets of a later format. Each works, or is refused with a sentence that names the reason.
+"""Releases apart: an actor of another protocol, messages with fields and kinds from the future, a reward server and an actor that
+know less, enum values, checkpoints and data sets of a later format. Each works, or is refused with a sentence that names the
+reason.
 """
 
 import json
@@ -8,7 +9,8 @@ import os
 from experiment import harness, main, need
 from harness import DONE, PERMISSION
 
-HELLO = 1
+HELLO, READY, PREPARED, VERIFIED = 1, 2, 7, 8  # of an actor
+TRANSFER, COMMIT = 6, 7                        # of a rank
 FUTURE = b"\xfa\xff\x07\x05later"      # field 16383, five bytes
 LATER_KIND = b"\xda\x3e\x02\x08\x01"   # field 1003 with a message in it: a kind of stream message that is not known yet
 
@@ -85,6 +87,30 @@ def older_reward(x, protocol, reward):
     x.assertTrue(all("reward/mean" in row for row in trained), trained)
 
 
+def older_actor(x, protocol, reward):
+    """An actor of before weights were published in steps: it is offered a version, and says Ready when it has it."""
+    from relay import DOWN, UP, Relay, pass_on
+    hello = protocol.type("ActorMessage")
+    said = set()
+
+    def rule(message):
+        if message.method != "Work":
+            return pass_on(message)
+        said.add((message.way, message.kind))
+        if message.way == UP and message.kind == HELLO:
+            changed = hello.FromString(message.payload)
+            changed.hello.ClearField("staged_weights")
+            return [(0, changed.SerializeToString())]
+        return pass_on(message)
+    learner, folder = x.start_rl(x.rl(steps=3), name="older-actor")
+    with Relay(learner.address, rule) as relay:
+        x.start_actor("--learner", relay.address, reward=reward)
+        x.check_done(learner, folder, 3)
+    steps = {(UP, PREPARED), (UP, VERIFIED), (DOWN, TRANSFER), (DOWN, COMMIT)}
+    x.assertFalse(said & steps, "neither side speaks of what the other does not know")
+    x.assertIn((UP, READY), said)
+
+
 def unknown_enums(x, protocol):
     import grpc
     cluster = harness.Cluster(x, x.data, ranks=1)
@@ -130,9 +156,10 @@ def run(x):
     other_protocol(x, protocol, reward)
     from_the_future(x, reward)
     older_reward(x, protocol, reward)
+    older_actor(x, protocol, reward)
     unknown_enums(x, protocol)
     later_files(x)
-    x.note("another protocol, later fields, kinds, enums and files, an older reward server")
+    x.note("another protocol, later fields, kinds, enums and files, an older reward server and actor")
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ std::vector<BadSpec> Corpus() {
   return {
       {"Empty", "", "s.yaml: kind: required, but not given: one of prepare, sft, rl, evaluate"},
       {"OnlyAComment", "# nothing\n", "s.yaml: kind: required, but not given: one of prepare, sft, rl, evaluate"},
-      {"AList", "- kind: sft\n", "s.yaml:1:1: want keys and values, such as 'kind: sft', at the top"},
-      {"AWord", "sft\n", "s.yaml:1:1: want keys and values, such as 'kind: sft', at the top"},
+      {"AList", "- kind: sft\n", "s.yaml:1:1: want keys and values, such as 'name: mine', at the top"},
+      {"AWord", "sft\n", "s.yaml:1:1: want keys and values, such as 'name: mine', at the top"},
       {"UnknownKind", "kind: sftt\ndata: d\n",
        "s.yaml:1:7: kind: want one of prepare, sft, rl, evaluate; got \"sftt\"; did you mean sft?"},
       {"KindInUpperCase", "kind: SFT\ndata: d\n",

@@ -14,7 +14,7 @@ Object = dict[str, Any]
 
 # Kinds that make no pod and that nothing here acts on; any other unknown kind is refused.
 INERT = ("Namespace", "ServiceAccount", "PodDisruptionBudget", "PriorityClass", "PersistentVolumeClaim", "ConfigMap",
-         "Secret", "Service", "NetworkPolicy", "PodMonitor", "PrometheusRule", "ScaledObject")
+         "Secret", "Service", "NetworkPolicy", "PodMonitor", "PrometheusRule", "ScaledObject", "Certificate", "Issuer")
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 

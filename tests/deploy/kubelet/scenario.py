@@ -21,6 +21,7 @@ ACTOR, REWARD = "Deployment/sluice-actor", "Deployment/sluice-reward"
 STEPS, GROUPS = 20, 16
 LIMIT_S = 240  # for any one thing to happen, on however busy a machine
 DATA = "/srv/sluice/data/current"
+CLIENT_SECRET = "sluice-client-tls"  # of component cert-manager
 
 
 @dataclass
@@ -87,6 +88,11 @@ class Scenario:
                 "volumes": [{"name": "shared", "persistentVolumeClaim": {"claimName": "sluice-shared"}},
                             {"name": "specs", "configMap": {"name": "client"}}],
                 "restartPolicy": "Never", "terminationGracePeriodSeconds": 5}
+        if any(thing["kind"] == "Secret" and thing["metadata"]["name"] == CLIENT_SECRET for thing in self.cluster.things):
+            container["env"] += [{"name": f"SLUICE_TLS_{name}", "value": f"/tls/{file}"}
+                                 for name, file in (("CA", "ca.crt"), ("CERT", "tls.crt"), ("KEY", "tls.key"))]
+            container["volumeMounts"].append({"name": "tls", "mountPath": "/tls", "readOnly": True})
+            spec["volumes"].append({"name": "tls", "secret": {"secretName": CLIENT_SECRET, "defaultMode": 0o440}})
         labels = {"app.kubernetes.io/name": "sluice", "app.kubernetes.io/component": "client"}
         pod = self.cluster.add(PodSpec("client", "sluice", labels, {}, spec, "Client"))
         pod.on_demand = True

@@ -218,6 +218,23 @@ TEST_F(GuardedJobServiceTest, WhatChangesSomethingAndWhatIsRefusedIsInTheAuditLo
                                 "root failed NOT_FOUND"));
 }
 
+TEST_F(GuardedJobServiceTest, AHostThatFloodsIsToldWhenToComeAgain) {
+  JobService jobs(server_->coordinator());
+  GuardedJobService guard(&jobs, server_->coordinator()->store(), nullptr, nullptr, {.per_second = 0.1, .burst = 2});
+  const auto server = RpcServer::Start("127.0.0.1:0", {&guard}).value();
+  const auto stub = v1::JobService::NewStub(MakeChannel(server->address()));
+  for (int call = 0; call < 3; ++call) {
+    grpc::ClientContext context;
+    SetDeadline(&context, absl::Seconds(30));
+    v1::ListResponse response;
+    const absl::Status status = FromGrpc(stub->List(&context, v1::ListRequest(), &response));
+    const bool told = context.GetServerTrailingMetadata().count("retry_after_ms") == 1;
+    EXPECT_EQ(status.code(), call < 2 ? absl::StatusCode::kOk : absl::StatusCode::kResourceExhausted);
+    EXPECT_EQ(told, call == 2);
+  }
+  jobs.Stop();
+}
+
 TEST_F(GuardedJobServiceTest, TokensDoNotTravelInTheClear) {
   server_.reset();
   options_.address = "0.0.0.0:0";

@@ -1,8 +1,8 @@
 // YAML text as a small tree that remembers where everything stood. Hostile
 // input is bounded: text size, depth, number of values; aliases and tags are
 // refused, so that a tree is never larger than its text.
-#ifndef SLUICE_COMMON_SPEC_YAML_TREE_H_
-#define SLUICE_COMMON_SPEC_YAML_TREE_H_
+#ifndef SLUICE_COMMON_YAML_YAML_TREE_H_
+#define SLUICE_COMMON_YAML_YAML_TREE_H_
 
 #include <cstdint>
 #include <string>
@@ -49,7 +49,8 @@ struct YamlNode {
   bool quoted = false;  // a scalar in quotes or block style: text, never a number
   std::string text;     // kScalar
   SpecPlace place;
-  std::vector<Entry> entries;  // kMap, as written; no key twice
+  std::vector<YamlNode> items;  // kSequence, in order
+  std::vector<Entry> entries;   // kMap, as written; no key twice
 
   const YamlNode* Find(absl::string_view key) const;
 };
@@ -61,9 +62,10 @@ struct YamlNode::Entry {
 };
 
 // Parses one document. What is wrong is appended to `problems`; the tree then
-// holds what could be read (an empty map after a syntax error). Sequences are
-// kept as empty nodes: a spec has none.
-YamlNode ParseYamlTree(absl::string_view text, const std::string& source, std::vector<SpecProblem>* problems);
+// holds what could be read (an empty map after a syntax error). `what`, for
+// messages: what the text should be.
+YamlNode ParseYamlTree(absl::string_view text, const std::string& source, std::vector<SpecProblem>* problems,
+                       absl::string_view what = "job spec");
 
 // Sets `path` ("rl.gate.tau") of `root` to what `value` reads as, as YAML on
 // one line; makes the maps on the way. `assignment` is the text
@@ -72,4 +74,4 @@ void ApplyOverride(absl::string_view assignment, YamlNode* root, std::vector<Spe
 
 }  // namespace sluice
 
-#endif  // SLUICE_COMMON_SPEC_YAML_TREE_H_
+#endif  // SLUICE_COMMON_YAML_YAML_TREE_H_

@@ -1,4 +1,4 @@
-#include "common/spec/yaml_tree.h"
+#include "common/yaml/yaml_tree.h"
 
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/exceptions.h>
@@ -24,8 +24,8 @@ struct Refused {
 // where it is passed.
 class TreeBuilder : public YAML::EventHandler {
  public:
-  TreeBuilder(std::string source, YamlNode* root, std::vector<SpecProblem>* problems)
-      : source_(std::move(source)), root_(root), problems_(problems) {}
+  TreeBuilder(std::string source, absl::string_view what, YamlNode* root, std::vector<SpecProblem>* problems)
+      : source_(std::move(source)), what_(what), root_(root), problems_(problems) {}
 
   void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
@@ -71,7 +71,7 @@ class TreeBuilder : public YAML::EventHandler {
 
   YamlNode Node(const YAML::Mark& mark, YamlNode::Kind kind) {
     if (++values_ > kMaxSpecValues) {
-      throw Refused{Place(mark), absl::StrCat("more than ", kMaxSpecValues, " values; this is not a job spec")};
+      throw Refused{Place(mark), absl::StrCat("more than ", kMaxSpecValues, " values; this is not a ", what_)};
     }
     YamlNode node;
     node.kind = kind;
@@ -87,7 +87,7 @@ class TreeBuilder : public YAML::EventHandler {
 
   void Open(YamlNode node) {
     if (static_cast<int>(open_.size()) >= kMaxSpecDepth) {
-      throw Refused{node.place, absl::StrCat("nested deeper than ", kMaxSpecDepth, " levels; this is not a job spec")};
+      throw Refused{node.place, absl::StrCat("nested deeper than ", kMaxSpecDepth, " levels; this is not a ", what_)};
     }
     open_.push_back({std::move(node), false, "", {}});
   }
@@ -104,7 +104,10 @@ class TreeBuilder : public YAML::EventHandler {
       return;
     }
     OpenNode& parent = open_.back();
-    if (parent.node.kind == YamlNode::Kind::kSequence) return;
+    if (parent.node.kind == YamlNode::Kind::kSequence) {
+      parent.node.items.push_back(std::move(node));
+      return;
+    }
     if (!parent.has_key) {
       TakeKey(std::move(node), &parent);
       return;
@@ -129,6 +132,7 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   const std::string source_;
+  const absl::string_view what_;
   YamlNode* const root_;
   std::vector<SpecProblem>* const problems_;
   std::vector<OpenNode> open_;
@@ -149,16 +153,17 @@ YamlNode EmptyMap(const std::string& source) {
   return node;
 }
 
-bool Parse(absl::string_view text, const std::string& source, YamlNode* root, std::vector<SpecProblem>* problems) {
+bool Parse(absl::string_view text, const std::string& source, absl::string_view what, YamlNode* root,
+           std::vector<SpecProblem>* problems) {
   std::istringstream stream{std::string(text)};
-  TreeBuilder builder(source, root, problems);
+  TreeBuilder builder(source, what, root, problems);
   try {
     YAML::Parser parser(stream);
     if (!parser.HandleNextDocument(builder)) return true;
     YamlNode second;
-    TreeBuilder ignored(source, &second, problems);
+    TreeBuilder ignored(source, what, &second, problems);
     if (parser.HandleNextDocument(ignored)) {
-      throw Refused{second.place, "a second document begins here; a file holds one job spec"};
+      throw Refused{second.place, absl::StrCat("a second document begins here; a file holds one ", what)};
     }
     return true;
   } catch (const Refused& refused) {
@@ -180,11 +185,13 @@ const YamlNode* YamlNode::Find(absl::string_view key) const {
   return nullptr;
 }
 
-YamlNode ParseYamlTree(absl::string_view text, const std::string& source, std::vector<SpecProblem>* problems) {
+YamlNode ParseYamlTree(absl::string_view text, const std::string& source, std::vector<SpecProblem>* problems,
+                       absl::string_view what) {
   if (static_cast<int64_t>(text.size()) > kMaxSpecBytes) {
-    problems->push_back({{source, 0, 0},
-                         "",
-                         absl::StrCat("a job spec has at most ", kMaxSpecBytes, " bytes, this one has ", text.size())});
+    problems->push_back(
+        {{source, 0, 0},
+         "",
+         absl::StrCat("a ", what, " has at most ", kMaxSpecBytes, " bytes, this one has ", text.size())});
     return EmptyMap(source);
   }
   if (const size_t zero = text.find('\0'); zero != absl::string_view::npos) {
@@ -192,10 +199,10 @@ YamlNode ParseYamlTree(absl::string_view text, const std::string& source, std::v
     return EmptyMap(source);
   }
   YamlNode root = EmptyMap(source);
-  if (!Parse(text, source, &root, problems)) return EmptyMap(source);
+  if (!Parse(text, source, what, &root, problems)) return EmptyMap(source);
   if (root.kind == YamlNode::Kind::kNull) return EmptyMap(source);
   if (root.kind != YamlNode::Kind::kMap) {
-    problems->push_back({root.place, "", "want keys and values, such as 'kind: sft', at the top"});
+    problems->push_back({root.place, "", "want keys and values, such as 'name: mine', at the top"});
     return EmptyMap(source);
   }
   return root;
@@ -213,7 +220,7 @@ void ApplyOverride(absl::string_view assignment, YamlNode* root, std::vector<Spe
   YamlNode value;
   // Text that is no YAML by itself ("a: b") is taken as a string: a shell has
   // eaten the quotes.
-  if (!Parse(assignment.substr(equals + 1), "", &value, &value_problems) || !value_problems.empty() ||
+  if (!Parse(assignment.substr(equals + 1), "", "job spec", &value, &value_problems) || !value_problems.empty() ||
       value.kind == YamlNode::Kind::kMap || value.kind == YamlNode::Kind::kSequence) {
     value = YamlNode();
     value.kind = YamlNode::Kind::kScalar;
