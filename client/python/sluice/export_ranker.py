@@ -91,7 +91,9 @@ def export_ranker(what: Exportable, path: str) -> None:
         program = torch.export.export(what.module, examples, dynamic_shapes=shapes)
         torch._inductor.aoti_compile_and_package(
             program, package_path=path,
-            inductor_configs={"aot_inductor.metadata": {_TORCH_KEY: torch.__version__}})
+            # The server has torch's CPU half alone, and libtorch.so asks for the CUDA half too: the package finds what it needs
+            # in the process that loads it.
+            inductor_configs={"aot_inductor.metadata": {_TORCH_KEY: torch.__version__}, "aot_inductor.link_libtorch": False})
 
 
 def mapping_text(what: Exportable, path: str) -> str:
