@@ -46,6 +46,7 @@ struct PromptOutcome {
   // The first entries of the constrained list, at most kTopOfList.
   std::vector<int32_t> top_leaves;  // semantic IDs, as trie leaves
   std::vector<int32_t> top_items;
+  std::vector<float> top_log_probs;  // of top_items' semantic IDs, in nats; empty: not known
   // Codes in common with the target, counted from the first level on: of the first semantic ID in the list, and the
   // most among the first kTopOfList.
   int32_t shared_first = 0;

@@ -19,7 +19,7 @@ constexpr char kStyle[] = R"css(
 @media (prefers-color-scheme:dark){:root{--ink:#e6e8ea;--soft:#9aa4ae;--line:#343a40;--page:#14171a;--card:#1d2125;--good:#57c793;--bad:#ff8a80;
 --c0:#5ab4e8;--c1:#ff8a3d;--c2:#33c69b;--c3:#e08cc6;--c4:#f0b429;--c5:#9ad0f5;--c6:#a4a9b0;--c7:#cbb27c}}
 *{box-sizing:border-box}
-body{margin:0 auto;padding:1.5rem 1rem 4rem;max-width:62rem;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
+body{margin:0 auto;padding:1.5rem 1rem 4rem;max-width:76rem;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
 h1{font-size:1.6rem;line-height:1.2;margin:0 0 .25rem}
 h2{font-size:1.15rem;margin:2.25rem 0 .75rem;padding-bottom:.3rem;border-bottom:1px solid var(--line)}
 h3{font-size:1rem;margin:0}
@@ -28,7 +28,8 @@ p{margin:.25rem 0;color:var(--soft)}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:.35rem .6rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
-th:first-child,td:first-child{text-align:left;white-space:normal;min-width:9rem}
+th:first-child,td:first-child{position:sticky;left:0;background:var(--page);text-align:left;white-space:normal;min-width:9rem}
+td.text{white-space:normal;min-width:8.5rem}
 thead th{color:var(--soft);font-weight:600;font-size:.85rem}
 td.best{font-weight:700}
 .facts th{width:14rem;font-weight:600;color:var(--soft);vertical-align:top}
@@ -50,9 +51,19 @@ svg text.x{text-anchor:middle}
 .line.c4{stroke:var(--c4)}.line.c5{stroke:var(--c5);stroke-dasharray:7 3}.line.c6{stroke:var(--c6);stroke-dasharray:2 3}.line.c7{stroke:var(--c7);stroke-dasharray:9 3 2 3}
 .area.c0,.dot.c0{fill:var(--c0)}.area.c1,.dot.c1{fill:var(--c1)}.area.c2,.dot.c2{fill:var(--c2)}.area.c3,.dot.c3{fill:var(--c3)}
 .area.c4,.dot.c4{fill:var(--c4)}.area.c5,.dot.c5{fill:var(--c5)}.area.c6,.dot.c6{fill:var(--c6)}.area.c7,.dot.c7{fill:var(--c7)}
+.example{margin:0 0 1rem;padding:.9rem;background:var(--card);border-radius:.5rem}
+.example p{font-size:.9rem;overflow-wrap:anywhere}
+.item{display:inline-block;max-width:100%;padding:0 .4rem;border:1px solid var(--line);border-radius:.3rem;color:var(--ink)}
+.item.hit,li.hit{color:var(--good);font-weight:700}.item.hit{border-color:var(--good)}
+.lists{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,13rem),1fr));gap:.75rem 1.5rem;margin-top:.5rem}
+h4{font-size:.9rem;margin:0}
+.lists ol{margin:.25rem 0 0;padding-left:1.9rem;font-size:.9rem}
+.lists li{border-bottom:1px solid var(--line);overflow-wrap:anywhere}
+.lists li b{float:right;margin-left:.5rem;color:var(--soft);font-weight:400;font-variant-numeric:tabular-nums}
+@media screen and (max-width:40rem){th,td{padding:.3rem .4rem;font-size:.9rem}th:first-child,td:first-child{min-width:6.5rem}.facts th{width:7rem}svg text{font-size:16px}}
 .good{color:var(--good)}.bad{color:var(--bad);font-weight:700}
 pre{margin:0;padding:.9rem;overflow-x:auto;background:var(--card);border-radius:.5rem;font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
-@media print{body{max-width:none;padding:0;font-size:11pt}.charts{display:block}.chart,table,pre{break-inside:avoid}.chart{margin-bottom:1rem;border:1px solid var(--line)}pre{white-space:pre-wrap}h2{break-after:avoid}}
+@media print{html{font-size:10pt}body{max-width:none;padding:0;font-size:1rem}.scroll{overflow:visible}th,td,thead th{padding:.15rem .25rem;font-size:7.5pt;white-space:normal}td.text{min-width:0}th:first-child,td:first-child{position:static;min-width:0}.charts{grid-template-columns:1fr 1fr}.chart,.example,tr{break-inside:avoid}thead{display:table-header-group}.chart,.example{border:1px solid var(--line)}pre{white-space:pre-wrap}h2{break-after:avoid}}
 )css";
 
 std::string FormatValue(double value, ReportColumn::Format format) {
@@ -96,7 +107,11 @@ void AppendTable(const ReportTable& table, std::string* html) {
       const std::optional<double> value = Value(row, column.key);
       if (!value) {
         const auto text = row.texts.find(column.key);
-        absl::StrAppend(html, "<td>", text == row.texts.end() ? "-" : EscapeHtml(text->second), "</td>");
+        if (text == row.texts.end()) {
+          absl::StrAppend(html, "<td>-</td>");
+        } else {
+          absl::StrAppend(html, "<td class=\"text\">", EscapeHtml(text->second), "</td>");
+        }
         continue;
       }
       const bool best = value == BestValue(table, column);
@@ -126,6 +141,34 @@ void AppendLedger(const ReportLedger& ledger, std::string* html) {
     absl::StrAppend(html, "<p class=\"bad\">Does not balance: ", ledger.issued, " issued, but ",
                     ledger.trained + ledger.dropped + ledger.failed + ledger.cancelled + ledger.open,
                     " accounted for.</p>");
+  }
+  absl::StrAppend(html, "</section>");
+}
+
+void AppendExamples(const ReportData& data, std::string* html) {
+  if (data.examples.empty()) return;
+  absl::StrAppend(html, "<section><h2>Examples</h2>");
+  if (!data.examples_note.empty()) absl::StrAppend(html, "<p>", EscapeHtml(data.examples_note), "</p>");
+  for (const ReportExample& example : data.examples) {
+    absl::StrAppend(html, "<article class=\"example\"><h3>", EscapeHtml(example.title), "</h3><p>History: ");
+    for (const std::string& item : example.history) {
+      absl::StrAppend(html, "<span class=\"item\">", EscapeHtml(item), "</span> ");
+    }
+    absl::StrAppend(html, "&#8594; <span class=\"item hit\">", EscapeHtml(example.target),
+                    "</span></p><div class=\"lists\">");
+    for (const ReportExample::List& list : example.lists) {
+      absl::StrAppend(html, "<div><h4>", EscapeHtml(list.name), "</h4>");
+      if (!list.note.empty()) absl::StrAppend(html, "<p>", EscapeHtml(list.note), "</p>");
+      absl::StrAppend(html, "<ol>");
+      for (const ReportExample::Item& item : list.items) {
+        absl::StrAppend(html, item.name == example.target ? "<li class=\"hit\">" : "<li>", "<span>",
+                        EscapeHtml(item.name), "</span>");
+        if (!item.score.empty()) absl::StrAppend(html, " <b>", EscapeHtml(item.score), "</b>");
+        absl::StrAppend(html, "</li>");
+      }
+      absl::StrAppend(html, "</ol></div>");
+    }
+    absl::StrAppend(html, "</div></article>");
   }
   absl::StrAppend(html, "</section>");
 }
@@ -186,6 +229,7 @@ std::string RenderReport(const ReportData& data) {
     for (const ReportChart& chart : data.charts) absl::StrAppend(&html, RenderChart(chart), "\n");
     absl::StrAppend(&html, "</div></section>");
   }
+  AppendExamples(data, &html);
   if (data.ledger.has_value()) AppendLedger(*data.ledger, &html);
   AppendFacts("Data set", data.data, &html);
   AppendFacts("Environment", data.environment, &html);

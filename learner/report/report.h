@@ -56,6 +56,23 @@ struct ReportLedger {
   bool Balances() const { return issued == trained + dropped + failed + cancelled + open; }
 };
 
+// What one user was offered: a list for each of several policies, side by side.
+struct ReportExample {
+  std::string title;                 // of the user
+  std::vector<std::string> history;  // items, oldest first
+  std::string target;
+  struct Item {
+    std::string name;
+    std::string score;  // beside it; may be empty
+  };
+  struct List {
+    std::string name;         // of the policy
+    std::string note;         // for example where the target stands; may be empty
+    std::vector<Item> items;  // best first; the target is marked
+  };
+  std::vector<List> lists;
+};
+
 struct ReportFact {
   std::string name;
   std::string value;
@@ -66,6 +83,8 @@ struct ReportData {
   std::string summary;              // the outcome in a sentence
   std::vector<ReportTable> tables;  // the closing table first
   std::vector<ReportChart> charts;
+  std::string examples_note;  // a sentence above the examples
+  std::vector<ReportExample> examples;
   std::optional<ReportLedger> ledger;   // rl only
   std::vector<ReportFact> data;         // name, order of ties, items, collisions of semantic IDs
   std::vector<ReportFact> environment;  // versions, machine, threads, wall time

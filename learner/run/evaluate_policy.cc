@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -68,13 +69,16 @@ PromptOutcome JudgeBeams(const Trie& trie, int32_t target, absl::Span<const int3
   int32_t item_rank = 0;
   int32_t sid_rank = 0;
   for (const Completion& completion : constrained) {
+    const float log_prob = std::accumulate(completion.log_probs_full.begin(), completion.log_probs_full.end(), 0.0F);
     bool any = false;
     for (const int32_t item : trie.ItemsOfLeaf(completion.leaf)) {
       if (Contains(excluded, item)) continue;
       any = true;
       ++item_rank;
       if (item == target) outcome.item_rank = item_rank;
-      if (item_rank <= kTopOfList) outcome.top_items.push_back(item);
+      if (item_rank > kTopOfList) continue;
+      outcome.top_items.push_back(item);
+      outcome.top_log_probs.push_back(log_prob);
     }
     if (!any) continue;
     ++sid_rank;
@@ -354,6 +358,26 @@ std::vector<OutcomeRow> OutcomeRows(const Dataset& dataset, absl::Span<const Exa
     rows[i].rule_rank = rule->RankOf(dataset.History(examples[i]), seen, target);
   }
   return rows;
+}
+
+ExampleLists ListsToShow(const Dataset& dataset, uint64_t step, absl::Span<const PromptOutcome> outcomes) {
+  ExampleLists lists = {.step = step, .users = {}};
+  for (const size_t place : ShownPlaces(outcomes.size())) {
+    const PromptOutcome& outcome = outcomes[place];
+    const Example example = {.user = outcome.user, .position = outcome.position};
+    ExampleList& list = lists.users.emplace_back();
+    list.user = dataset.user_name(outcome.user);
+    list.position = outcome.position;
+    for (const int32_t item : dataset.History(example)) list.history.push_back(dataset.item_name(item));
+    list.target = dataset.item_name(dataset.Target(example));
+    list.target_rank = outcome.item_rank;
+    for (size_t i = 0; i < outcome.top_items.size(); ++i) {
+      ListedItem& item = list.items.emplace_back();
+      item.name = dataset.item_name(outcome.top_items[i]);
+      if (i < outcome.top_log_probs.size()) item.log_prob = outcome.top_log_probs[i];
+    }
+  }
+  return lists;
 }
 
 void AddTruthColumns(OutcomeTable* table) {

@@ -12,6 +12,7 @@
 #include "common/model/policy.h"
 #include "common/time/clock.h"
 #include "common/types/group.h"
+#include "learner/evaluate/example_file.h"
 #include "learner/evaluate/metrics.h"
 #include "learner/evaluate/outcome_file.h"
 #include "learner/ledger/eval_source.h"
@@ -74,6 +75,9 @@ absl::StatusOr<std::vector<PromptOutcome>> GatherOutcomes(Collective& collective
 // `outcomes` are those of the examples, in order.
 std::vector<OutcomeRow> OutcomeRows(const Dataset& dataset, absl::Span<const Example> examples,
                                     std::vector<PromptOutcome> outcomes, bool exclude_history);
+
+// What a few of the users got, of this rank's own outcomes, for people.
+ExampleLists ListsToShow(const Dataset& dataset, uint64_t step, absl::Span<const PromptOutcome> outcomes);
 
 // Adds what every list is truly worth as further columns, in a market whose truth is known; nothing if lists are
 // narrower than kTopOfList.

@@ -125,7 +125,8 @@ std::vector<Example> ValidationExamples(const RunContext& context, const Dataset
 
 absl::StatusOr<std::map<std::string, double>> Validate(const RunContext& context, Policy& policy,
                                                        const Dataset& dataset, const std::vector<Example>& examples,
-                                                       const ValidationOptions& options, const EvalActors& actors) {
+                                                       const ValidationOptions& options, const EvalActors& actors,
+                                                       std::vector<PromptOutcome>* outcomes) {
   context.monitor->SetPhase("validation");
   EvaluationSettings settings;
   settings.actors = actors;
@@ -134,11 +135,24 @@ absl::StatusOr<std::map<std::string, double>> Validate(const RunContext& context
   settings.exclude_history = options.exclude_history;
   settings.unconstrained_beams = kTopOfList;
   SLUICE_ASSIGN_OR_RETURN(const RankingMetrics metrics,
-                          EvaluatePolicy(policy, dataset, examples, settings, *context.collective, nullptr,
+                          EvaluatePolicy(policy, dataset, examples, settings, *context.collective, outcomes,
                                          [](const EvaluationProgress&) { return absl::OkStatus(); }));
   std::map<std::string, double> named;
   for (const auto& [name, value] : metrics.ToMap()) named[absl::StrCat(kValidationPrefix, name)] = value;
   return named;
+}
+
+void RecordExamples(const RunContext& context, const RunFolder& folder, ExampleLists latest) {
+  if (!context.is_first()) return;
+  std::vector<ExampleLists> kept;
+  if (const absl::StatusOr<std::string> text = ReadFile(folder.examples()); text.ok()) {
+    // A damaged one is begun anew.
+    if (absl::StatusOr<std::vector<ExampleLists>> lists = ExamplesFromJson(*text); lists.ok()) kept = *std::move(lists);
+  }
+  KeepExamples(std::move(latest), &kept);
+  if (const absl::Status written = WriteFileAtomically(folder.examples(), ExamplesToJson(kept)); !written.ok()) {
+    context.monitor->ReportLog(absl::StrCat("the report will lack these examples: ", written.message()));
+  }
 }
 
 absl::StatusOr<uint64_t> PublishPolicy(const RunContext& context, const Policy& policy, GroupSource* source,
@@ -164,6 +178,7 @@ absl::Status RecordMetrics(const RunContext& context, RunFolder* folder, uint64_
                            double time_s, const std::map<std::string, double>& values) {
   if (!context.is_first()) return absl::OkStatus();
   SLUICE_RETURN_IF_ERROR(folder->AppendMetrics({.step = step, .time_s = time_s, .values = values}));
+  if (const std::string problem = folder->TakeEventsProblem(); !problem.empty()) context.monitor->ReportLog(problem);
   context.monitor->ReportMetrics(step, total_steps, values);
   return absl::OkStatus();
 }
@@ -184,10 +199,11 @@ absl::StatusOr<std::map<std::string, double>> RewindMetrics(const RunContext& co
   return latest;
 }
 
-absl::Status WriteOutcome(const RunContext& context, const RunFolder& folder, const RunResults& results) {
+absl::Status WriteOutcome(const RunContext& context, const RunFolder& folder, RunResults results) {
+  AddEnvironment(context, &results);
   SLUICE_RETURN_IF_ERROR(WriteResults(folder.results(), results));
   SLUICE_RETURN_IF_ERROR(WriteRunReport(folder, context.options.name));
-  context.monitor->ReportResult("export", folder.export_folder("best"));
+  if (results.texts.count("export") > 0) context.monitor->ReportResult("export", results.texts.at("export"));
   context.monitor->ReportResult("report", folder.report());
   context.monitor->ReportResult("results", folder.results());
   return absl::OkStatus();

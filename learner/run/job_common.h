@@ -45,10 +45,16 @@ absl::Status ExportPolicy(const Policy& policy, const RunFolder& folder, const s
 // The fixed examples that a job validates on.
 std::vector<Example> ValidationExamples(const RunContext& context, const Dataset& dataset, int users);
 
-// Validation with the data set's validation targets; every rank returns the same. Names carry "validation/".
+// Validation with the data set's validation targets; every rank returns the same. Names carry "validation/". `outcomes`
+// receives this rank's own.
 absl::StatusOr<std::map<std::string, double>> Validate(const RunContext& context, Policy& policy,
                                                        const Dataset& dataset, const std::vector<Example>& examples,
-                                                       const ValidationOptions& options, const EvalActors& actors);
+                                                       const ValidationOptions& options, const EvalActors& actors,
+                                                       std::vector<PromptOutcome>* outcomes);
+
+// Keeps the lists of a few users for the report, beside those that the job began with. What goes wrong is told in the
+// log and stops nothing. Rank 0 only does anything.
+void RecordExamples(const RunContext& context, const RunFolder& folder, ExampleLists latest);
 
 // Offers the policy's weights to the actors under a version that no other weights of the job ever had: reserved by the
 // first rank, told to the others. Returns it. Collective.
@@ -64,8 +70,8 @@ absl::Status RecordMetrics(const RunContext& context, RunFolder* folder, uint64_
 absl::StatusOr<std::map<std::string, double>> RewindMetrics(const RunContext& context, RunFolder* folder,
                                                             std::optional<uint64_t> step);
 
-// The end of a training job on rank 0: results.json, the report, and where both and the best policy lie.
-absl::Status WriteOutcome(const RunContext& context, const RunFolder& folder, const RunResults& results);
+// The end of a job on rank 0: results.json, the report, and where both and, if `results` names it, the best policy lie.
+absl::Status WriteOutcome(const RunContext& context, const RunFolder& folder, RunResults results);
 
 // Data sets, specs and settings of a job must be the ones its checkpoint was made with.
 std::string DataDigest(const Dataset& dataset);

@@ -74,7 +74,7 @@ absl::Status RunEvaluate(const RunContext& context) {
   const EvaluateOptions& options = context.options.evaluate;
   SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<const Dataset> dataset, Dataset::Load(context.options.data));
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<Policy> policy, MakePolicy(context, *dataset));
-  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<RunFolder> folder, RunFolder::Open(context.run_folder));
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<RunFolder> folder, RunFolder::Open(context.run_folder, context.now));
   const std::string split = options.test_split ? "test" : "validation";
   const std::vector<Example> examples =
       ChooseExamples(OfParity(dataset->Examples(options.test_split ? SplitLabel::kTest : SplitLabel::kValidation),
@@ -119,6 +119,7 @@ absl::Status RunEvaluate(const RunContext& context) {
   std::vector<PromptOutcome> mine;
   SLUICE_ASSIGN_OR_RETURN(const RankingMetrics total,
                           EvaluatePolicy(*policy, *dataset, examples, settings, *context.collective, &mine, look));
+  const ExampleLists shown = ListsToShow(*dataset, 0, mine);
   SLUICE_ASSIGN_OR_RETURN(std::vector<PromptOutcome> outcomes,
                           GatherOutcomes(*context.collective, std::move(mine), examples.size()));
   if (!context.is_first()) return absl::OkStatus();
@@ -133,6 +134,7 @@ absl::Status RunEvaluate(const RunContext& context) {
   table.rows = OutcomeRows(*dataset, examples, std::move(outcomes), options.exclude_history);
   AddTruthColumns(&table);
   SLUICE_RETURN_IF_ERROR(WriteOutcomes(folder->outcomes(), table));
+  RecordExamples(context, *folder, shown);
 
   RunResults results;
   results.kind = "evaluate";
@@ -177,9 +179,7 @@ absl::Status RunEvaluate(const RunContext& context) {
     }
   }
   context.monitor->ReportLog(TableRow("policy", total.ToMap(), with_truth));
-  SLUICE_RETURN_IF_ERROR(WriteResults(folder->results(), results));
-  context.monitor->ReportResult("results", folder->results());
-  return absl::OkStatus();
+  return WriteOutcome(context, *folder, std::move(results));
 }
 
 }  // namespace sluice::learner

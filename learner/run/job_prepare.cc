@@ -248,9 +248,8 @@ absl::Status PrepareJob::Run() {
   results_.kind = "prepare";
   results_.numbers["run"]["seconds"] = absl::ToDoubleSeconds(context_.now() - started);
   results_.texts["data"] = output();
-  SLUICE_RETURN_IF_ERROR(WriteResults(folder->results(), results_));
   context_.monitor->ReportResult("data set", output());
-  context_.monitor->ReportResult("results", folder->results());
+  SLUICE_RETURN_IF_ERROR(WriteOutcome(context_, *folder, results_));
   return absl::OkStatus();
 }
 

@@ -181,7 +181,7 @@ absl::Status RlJob::Prepare() {
   SLUICE_RETURN_IF_ERROR(LoadTruth());
   SLUICE_ASSIGN_OR_RETURN(policy_, MakePolicy(context_, *dataset_));
   SLUICE_RETURN_IF_ERROR(PrepareValues());
-  SLUICE_ASSIGN_OR_RETURN(folder_, RunFolder::Open(context_.run_folder));
+  SLUICE_ASSIGN_OR_RETURN(folder_, RunFolder::Open(context_.run_folder, context_.now));
   optimizer_ =
       std::make_unique<AdamW>(policy_->parameters(), policy_->gradients(), policy_->decay_mask(), options_.optimizer);
   budget_ = OperationalBudget(options_.operational_share, options_.operational_steps, options_.operational_s);
@@ -753,7 +753,8 @@ absl::Status RlJob::SaveCheckpoint(JobCheckpoints::Writing writing, bool cancell
   validation_->Save(&state.numbers);
   judged_.Save(kGateNumbers, &state.numbers);
   gate_state_.Save(kGateStateNumbers, &state.numbers);
-  // A checkpoint's steps are in the record, whatever happens to the machine.
+  // A checkpoint's steps are in the metrics and in the record, whatever happens to the machine.
+  if (context_.is_first()) SLUICE_RETURN_IF_ERROR(folder_->SyncMetrics());
   if (record_ != nullptr) SLUICE_RETURN_IF_ERROR(record_->Sync());
   if (options_.kl.reference == ReferenceKind::kMixed && reference_ != nullptr) {
     state.reference = reference_->parameters();

@@ -89,7 +89,7 @@ absl::Status SftJob::Prepare() {
         "sft.item_loss_weight compares item vectors, and the model's encoder, codes, has none; set it to 0 or train a "
         "model with model.encoder: merged");
   }
-  SLUICE_ASSIGN_OR_RETURN(folder_, RunFolder::Open(context_.run_folder));
+  SLUICE_ASSIGN_OR_RETURN(folder_, RunFolder::Open(context_.run_folder, context_.now));
   optimizer_ =
       std::make_unique<AdamW>(policy_->parameters(), policy_->gradients(), policy_->decay_mask(), options_.optimizer);
   validation_ = std::make_unique<Validation>(context_, *dataset_, options_.validation, *folder_);
@@ -116,6 +116,8 @@ absl::Status SftJob::Prepare() {
 }
 
 absl::Status SftJob::SaveCheckpoint(Place next, JobCheckpoints::Writing writing) {
+  // A checkpoint's steps are in the metrics, whatever happens to the machine.
+  if (context_.is_first()) SLUICE_RETURN_IF_ERROR(folder_->SyncMetrics());
   CheckpointState state;
   state.step = step_;
   state.seconds = seconds();

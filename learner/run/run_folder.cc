@@ -24,15 +24,35 @@ std::string ToLine(const MetricsRow& row) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<RunFolder>> RunFolder::Open(const std::string& path) {
+absl::StatusOr<std::unique_ptr<RunFolder>> RunFolder::Open(const std::string& path, NowFunction now) {
   std::unique_ptr<RunFolder> folder(new RunFolder(path));
   SLUICE_RETURN_IF_ERROR(MakeDirectories(folder->checkpoints()));
   SLUICE_RETURN_IF_ERROR(MakeDirectories(JoinPath(path, "export")));
   SLUICE_ASSIGN_OR_RETURN(folder->metrics_, AppendFile::Open(folder->metrics()));
+  if (now != nullptr) folder->events_ = std::make_unique<EventWriter>(folder->tensorboard(), std::move(now));
   return folder;
 }
 
-absl::Status RunFolder::AppendMetrics(const MetricsRow& row) { return metrics_->Append(ToLine(row)); }
+absl::Status RunFolder::AppendMetrics(const MetricsRow& row) {
+  SLUICE_RETURN_IF_ERROR(metrics_->Append(ToLine(row)));
+  if (events_ != nullptr) Watch(events_->Append(row.step, row.values));
+  return absl::OkStatus();
+}
+
+absl::Status RunFolder::SyncMetrics() {
+  SLUICE_RETURN_IF_ERROR(metrics_->Sync());
+  if (events_ != nullptr) Watch(events_->Sync());
+  return absl::OkStatus();
+}
+
+std::string RunFolder::TakeEventsProblem() { return std::exchange(events_problem_, {}); }
+
+void RunFolder::Watch(const absl::Status& events) {
+  if (events.ok()) return;
+  events_.reset();
+  events_problem_ = absl::StrCat("TensorBoard gets nothing more of this attempt, the job and metrics.jsonl go on: ",
+                                 events.message());
+}
 
 absl::StatusOr<std::vector<MetricsRow>> RunFolder::ReadMetrics() const {
   SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(metrics()));
@@ -65,6 +85,13 @@ absl::Status RunFolder::TruncateMetrics(std::optional<uint64_t> step) {
   metrics_.reset();
   SLUICE_RETURN_IF_ERROR(WriteFileAtomically(metrics(), kept));
   SLUICE_ASSIGN_OR_RETURN(metrics_, AppendFile::Open(metrics()));
+  if (events_ == nullptr) return absl::OkStatus();
+  // A folder that came back from its mirror has its metrics and no events: they are written anew.
+  const bool lost = !PathExists(tensorboard());
+  Watch(events_->Restart(step));
+  for (const MetricsRow& row : rows) {
+    if (lost && events_ != nullptr && step && row.step <= *step) Watch(events_->Append(row.step, row.values));
+  }
   return absl::OkStatus();
 }
 

@@ -1,11 +1,11 @@
 #include "learner/run/run_report.h"
 
-#include <sys/utsname.h>
+#include <torch/version.h>
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <set>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -16,9 +16,12 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "common/progress/progress.h"
 #include "common/status/status.h"
 #include "learner/evaluate/compare.h"
+#include "learner/evaluate/example_file.h"
+#include "learner/report/environment.h"
 #include "learner/run/results.h"
 
 namespace sluice::learner {
@@ -141,14 +144,9 @@ std::map<std::string, double> WithoutPrefix(const std::map<std::string, double>&
   return stripped;
 }
 
-std::vector<ReportFact> Environment() {
-  std::vector<ReportFact> facts;
-  utsname machine;
-  if (uname(&machine) == 0) {
-    facts.push_back({"system", absl::StrCat(machine.sysname, " ", machine.release, ", ", machine.machine)});
-  }
-  facts.push_back({"processors", absl::StrCat(std::thread::hardware_concurrency())});
-  return facts;
+std::string TextOr(const RunResults& results, const std::string& key, const std::string& fallback) {
+  const auto found = results.texts.find(key);
+  return found == results.texts.end() || found->second.empty() ? fallback : found->second;
 }
 
 using Format = ReportColumn::Format;
@@ -231,28 +229,74 @@ void AppendStrata(const std::vector<Evaluation>& evaluations, const std::string&
 }
 
 std::string IntervalText(const DifferenceInterval& interval, bool sign) {
-  return absl::StrFormat(sign ? "%+.4f [%+.4f, %+.4f]" : "%.4f [%.4f, %.4f]", interval.mean, interval.low,
+  // An interval is not broken over lines.
+  return absl::StrFormat(sign ? "%+.4f [%+.4f,\u00a0%+.4f]" : "%.4f [%.4f,\u00a0%.4f]", interval.mean, interval.low,
                          interval.high);
 }
 
-// Intervals of every evaluation, and of its difference to the first; nothing if outcomes are missing.
-absl::StatusOr<std::optional<ReportTable>> IntervalTable(const std::vector<Evaluation>& evaluations) {
-  constexpr const char* kMetrics[] = {"hr@1", "hr@10", "hr@50", "ndcg@10"};
+constexpr const char* kIntervalMetrics[] = {"hr@1", "hr@5", "hr@10", "hr@50", "ndcg@10"};
+
+// Those that the outcomes have.
+std::vector<std::string> IntervalMetrics(const OutcomeTable& outcomes) {
+  std::vector<std::string> metrics;
+  for (const char* metric : kIntervalMetrics) {
+    if (ValuesOf(outcomes, metric).ok()) metrics.push_back(metric);
+  }
+  return metrics;
+}
+
+std::vector<ReportColumn> IntervalColumns(const std::vector<std::string>& metrics) {
+  std::vector<ReportColumn> columns;
+  for (const std::string& metric : metrics) columns.push_back({metric, absl::AsciiStrToUpper(metric)});
+  return columns;
+}
+
+// The outcomes of every evaluation; empty if one has none.
+absl::StatusOr<std::vector<ComparedArm>> OutcomesOf(const std::vector<Evaluation>& evaluations) {
   std::vector<ComparedArm> arms;
   for (const Evaluation& evaluation : evaluations) {
     const std::string path = JoinPath(evaluation.folder, RunFolder::kOutcomesFile);
-    if (!PathExists(path)) return std::nullopt;
+    if (!PathExists(path)) return std::vector<ComparedArm>();
     SLUICE_ASSIGN_OR_RETURN(OutcomeTable table, ReadOutcomes(path));
     arms.push_back({evaluation.name, {std::move(table)}});
   }
-  if (arms.size() < 2) return std::nullopt;
-  CompareOptions options;
-  for (const char* metric : kMetrics) {
-    if (ValuesOf(arms[0].runs[0], metric).ok()) options.metrics.push_back(metric);
+  return arms;
+}
+
+// Every evaluation's own values with intervals.
+absl::StatusOr<ReportTable> IntervalTable(const std::vector<ComparedArm>& arms) {
+  const std::vector<std::string> metrics = IntervalMetrics(arms[0].runs[0]);
+  std::vector<ReportRow> rows;
+  size_t users = 0;
+  for (const ComparedArm& arm : arms) {
+    ReportRow& row = rows.emplace_back();
+    row.name = arm.name;
+    users = arm.runs[0].rows.size();
+    for (const std::string& metric : metrics) {
+      const absl::StatusOr<std::vector<double>> values = ValuesOf(arm.runs[0], metric);
+      if (!values.ok() || values->empty()) continue;  // decoded with fewer beams
+      const BootstrapOptions options;
+      SLUICE_ASSIGN_OR_RETURN(std::vector<std::vector<double>> means,
+                              BootstrapMeans({absl::MakeConstSpan(*values)}, options));
+      const double mean = std::accumulate(values->begin(), values->end(), 0.0) / static_cast<double>(values->size());
+      row.texts[metric] = IntervalText(PercentileInterval(mean, std::move(means[0]), options.confidence), false);
+    }
   }
+  return TableOf(
+      "Intervals",
+      absl::StrFormat("95 %% intervals by bootstrap over %s: how far a value may be off by the choice of users "
+                      "alone. Of differences between runs they say little, as the users are the same.",
+                      arms.size() == 1 ? absl::StrCat(users, " users") : std::string("the users")),
+      IntervalColumns(metrics), rows);
+}
+
+// The differences to the first evaluation, user by user. Two or more.
+ReportTable DifferenceTable(const std::vector<ComparedArm>& arms) {
+  CompareOptions options;
+  options.metrics = IntervalMetrics(arms[0].runs[0]);
   const absl::StatusOr<Comparison> comparison = Compare(arms, options);
   ReportTable table;
-  table.title = absl::StrCat("Differences to ", evaluations[0].name);
+  table.title = absl::StrCat("Differences to ", arms[0].name);
   if (!comparison.ok()) {  // other users, say: there is nothing to show, and a reason
     table.note = absl::StrCat("Not compared: ", comparison.status().message());
     return table;
@@ -267,19 +311,76 @@ absl::StatusOr<std::optional<ReportTable>> IntervalTable(const std::vector<Evalu
   int64_t real = 0;
   for (const ArmDifference& one : comparison->differences) {
     real += comparison->Real(one) ? 1 : 0;
-    rows[one.arm].texts[one.metric] = absl::StrCat(IntervalText(one.difference, true), comparison->Real(one) ? " **"
-                                                                                       : one.real_alone()    ? " *"
-                                                                                                             : "");
+    rows[one.arm].texts[one.metric] =
+        absl::StrCat(IntervalText(one.difference, true), comparison->Real(one) ? "\u00a0**"
+                                                         : one.real_alone()    ? "\u00a0*"
+                                                                               : "");
   }
-  std::vector<ReportColumn> columns;
-  for (const std::string& metric : options.metrics) columns.push_back({metric, absl::AsciiStrToUpper(metric)});
   return TableOf(
       table.title,
       absl::StrFormat("95 %% intervals by paired bootstrap over %d users; the first row holds its own values. %d "
                       "differences were looked at: ** (%d) is real after Holm's correction for that many, * only "
                       "if it had been the one that was looked at.",
                       comparison->users, comparison->differences.size(), real),
-      columns, rows);
+      IntervalColumns(options.metrics), rows);
+}
+
+// A run's lists with the name to show above them.
+struct NamedLists {
+  std::string name;
+  ExampleLists lists;
+};
+
+// Examples of which lists are of the same user and target stand side by side.
+void AppendExamples(const std::vector<NamedLists>& runs, ReportData* report) {
+  std::map<std::pair<std::string, int32_t>, size_t> places;
+  for (const NamedLists& run : runs) {
+    for (const ExampleList& found : run.lists.users) {
+      const auto [place, is_new] = places.try_emplace({found.user, found.position}, report->examples.size());
+      if (is_new) {
+        report->examples.push_back({.title = absl::StrCat("User ", found.user, ", event ", found.position + 1),
+                                    .history = found.history,
+                                    .target = found.target,
+                                    .lists = {}});
+      }
+      ReportExample& example = report->examples[place->second];
+      if (example.target != found.target) continue;  // another data set's user of that name
+      ReportExample::List& list = example.lists.emplace_back();
+      list.name = run.name;
+      list.note = found.target_rank > 0 ? absl::StrCat("The target is at place ", found.target_rank, ".")
+                                        : "The target is not in the list.";
+      for (const ListedItem& item : found.items) {
+        list.items.push_back({item.name, item.log_prob ? absl::StrFormat("%.2f", *item.log_prob) : ""});
+      }
+    }
+  }
+  report->examples_note =
+      "Users evenly spread over those that were measured, chosen by their place and not by their lists. History, "
+      "oldest "
+      "first, and what the user chose next; the first items of each list, beside them the log-probability of the "
+      "item's semantic ID in nats.";
+}
+
+// How to do the run again, beside the first.
+void AppendCommands(const RunResults& results, const std::string& path, ReportData* report) {
+  const std::string run =
+      absl::StrCat("sluice-learner run ", JoinPath(path, "spec.yaml"), " --run-folder ", path, "-again");
+  if (results.kind != "rl") {
+    report->commands.push_back(run);
+    return;
+  }
+  report->commands.push_back(
+      absl::StrCat("sluice-reward --data ", TextOr(results, "data", "DATA"), " --address 127.0.0.1:7080 &"));
+  report->commands.push_back(absl::StrCat(run, " --address 127.0.0.1:7081 &"));
+  report->commands.push_back("sluice-actor --learner 127.0.0.1:7081 --reward 127.0.0.1:7080");
+}
+
+// The examples of a run, if it has kept any; a damaged file is no reason to have no report.
+std::vector<ExampleLists> ReadExamples(const std::string& folder) {
+  const absl::StatusOr<std::string> text = ReadFile(JoinPath(folder, RunFolder::kExamplesFile));
+  if (!text.ok()) return {};
+  absl::StatusOr<std::vector<ExampleLists>> lists = ExamplesFromJson(*text);
+  return lists.ok() ? *std::move(lists) : std::vector<ExampleLists>();
 }
 
 // The stratified analysis of an rl job, as table and plot.
@@ -321,22 +422,30 @@ void AppendCells(const std::string& name, const RunResults& results, ReportData*
   report->charts.push_back(std::move(chart));
 }
 
-std::string TextOr(const RunResults& results, const std::string& key, const std::string& fallback) {
-  const auto found = results.texts.find(key);
-  return found == results.texts.end() || found->second.empty() ? fallback : found->second;
-}
-
 }  // namespace
+
+void AddEnvironment(const RunContext& context, RunResults* results) {
+  const auto add = [results](const std::string& name, const std::string& value) {
+    results->texts[absl::StrCat(kEnvironmentPrefix, name)] = value;
+  };
+  for (const ReportFact& fact : MachineFacts()) add(fact.name, fact.value);
+  add("LibTorch", TORCH_VERSION);
+  add("ranks", absl::StrCat(context.collective->world_size(), " of ", at::get_num_threads(), " threads, on ",
+                            context.placement.device.str(), " in ",
+                            context.placement.compute == at::kBFloat16 ? "bf16" : "fp32"));
+  if (!context.spec_digest.empty()) add("digest of the spec", context.spec_digest);
+}
 
 absl::StatusOr<ReportData> BuildReport(const std::string& title, absl::Span<const std::string> run_folders) {
   ReportData report;
   report.title = title;
-  report.environment = Environment();
   std::vector<ReportRow> test_rows;
   std::vector<Evaluation> evaluations;
   std::vector<ReportTable> validation_tables;
   ReportData cells;                 // the tables and charts of the stratified analyses
   std::set<std::string> described;  // data sets
+  std::set<std::pair<std::string, std::string>> surroundings;
+  std::vector<NamedLists> examples;
   int training_runs = 0;
   std::vector<std::pair<std::string, std::vector<MetricsRow>>> curves;
   for (const std::string& path : run_folders) {
@@ -378,6 +487,17 @@ absl::StatusOr<ReportData> BuildReport(const std::string& title, absl::Span<cons
       }
       if (run_folders.size() == 1) report.summary = TextOr(results, "ending", "ended after its last step");
     }
+    if (results.kind == "prepare") {
+      std::vector<ReportRow> rows;
+      for (const auto& [which, values] : results.numbers) {
+        if (values.count("validation/hr@10") > 0) rows.push_back({which, WithoutPrefix(values)});
+      }
+      if (!rows.empty()) {
+        ReportTable table = ClosingTable("Of the rankers that the data set brings, on its validation targets.", rows);
+        table.title = absl::StrCat("Rankers of ", name);
+        validation_tables.push_back(std::move(table));
+      }
+    }
     if (results.kind == "rl") {
       report.ledger = Ledger(numbers("ledger"));
       AppendCells(name, results, &cells);
@@ -386,13 +506,27 @@ absl::StatusOr<ReportData> BuildReport(const std::string& title, absl::Span<cons
     if (!data.empty() && described.insert(data).second) report.data.push_back({"data set", data});
     for (const auto& [key, value] : numbers("data")) report.data.push_back({key, absl::StrFormat("%.0f", value)});
     for (const auto& [key, value] : numbers("sids")) report.data.push_back({key, absl::StrFormat("%.4g", value)});
+    for (const auto& [key, value] : results.texts) {
+      absl::string_view fact = key;
+      if (absl::ConsumePrefix(&fact, kEnvironmentPrefix) && surroundings.emplace(fact, value).second) {
+        report.environment.push_back({std::string(fact), value});
+      }
+    }
+    std::vector<ExampleLists> lists = ReadExamples(path);
+    for (size_t i = 0; i < lists.size(); ++i) {
+      // Several evaluations are told apart by their names, the lists of one training job by their steps.
+      examples.push_back({results.kind == "evaluate" ? name
+                          : lists[i].step == 0       ? absl::StrCat(name, ", before (step 0)")
+                                                     : absl::StrCat(name, ", step ", lists[i].step),
+                          std::move(lists[i])});
+    }
     const auto run = numbers("run");
     if (run.count("seconds") > 0) {
       report.environment.push_back({absl::StrCat("time of ", name), HumanDuration(absl::Seconds(run.at("seconds")))});
     }
     const absl::StatusOr<std::string> spec = ReadFile(JoinPath(path, "spec.yaml"));
     if (spec.ok()) absl::StrAppend(&report.spec_yaml, "# ", name, "\n", *spec, "\n");
-    report.commands.push_back(absl::StrCat("sluice-learner run ", JoinPath(path, "spec.yaml")));
+    AppendCommands(results, path, &report);
   }
   for (const auto& [name, rows] : curves) {
     for (ReportChart& chart : Charts(training_runs > 1 ? name : "", rows)) report.charts.push_back(std::move(chart));
@@ -404,14 +538,19 @@ absl::StatusOr<ReportData> BuildReport(const std::string& title, absl::Span<cons
         test_rows));
   }
   if (!evaluations.empty()) {
-    SLUICE_ASSIGN_OR_RETURN(std::optional<ReportTable> intervals, IntervalTable(evaluations));
-    if (intervals) report.tables.push_back(*std::move(intervals));
+    SLUICE_ASSIGN_OR_RETURN(const std::vector<ComparedArm> arms, OutcomesOf(evaluations));
+    if (!arms.empty()) {
+      SLUICE_ASSIGN_OR_RETURN(ReportTable intervals, IntervalTable(arms));
+      report.tables.push_back(std::move(intervals));
+    }
+    if (arms.size() > 1) report.tables.push_back(DifferenceTable(arms));
     ReportTable lists = ListsTable(test_rows, kMostLevels);
     if (!lists.columns.empty()) report.tables.push_back(std::move(lists));
     AppendStrata(evaluations, "difficulty_decile", "difficulty decile", "rank under the co-occurrence rule", &report);
     AppendStrata(evaluations, "popularity_decile", "popularity decile", "training events of the target", &report);
     AppendStrata(evaluations, "history", "events before the target", "events", &report);
   }
+  if (!examples.empty()) AppendExamples(examples, &report);
   for (ReportTable& table : validation_tables) report.tables.push_back(std::move(table));
   for (ReportTable& table : cells.tables) report.tables.push_back(std::move(table));
   for (ReportChart& chart : cells.charts) report.charts.push_back(std::move(chart));

@@ -8,12 +8,20 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "learner/report/report.h"
+#include "learner/run/results.h"
+#include "learner/run/run_context.h"
 #include "learner/run/run_folder.h"
 
 namespace sluice::learner {
 
+// Where a job ran and with what: texts of results.json under keys that begin with kEnvironmentPrefix, which the report
+// shows wherever it is made.
+inline constexpr char kEnvironmentPrefix[] = "environment/";
+void AddEnvironment(const RunContext& context, RunResults* results);
+
 // Evaluations become rows of the closing table (the co-occurrence rule comes once, first), training runs become curves,
-// rl runs also the ledger's balance. NotFound: a folder without results.json: the run has not ended.
+// rl runs also the ledger's balance; the examples of runs that were of the same users stand side by side. NotFound: a
+// folder without results.json: the run has not ended.
 absl::StatusOr<ReportData> BuildReport(const std::string& title, absl::Span<const std::string> run_folders);
 
 // BuildReport of one run, written to its report.html.

@@ -26,8 +26,10 @@ Validation::Validation(const RunContext& context, const Dataset& dataset, const 
 absl::Status Validation::Run(Policy& policy, uint64_t step, uint64_t total_steps, double time_s,
                              const EvalActors& actors) {
   if (examples_.empty()) return absl::OkStatus();
-  SLUICE_ASSIGN_OR_RETURN(latest_, Validate(context_, policy, dataset_, examples_, options_, actors));
+  std::vector<PromptOutcome> outcomes;
+  SLUICE_ASSIGN_OR_RETURN(latest_, Validate(context_, policy, dataset_, examples_, options_, actors, &outcomes));
   latest_step_ = step;
+  RecordExamples(context_, folder_, ListsToShow(dataset_, step, outcomes));
   SLUICE_RETURN_IF_ERROR(RecordMetrics(context_, &folder_, step, total_steps, time_s, latest_));
   if (context_.is_first()) {
     context_.monitor->ReportLog(absl::StrFormat("step %d: validation HR@10 %.4f, NDCG@10 %.4f, hallucination %.4f",

@@ -59,6 +59,10 @@ class RunFolder:
         """Everything measured so far."""
         return read_metrics(self._file("metrics.jsonl", "nothing was measured yet"))
 
+    def tensorboard(self) -> Path:
+        """The folder of event files for TensorBoard, which grow while the job runs."""
+        return self._file("tensorboard", "nothing was measured yet, or it could not be written, which the job's log says")
+
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints by step, oldest first."""
         parent = self.path / "checkpoints"

@@ -128,19 +128,21 @@ class RunFolderTest(unittest.TestCase):
 
     def test_what_is_there_is_found_and_what_is_not_is_said(self):
         run = sluice.RunFolder(self.folder)
-        for read in (run.results, run.metrics, run.report, run.export, lambda: run.spec_yaml):
+        for read in (run.results, run.metrics, run.report, run.export, run.tensorboard, lambda: run.spec_yaml):
             with self.assertRaisesRegex(sluice.RunFolderError, "not there"):
                 read()
         self.write("results.json", json.dumps({"numbers": {"hr@10": 0.25}}))
         self.write("spec.yaml", "kind: sft\n")
         self.write("report.html", "<html>")
         self.write("export/best/config.json", "{}")
+        self.write("tensorboard/events.out.tfevents.1700000000.sluice", "")
         for name in ("step-00000004/manifest.json", "step-00000002/manifest.json", "step-00000006.tmp/manifest.json",
                      "step-00000008/model"):
             self.write(f"checkpoints/{name}", "")
         self.assertEqual(run.results()["numbers"]["hr@10"], 0.25)
         self.assertEqual(run.spec_yaml, "kind: sft\n")
         self.assertTrue(run.report().is_file())
+        self.assertTrue(run.tensorboard().is_dir())
         self.assertTrue(run.export("best").is_dir())
         self.assertEqual([c.name for c in run.checkpoints()], ["step-00000002", "step-00000004"])
         self.assertTrue(run.ended())

@@ -8,6 +8,7 @@
 #include "common/file/file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "learner/report/environment.h"
 
 namespace sluice::learner {
 namespace {
@@ -70,6 +71,11 @@ ReportData FullReport() {
   admission.series = {{.name = "open", .unit = "", .points = {{1, 0.1}, {2, 0.2}}},
                       {.name = "difficulty", .unit = "", .points = {{1, 0.9}, {2, 0.8}}}};
   data.charts = {loss, admission};
+  data.examples_note = "Users <by place>.";
+  data.examples = {{.title = "User \"u\" & 1",
+                    .history = {"a<b", "c"},
+                    .target = "d&d",
+                    .lists = {{"before", "Not in the list.", {{"x", "-1.25"}}}, {"after", "", {{"d&d", ""}}}}}};
   data.ledger = ReportLedger{.issued = 12800, .trained = 12795, .failed = 2, .cancelled = 3, .frontier = 12800};
   data.data = {{"Name", "beauty"}, {"Order", "ties keep line order"}, {"Semantic IDs", "12 101, 0 shared"}};
   data.environment = {{"Threads", "1 & only"}};
@@ -120,7 +126,8 @@ TEST(ReportTest, TextsStandWhereThereIsNoNumber) {
   table.columns = {{"hr@10", "HR@10"}, {"hr@1", "HR@1"}};
   table.rows = {{"a", {{"hr@1", 0.5}}, {{"hr@10", "+0.1 [<0.2]"}, {"hr@1", "not this"}}}};
   data.tables = {table};
-  EXPECT_THAT(RenderReport(data), HasSubstr("<tr><td>a</td><td>+0.1 [&lt;0.2]</td><td>0.5000</td></tr>"));
+  EXPECT_THAT(RenderReport(data),
+              HasSubstr("<tr><td>a</td><td class=\"text\">+0.1 [&lt;0.2]</td><td>0.5000</td></tr>"));
 }
 
 TEST(ReportTest, ALedgerThatDoesNotBalanceIsCalledOut) {
@@ -136,6 +143,25 @@ TEST(ReportTest, IsWrittenToItsPlaceOrSaysWhyNot) {
   ASSERT_TRUE(WriteReport(path, FullReport()).ok());
   EXPECT_EQ(ReadFile(path).value(), RenderReport(FullReport()));
   EXPECT_FALSE(WriteReport(JoinPath(::testing::TempDir(), "no/such/folder/report.html"), FullReport()).ok());
+}
+
+TEST(ReportTest, ExamplesMarkTheTarget) {
+  const std::string page = RenderReport(FullReport());
+  EXPECT_THAT(page, HasSubstr("<li class=\"hit\"><span>d&amp;d</span></li>"));
+  EXPECT_THAT(page, HasSubstr("<li><span>x</span> <b>-1.25</b></li>"));
+  EXPECT_THAT(page, HasSubstr("<span class=\"item\">a&lt;b</span>"));
+}
+
+TEST(EnvironmentTest, SaysWhatItRunsOn) {
+  EXPECT_EQ(ValueOfLine("processor\t: 0\nmodel name\t: Some CPU: fast\nmodel name : other\n", "model name"),
+            "Some CPU: fast");
+  EXPECT_EQ(ValueOfLine("", "model name"), "");
+  std::vector<std::string> names;
+  for (const ReportFact& fact : MachineFacts()) {
+    names.push_back(fact.name);
+    EXPECT_NE(fact.value, "") << fact.name;
+  }
+  EXPECT_THAT(names, testing::IsSupersetOf({"Sluice", "system", "processors"}));
 }
 
 }  // namespace

@@ -55,6 +55,50 @@ TEST_F(RunFolderTest, AStartFromNothingDropsWhatAnEarlierAttemptLeft) {
   EXPECT_EQ(folder->ReadMetrics().value().size(), 1u);
 }
 
+TEST_F(RunFolderTest, EventsFollowTheMetricsOverAResume) {
+  const NowFunction now = [] { return absl::FromUnixSeconds(1'700'000'000); };
+  {
+    auto folder = RunFolder::Open(path_, now).value();
+    ASSERT_TRUE(folder->TruncateMetrics(std::nullopt).ok());
+    EXPECT_FALSE(PathExists(folder->tensorboard()));
+    ASSERT_TRUE(folder->AppendMetrics({.step = 1, .values = {{"x", 1}}}).ok());
+    ASSERT_TRUE(folder->SyncMetrics().ok());
+  }
+  auto folder = RunFolder::Open(path_, now).value();
+  ASSERT_TRUE(folder->TruncateMetrics(1).ok());
+  EXPECT_EQ(ListDirectory(folder->tensorboard()).value().size(), 2u);  // the second begins with the restart
+  EXPECT_EQ(folder->TakeEventsProblem(), "");
+  // Who only reads, for a report say, leaves no file.
+  ASSERT_TRUE(RunFolder::Open(path_).value()->TruncateMetrics(1).ok());
+  EXPECT_EQ(ListDirectory(folder->tensorboard()).value().size(), 2u);
+}
+
+TEST_F(RunFolderTest, EventsThatWereLostAreWrittenAnewFromTheMetrics) {
+  const NowFunction now = [] { return absl::FromUnixSeconds(1'700'000'000); };
+  for (uint64_t step = 1; step <= 5; ++step) {
+    ASSERT_TRUE(RunFolder::Open(path_).value()->AppendMetrics({.step = step, .values = {{"x", 1}}}).ok());
+  }
+  auto folder = RunFolder::Open(path_, now).value();
+  ASSERT_TRUE(folder->TruncateMetrics(3).ok());
+  const std::vector<std::string> files = ListDirectory(folder->tensorboard()).value();
+  ASSERT_EQ(files.size(), 1u);
+  const int64_t three = FileBytes(JoinPath(folder->tensorboard(), files[0])).value();
+  ASSERT_TRUE(folder->AppendMetrics({.step = 4, .values = {{"x", 1}}}).ok());
+  const int64_t version = 16 + 9 + 2 + 2 + 13;  // the first record
+  EXPECT_EQ(FileBytes(JoinPath(folder->tensorboard(), files[0])).value() - version, (three - version) / 3 * 4);
+}
+
+TEST_F(RunFolderTest, EventsThatCannotBeWrittenStopNothing) {
+  auto folder = RunFolder::Open(path_, [] { return absl::UnixEpoch(); }).value();
+  ASSERT_TRUE(WriteFileAtomically(folder->tensorboard(), "a file where the folder should be").ok());
+  ASSERT_TRUE(folder->AppendMetrics({.step = 1, .values = {{"x", 1}}}).ok());
+  EXPECT_THAT(folder->TakeEventsProblem(), HasSubstr("TensorBoard gets nothing more of this attempt"));
+  ASSERT_TRUE(folder->AppendMetrics({.step = 2, .values = {{"x", 1}}}).ok());
+  ASSERT_TRUE(folder->SyncMetrics().ok());
+  EXPECT_EQ(folder->TakeEventsProblem(), "");  // said once
+  EXPECT_EQ(folder->ReadMetrics().value().size(), 2u);
+}
+
 TEST_F(RunFolderTest, FindsTheModelOfARun) {
   EXPECT_EQ(ResolveModelFolder(path_).status().code(), absl::StatusCode::kNotFound);
   ASSERT_TRUE(MakeDirectories(JoinPath(path_, "export/best")).ok());

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_format.h"
 #include "common/file/file.h"
+#include "learner/evaluate/example_file.h"
 #include "learner/evaluate/outcome_file.h"
 #include "learner/evaluate/strata.h"
 #include "learner/run/results.h"
@@ -73,6 +74,71 @@ TEST_F(RunReportTest, TwoEvaluationsAreComparedWithIntervalsAndCutIntoStrata) {
   EXPECT_NE(Find(*report, "By events before the target"), nullptr);
   EXPECT_NE(Find(*report, "Lists"), nullptr);
   EXPECT_THAT(RenderReport(*report), HasSubstr("HR@10 by difficulty decile"));
+}
+
+TEST_F(RunReportTest, OneEvaluationHasIntervals) {
+  const std::string folders[] = {Evaluated("alone", SomeOutcomes(300, 1))};
+  const auto report = BuildReport("one", folders);
+  ASSERT_TRUE(report.ok()) << report.status();
+  const ReportTable* intervals = Find(*report, "Intervals");
+  ASSERT_NE(intervals, nullptr);
+  const double hits = ReadResults(JoinPath(folders[0], "results.json"))->numbers["metrics"]["hr@10"];
+  EXPECT_THAT(intervals->rows[0].texts.at("hr@10"), HasSubstr(absl::StrFormat("%.4f [", hits)));
+  EXPECT_THAT(intervals->note, HasSubstr("300 users"));
+  EXPECT_EQ(Find(*report, "Differences to alone"), nullptr);
+}
+
+TEST_F(RunReportTest, ExamplesOfTheSameUsersStandSideBySide) {
+  const std::string folders[] = {Evaluated("before", SomeOutcomes(30, 1)), Evaluated("after", SomeOutcomes(30, 2))};
+  ExampleLists lists = {.step = 0, .users = {{"u1", 4, {"a", "b"}, "c", 0, {{"d", -1.5}, {"e", std::nullopt}}}}};
+  ASSERT_TRUE(WriteFileAtomically(JoinPath(folders[0], "examples.json"), ExamplesToJson({lists})).ok());
+  lists.users[0].items = {{"c", -0.25}};
+  lists.users[0].target_rank = 1;
+  ASSERT_TRUE(WriteFileAtomically(JoinPath(folders[1], "examples.json"), ExamplesToJson({lists})).ok());
+  const auto report = BuildReport("two", folders);
+  ASSERT_TRUE(report.ok()) << report.status();
+  ASSERT_EQ(report->examples.size(), 1u);
+  const ReportExample& example = report->examples[0];
+  EXPECT_EQ(example.title, "User u1, event 5");
+  ASSERT_EQ(example.lists.size(), 2u);
+  EXPECT_EQ(example.lists[0].name, "before");
+  EXPECT_EQ(example.lists[0].note, "The target is not in the list.");
+  EXPECT_EQ(example.lists[0].items[0].score, "-1.50");
+  EXPECT_EQ(example.lists[0].items[1].score, "");
+  EXPECT_EQ(example.lists[1].note, "The target is at place 1.");
+  EXPECT_THAT(RenderReport(*report), HasSubstr("<li class=\"hit\"><span>c</span> <b>-0.25</b></li>"));
+
+  // A damaged file costs the examples, not the report.
+  for (const std::string& folder : folders) {
+    ASSERT_TRUE(WriteFileAtomically(JoinPath(folder, "examples.json"), "{").ok());
+  }
+  EXPECT_TRUE(BuildReport("two", folders)->examples.empty());
+}
+
+TEST_F(RunReportTest, ATrainingJobShowsItsListsBeforeAndAfterAndWhereItRan) {
+  const std::string folder = Path("sft");
+  ASSERT_TRUE(MakeDirectories(folder).ok());
+  RunResults results;
+  results.kind = "sft";
+  results.texts["name"] = "mine";
+  results.texts["environment/processors"] = "2 of some kind";
+  ASSERT_TRUE(WriteResults(JoinPath(folder, "results.json"), results).ok());
+  std::vector<ExampleLists> lists;
+  for (const uint64_t step : {0, 60}) {
+    KeepExamples({.step = step, .users = {{"u1", 4, {"a"}, "c", 0, {{"d", -1.5}}}}}, &lists);
+  }
+  ASSERT_TRUE(WriteFileAtomically(JoinPath(folder, "examples.json"), ExamplesToJson(lists)).ok());
+  const std::string folders[] = {folder};
+  const auto report = BuildReport("one", folders);
+  ASSERT_TRUE(report.ok()) << report.status();
+  ASSERT_EQ(report->examples.size(), 1u);
+  EXPECT_EQ(report->examples[0].lists[0].name, "mine, before (step 0)");
+  EXPECT_EQ(report->examples[0].lists[1].name, "mine, step 60");
+  ASSERT_EQ(report->environment.size(), 1u);
+  EXPECT_EQ(report->environment[0].name, "processors");
+  EXPECT_EQ(report->environment[0].value, "2 of some kind");
+  EXPECT_THAT(report->commands,
+              testing::ElementsAre("sluice-learner run " + folder + "/spec.yaml --run-folder " + folder + "-again"));
 }
 
 TEST_F(RunReportTest, EvaluationsOfOtherUsersAreShownButNotCompared) {
