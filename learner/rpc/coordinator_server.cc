@@ -29,10 +29,22 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(cons
   SLUICE_ASSIGN_OR_RETURN(server->store_, JobStore::Open(options.store_path, options.store));
   SLUICE_ASSIGN_OR_RETURN(server->coordinator_, Coordinator::Create(options.coordinator, server->store_.get(),
                                                                     MonotonicClock(), WallClock()));
-  server->jobs_ = std::make_unique<JobService>(server->coordinator_.get());
+  if (!options.data_root.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(
+        server->data_,
+        DataStore::Open({.root = options.data_root, .quota_bytes = options.data_quota_bytes}, WallClock()));
+  }
+  JobServiceOptions jobs;
+  jobs.runs_folder = options.store.runs_folder;
+  jobs.data = server->data_.get();
+  jobs.reward_address = options.reward_address;
+  jobs.max_queued = options.store.max_queued;
+  server->jobs_ = std::make_unique<JobService>(server->coordinator_.get(), jobs);
+  server->data_service_ = std::make_unique<DataService>(server->data_.get(), server->store_.get());
   server->members_ = std::make_unique<MemberService>(server->coordinator_.get());
-  SLUICE_ASSIGN_OR_RETURN(server->server_,
-                          RpcServer::Start(options.address, {server->jobs_.get(), server->members_.get()}));
+  SLUICE_ASSIGN_OR_RETURN(
+      server->server_,
+      RpcServer::Start(options.address, {server->jobs_.get(), server->members_.get(), server->data_service_.get()}));
   server->AddMetrics();
   if (!options.metrics_address.empty()) {
     SLUICE_RETURN_IF_ERROR(server->metrics_.Serve(options.metrics_address).status());
