@@ -4,7 +4,9 @@ comparison, pushed data."""
 import json
 import os
 import signal
+import socket
 import subprocess
+import threading
 
 import harness
 from harness import CANCELLED, DONE, INTEGRITY, PERMISSION, TRANSIENT, USAGE
@@ -165,6 +167,41 @@ class TerminalTest(harness.SluiceTest):
         self.ctl("artifacts", "download", job, "--to", self.path("to"))
         self.assertEqual(harness.sha256(self.path("to", "large")), harness.sha256(self.path("large")))
 
+    def test_pushed_events_become_a_data_set_and_a_dry_run_asks_the_ranker(self):
+        reward, address, _ = self.start_reward(self.cluster.data)
+        coordinator = self.start("coordinator", "sluice-learner", "coordinator", "--address", self.cluster.address, "--runs",
+                                 self.cluster.runs, "--data-root", self.path("pushed"), "--reward", address)
+        coordinator.wait_for(r"coordinator \w+ address=")
+        self.cluster.start_rank()
+        events = harness.write_events(self.path("fresh.csv"), seed=11)
+        digest = self.ctl("-o", "name", "data", "push", events)[0].strip()
+        spec = harness.prepare_spec(f"digest:{digest[:12]}/fresh.csv", self.path("fresh"))
+        spec["prepare"]["ranker"] = {"sequential": False}
+        self.ctl("submit", self.spec("fresh", spec), "--watch")
+        # The data set goes back as one, and a job is given it by its digest alone.
+        prepared = self.ctl("-o", "name", "data", "push", self.path("fresh"), "--name", "fresh")[0].strip()
+        sft = dict(self.sft(passes=1), name="by-digest", data=f"digest:{prepared}")
+        job = self.ctl("submit", self.spec("by-digest", sft), "--watch")[0].strip()
+        self.assertTrue(self.cluster.json("describe", job)["spec_yaml"].count(prepared), "the job keeps the path")
+        self.assertEqual({one["name"] for one in self.cluster.json("data", "list")["data"]}, {"fresh.csv", "fresh"})
+        self.ctl("data", "rm", digest)
+
+        def reward_check(values, code):
+            out, _ = self.ctl("-o", "json", "submit", self.spec("rl", values), "--dry-run=server", code=code)
+            return next(check for check in json.loads(out)["checks"] if check["name"] == "reward")
+
+        good = reward_check(harness.rl_spec(self.cluster.data), DONE)
+        self.assertEqual(good["result"], "ok", good)
+        self.assertIn("repeats its golden batch", good["message"])
+        other = reward_check(harness.rl_spec(self.path("fresh")), USAGE)
+        self.assertIn("scores catalog", other["message"])
+        missing = reward_check(harness.rl_spec(self.cluster.data, reward={"ranker": "sequential"}), USAGE)
+        self.assertIn("has no ranker 'sequential'", missing["message"])
+        reward.kill()
+        self.assertIn("no reward server answers", reward_check(harness.rl_spec(self.cluster.data), USAGE)["message"])
+        out, _ = self.ctl("doctor", code=TRANSIENT)
+        self.assertRegex(out, r"failed +reward")
+
     def test_contexts_name_coordinators_and_flags_and_variables_win(self):
         self.cluster.start_coordinator()
         plain = dict(os.environ, **self.variables)
@@ -185,6 +222,58 @@ class TerminalTest(harness.SluiceTest):
         nobody = run("--context", "moon", "list")
         self.assertEqual(nobody.returncode, USAGE)
         self.assertIn("there are gone, here", nobody.stderr)
+
+    def test_whatever_answers_at_the_address_or_nothing_is_one_sentence_with_its_code(self):
+        self.cluster.start_coordinator()
+        reward, reward_address, metrics = self.start_reward(self.cluster.data)
+        closing, silent = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(closing.close)
+        self.addCleanup(silent.close)
+
+        def close_all():
+            while True:
+                try:
+                    closing.accept()[0].close()
+                except OSError:
+                    return
+
+        threading.Thread(target=close_all, daemon=True).start()
+        for address, code, sentence in (
+                (harness.free_address(), TRANSIENT, "no coordinator answers at"),
+                ("no-such-host.invalid:7070", TRANSIENT, "is not known here"),
+                ("nonsense", USAGE, "want HOST:PORT"),
+                (metrics, PERMISSION, "is no coordinator"),
+                (reward_address, PERMISSION, "is no coordinator"),
+                (f"127.0.0.1:{closing.getsockname()[1]}", TRANSIENT, "ends every connection at once"),
+                (f"127.0.0.1:{silent.getsockname()[1]}", TRANSIENT, "no connection to")):
+            process = self.call("asked", "sluicectl", "--server", address, "--timeout", "1", "list")
+            self.assertEqual(process.code(), code, f"{address}: {process.said()}")
+            self.assertIn(sentence, process.said())
+            self.assertEqual(process.said().count("\n"), 1, process.said())
+        self.assertFalse(reward.ended())
+
+    def test_a_spec_that_cannot_be_one_is_refused_in_a_sentence(self):
+        cases = {"large": b"# " + b"x" * (100 << 20), "deep": b"a: " + b"{a: " * 5000, "binary": bytes(range(256)),
+                 "nan": b"kind: rl\ndata: d\nrl: {gate: {tau: .nan}}\n", "empty": b"", "list": b"- a\n"}
+        for name, content in cases.items():
+            with open(self.path(f"{name}.yaml"), "wb") as file:
+                file.write(content)
+        os.mkdir(self.path("folder.yaml"))
+        for name in [*cases, "folder"]:
+            process = self.call(name, "sluicectl", "validate", self.path(f"{name}.yaml"))
+            self.assertIn(process.code(), (USAGE, harness.FAILED), f"{name}: {process.said()[:500]}")
+            self.assertIn(f"{name}.yaml", process.said())
+            self.assertLess(len(process.said()), 2000, name)
+
+    def test_ctrl_c_detaches_and_says_how_to_come_back(self):
+        self.cluster.start_coordinator()
+        job = self.submit(self.sft())
+        watch = self.cluster.ctl("watch", job)
+        watch.wait_for("queued")
+        watch.send(signal.SIGINT)
+        self.assertEqual(watch.wait(), 130, watch.said())
+        self.assertRegex(watch.said(), rf"detached; the job goes on. Follow it again with: sluicectl watch {job} --after \d")
+        self.assertEqual(self.cluster.json("describe", job)["state"], "queued")
 
     def test_options_stand_before_the_words_that_start_other_programs(self):
         shown = json.loads(self.ctl("-o", "json", "inspect", "dataset", self.cluster.data)[0])
