@@ -22,6 +22,7 @@
 #include "common/log/log.h"
 #include "common/metrics/metrics.h"
 #include "common/rpc/channel.h"
+#include "common/rpc/security_flags.h"
 #include "common/rpc/server.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
@@ -46,6 +47,7 @@ struct Flags {
   std::string precision = "fp32";
   double drain_timeout_s = 25;
   std::string journal;
+  SecurityFlags security;
 };
 
 // host-pid-random: unique among living actors, also where every container has the same process id.
@@ -62,6 +64,16 @@ absl::Status Validate(const Flags& flags) {
   if (!flags.coordinator.empty()) SLUICE_RETURN_IF_ERROR(CheckAddress("--coordinator", flags.coordinator));
   if (!flags.learner.empty()) SLUICE_RETURN_IF_ERROR(CheckAddress("--learner", flags.learner));
   if (!flags.reward.empty()) SLUICE_RETURN_IF_ERROR(CheckAddress("--reward", flags.reward));
+  return absl::OkStatus();
+}
+
+// What is sure to fail with these certificates fails now, and not at every try.
+absl::Status CheckServers(const Flags& flags, const Credentials& credentials) {
+  if (!flags.coordinator.empty()) {
+    SLUICE_RETURN_IF_ERROR(credentials.CheckServer(flags.coordinator, {Role::kCoordinator}));
+  }
+  if (!flags.learner.empty()) SLUICE_RETURN_IF_ERROR(credentials.CheckServer(flags.learner, {Role::kRank}));
+  if (!flags.reward.empty()) SLUICE_RETURN_IF_ERROR(credentials.CheckServer(flags.reward, {Role::kReward}));
   return absl::OkStatus();
 }
 
@@ -95,12 +107,15 @@ absl::Status Work(const Flags& flags, const sigset_t& stop_signals) {
   SLUICE_RETURN_IF_ERROR(StartFailpoints());
   SLUICE_RETURN_IF_ERROR(Validate(flags));
   SLUICE_ASSIGN_OR_RETURN(const Placement placement, OpenPlacement(flags.device, flags.precision));
+  SLUICE_ASSIGN_OR_RETURN(const ServerSecurity security, LoadServerSecurity(flags.security, {Role::kActor}));
+  SLUICE_RETURN_IF_ERROR(CheckServers(flags, *security.credentials));
   Metrics metrics;
+  security.credentials->AddMetrics(&metrics);
   if (!flags.metrics_address.empty()) {
     SLUICE_ASSIGN_OR_RETURN(const int port, metrics.Serve(flags.metrics_address));
     LogInfo("metrics served", {{"address", flags.metrics_address}, {"port", port}});
   }
-  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server, RpcServer::Start(flags.address, {}));
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server, RpcServer::Start(flags.address, {}, security));
   server->SetServing(false);
 
   const NowFunction now = MonotonicClock();
@@ -108,13 +123,18 @@ absl::Status Work(const Flags& flags, const sigset_t& stop_signals) {
   DecoderLoader loader(&decoder);
   std::unique_ptr<GrpcRewardClient> rewards;
   Blocked on_scores(&metrics, now, "actor", "scores"), on_lease(&metrics, now, "actor", "lease");
-  if (!flags.reward.empty()) rewards = std::make_unique<GrpcRewardClient>(flags.reward, now, &on_scores);
+  if (!flags.reward.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(std::shared_ptr<grpc::Channel> channel,
+                            MakeChannel(flags.reward, security.credentials, {Role::kReward}));
+    rewards = std::make_unique<GrpcRewardClient>(std::move(channel), now, &on_scores);
+  }
 
   ActorClientOptions options;
   options.actor_id = flags.actor_id.empty() ? DefaultActorId() : flags.actor_id;
   options.software_version = kVersion;
   options.coordinator = flags.coordinator;
   options.learner = flags.learner;
+  options.credentials = security.credentials;
   options.has_rewards = rewards != nullptr;
   options.drain_timeout = absl::Seconds(flags.drain_timeout_s);
   options.now = now;
@@ -196,6 +216,8 @@ int main(int argc, char** argv) {
   app.add_option(
       "--journal", flags.journal,
       "Folder of this actor alone for its journal: what it leased, sampled, sent, and the answers; default: none");
+  sluice::AddTlsFlags(&app, &flags.security);
+  sluice::AddServerSecurityFlags(&app, &flags.security);
   app.add_option("--log-format", flags.log_format, "text or json")
       ->capture_default_str()
       ->check(CLI::IsMember({"text", "json"}));

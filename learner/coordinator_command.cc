@@ -19,6 +19,9 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> StartCoordinator(const Coordi
   CoordinatorServerOptions options;
   options.address = flags.address;
   options.metrics_address = flags.metrics_address;
+  options.security = flags.security;
+  options.tokens_path = flags.tokens;
+  options.audit_path = flags.audit_log.empty() ? JoinPath(state, "audit.jsonl") : flags.audit_log;
   options.store_path = JoinPath(state, "jobs.db");
   // What describe shows must not depend on where the coordinator was started.
   options.store.runs_folder = std::filesystem::absolute(flags.runs_folder).lexically_normal().string();

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/rpc/server.h"
 #include "learner/rpc/coordinator_server.h"
 
 namespace sluice::learner {
@@ -21,9 +22,12 @@ struct CoordinatorFlags {
   double heartbeat_s = 0.5;
   std::string data_root;  // folder of pushed data; empty: none are taken
   double data_quota_gib = 64;
-  std::string reward;   // host:port, asked before jobs are submitted; empty: not
-  double lease_s = 5;   // without a heartbeat for this long a rank is out
-  double drain_s = 60;  // time for the running job to write a checkpoint when this process is asked to end
+  std::string reward;  // host:port, asked before jobs are submitted; empty: not
+  double lease_s = 5;  // without a heartbeat for this long a rank is out
+  ServerSecurity security;
+  std::string tokens;     // file of people's tokens; empty: none are asked for
+  std::string audit_log;  // empty: audit.jsonl in the folder of the job store
+  double drain_s = 60;    // time for the running job to write a checkpoint when this process is asked to end
 };
 
 // Makes the folders and starts serving.

@@ -10,6 +10,7 @@
 #include "common/collective/backend.h"
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
+#include "common/rpc/security_flags.h"
 #include "common/status/exit_code.h"
 #include "common/tensor/device.h"
 #include "learner/compare_command.h"
@@ -43,6 +44,12 @@ int main(int argc, char** argv) {
   std::string log_format = "text";
   app.add_option("--log-format", log_format, "text or json")->check(CLI::IsMember({"text", "json"}));
 
+  sluice::SecurityFlags security;  // of the one command that is given
+  const auto add_security = [&security](CLI::App* command) {
+    sluice::AddTlsFlags(command, &security);
+    sluice::AddServerSecurityFlags(command, &security);
+  };
+
   sluice::learner::RunFlags run;
   CLI::App* run_command = app.add_subcommand("run", "Run one job in this process, then exit with its outcome.");
   run_command->add_option("spec", run.spec_path, "The job spec, YAML")->required();
@@ -58,6 +65,7 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 256));
   run_command->add_option("--device", run.device, sluice::kDeviceHelp)->capture_default_str();
   run_command->add_option("--precision", run.precision, sluice::kPrecisionHelp)->capture_default_str();
+  add_security(run_command);
 
   sluice::learner::RankFlags rank;
   bool with_coordinator = false;
@@ -76,6 +84,7 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 256));
   rank_command->add_option("--device", rank.device, sluice::kDeviceHelp)->capture_default_str();
   rank_command->add_option("--precision", rank.precision, sluice::kPrecisionHelp)->capture_default_str();
+  add_security(rank_command);
   rank_command->add_flag("--with-coordinator", with_coordinator,
                          "Also be the coordinator, at --coordinator's address, with its flags at their defaults");
 
@@ -94,6 +103,13 @@ int main(int argc, char** argv) {
   coordinator_command
       ->add_option("--drain-seconds", coordinator.drain_s, "On SIGTERM: time for the running job's checkpoint")
       ->capture_default_str();
+  add_security(coordinator_command);
+  coordinator_command->add_option("--tokens", coordinator.tokens,
+                                  "File of people's tokens, as 'sluicectl token create' makes it: the job API wants "
+                                  "one; default: none is asked for");
+  coordinator_command->add_option(
+      "--audit-log", coordinator.audit_log,
+      "Who changed what and who was refused, JSON lines; default: audit.jsonl beside the job store");
   for (CLI::App* command : {coordinator_command, rank_command}) {
     command->add_option("--state", coordinator.state_folder, "Folder of the job store; default: that of --runs");
     command->add_option("--runs", coordinator.runs_folder, "Folder of run folders, reached by every rank by this path")
@@ -174,16 +190,23 @@ int main(int argc, char** argv) {
   // A write beyond the limit on a file's size is an error like a full disk (exit code 14), not a death by signal.
   std::signal(SIGXFSZ, SIG_IGN);
   if (const absl::Status status = sluice::StartFailpoints(); !status.ok()) return Report(status);
-  if (*coordinator_command) return Report(sluice::learner::CoordinatorCommand(coordinator, stop_request));
   if (*compare_command) return Report(sluice::learner::CompareCommand(compare));
   if (*report_command) return Report(sluice::learner::ReportCommand(report));
   replay.json = advise.json = replay_format == "json";
   if (*replay_command) return Report(sluice::learner::ReplayCommand(replay));
   if (*advise_command) return Report(sluice::learner::AdviseCommand(advise));
+  sluice::RoleSet roles;
+  if (*coordinator_command || with_coordinator) roles.Add(sluice::Role::kCoordinator);
+  if (!*coordinator_command) roles.Add(sluice::Role::kRank);
+  const absl::StatusOr<sluice::ServerSecurity> secured = sluice::LoadServerSecurity(security, roles);
+  if (!secured.ok()) return Report(secured.status());
+  coordinator.security = rank.security = run.security = *secured;
+  if (*coordinator_command) return Report(sluice::learner::CoordinatorCommand(coordinator, stop_request));
   if (*rank_command) {
     std::unique_ptr<sluice::learner::CoordinatorServer> server;
     if (with_coordinator) {
       coordinator.address = rank.coordinator;
+      coordinator.security.health_address.clear();  // the rank's tells of both
       absl::StatusOr<std::unique_ptr<sluice::learner::CoordinatorServer>> started =
           sluice::learner::StartCoordinator(coordinator);
       if (!started.ok()) return Report(started.status());

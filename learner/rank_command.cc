@@ -345,18 +345,25 @@ absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
   if (backend == CollectiveBackend::kNccl) {
     SLUICE_ASSIGN_OR_RETURN(nccl, LoadNccl());
   }
+  const std::shared_ptr<const Credentials>& credentials = flags.security.credentials;
+  SLUICE_RETURN_IF_ERROR(credentials->CheckServer(flags.coordinator, {Role::kCoordinator}));
+  SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel,
+                          MakeChannel(flags.coordinator, credentials, {Role::kCoordinator}));
   at::set_num_threads(flags.threads);
   KeepFreedMemory();
   Metrics metrics;
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<RankServer> server,
-                          RankServer::Start(flags.address, &metrics, MonotonicClock()));
+                          RankServer::Start(flags.address, flags.security, &metrics, MonotonicClock()));
   if (!flags.metrics_address.empty()) SLUICE_RETURN_IF_ERROR(metrics.Serve(flags.metrics_address).status());
 
   MemberClientOptions member;
   member.member_id = NewMemberId();
   member.address = server->address();
   member.host = HostName();
-  MemberClient client(MakeChannel(flags.coordinator), member);
+  member.explain = [&](const absl::Status& status) {
+    return credentials->Explain(status, flags.coordinator, {Role::kCoordinator});
+  };
+  MemberClient client(channel, member);
   client.SetLoad([&server] {
     return MemberClient::RolloutLoad{.actors = server->hub().num_actors(),
                                      .waiting_blocks = server->hub().blocks_for_actors()};

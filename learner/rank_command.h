@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "common/rpc/server.h"
 
 namespace sluice::learner {
 
@@ -18,6 +19,7 @@ struct RankFlags {
   int threads = 1;                            // torch's
   std::string device = "cpu";                 // as ParsePlacement (common/tensor/device.h)
   std::string precision = "fp32";
+  ServerSecurity security;
 };
 
 // Runs until `stop` holds a StopRequest: then the job in hand ends after a checkpoint and the rank leaves the group.

@@ -17,10 +17,13 @@ RankServer::RankServer(Metrics* metrics, NowFunction now)
       rollouts_(&hub_),
       policies_(&store_, GrpcPolicyService::Options{.metrics = metrics}) {}
 
-absl::StatusOr<std::unique_ptr<RankServer>> RankServer::Start(const std::string& address, Metrics* metrics,
+absl::StatusOr<std::unique_ptr<RankServer>> RankServer::Start(const std::string& address,
+                                                              const ServerSecurity& security, Metrics* metrics,
                                                               NowFunction now) {
   std::unique_ptr<RankServer> server(new RankServer(metrics, std::move(now)));
-  SLUICE_ASSIGN_OR_RETURN(server->server_, RpcServer::Start(address, {&server->rollouts_, &server->policies_}));
+  SLUICE_ASSIGN_OR_RETURN(server->server_,
+                          RpcServer::Start(address, {&server->rollouts_, &server->policies_}, security));
+  security.credentials->AddMetrics(metrics);
   return server;
 }
 

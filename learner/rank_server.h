@@ -20,9 +20,9 @@ namespace sluice::learner {
 
 class RankServer : public RolloutService {
  public:
-  // Listens for actors at `address`. `metrics` must outlive the server.
-  static absl::StatusOr<std::unique_ptr<RankServer>> Start(const std::string& address, Metrics* metrics,
-                                                           NowFunction now);
+  // Listens for actors at `address`. `metrics` must outlive the server, the credentials must outlive `metrics`.
+  static absl::StatusOr<std::unique_ptr<RankServer>> Start(const std::string& address, const ServerSecurity& security,
+                                                           Metrics* metrics, NowFunction now);
   // Ends the actors' streams with Unavailable: they look for another rank.
   ~RankServer() override;
 

@@ -101,7 +101,7 @@ absl::Status RunCommand(const RunFlags& flags, const std::atomic<int>& stop) {
   const bool evaluates_with_actors = context.options.kind == JobKind::kEvaluate && !flags.address.empty();
   if (context.options.kind == JobKind::kRl || evaluates_with_actors) {
     const std::string address = flags.address.empty() ? kDefaultAddress : flags.address;
-    SLUICE_ASSIGN_OR_RETURN(server, RankServer::Start(address, &metrics, MonotonicClock()));
+    SLUICE_ASSIGN_OR_RETURN(server, RankServer::Start(address, flags.security, &metrics, MonotonicClock()));
     context.rollouts = server.get();
     monitor.ReportResult("actors attach at", server->address());
   }

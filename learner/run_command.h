@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "common/rpc/server.h"
 
 namespace sluice::learner {
 
@@ -23,6 +24,7 @@ struct RunFlags {
   int threads = 1;              // torch's
   std::string device = "cpu";   // as ParsePlacement (common/tensor/device.h)
   std::string precision = "fp32";
+  ServerSecurity security;
 };
 
 // Runs the job to its end; a run folder with a checkpoint of the same spec resumes. `stop` holds a StopRequest that a

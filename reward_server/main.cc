@@ -14,6 +14,7 @@
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "common/metrics/metrics.h"
+#include "common/rpc/security_flags.h"
 #include "common/rpc/server.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
@@ -35,6 +36,7 @@ struct Flags {
   int64_t max_batch_candidates = BatcherOptions().max_batch_candidates;
   double max_delay_ms = absl::ToDoubleMilliseconds(BatcherOptions().max_delay);
   int threads = 1;
+  SecurityFlags security;
 };
 
 // How long calls in progress may take once the process is to stop. Idle clients do not notice the farewell at once, and
@@ -67,7 +69,9 @@ absl::Status Serve(const Flags& flags, const sigset_t& stop_signals) {
   options.max_delay = absl::Milliseconds(flags.max_delay_ms);
   SLUICE_RETURN_IF_ERROR(options.Validate());
 
+  SLUICE_ASSIGN_OR_RETURN(const ServerSecurity security, LoadServerSecurity(flags.security, {Role::kReward}));
   Metrics metrics;
+  security.credentials->AddMetrics(&metrics);
   if (!flags.metrics_address.empty()) {
     SLUICE_ASSIGN_OR_RETURN(const int port, metrics.Serve(flags.metrics_address));
     LogInfo("metrics served", {{"address", flags.metrics_address}, {"port", port}});
@@ -79,7 +83,8 @@ absl::Status Serve(const Flags& flags, const sigset_t& stop_signals) {
   const NowFunction now = MonotonicClock();
   Batcher batcher(options, now, &metrics);
   RewardServiceImpl service(&rankers, dataset->trie().version(), &batcher, now, &metrics);
-  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server, RpcServer::Start(flags.address, {&service}));
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
+                          RpcServer::Start(flags.address, {&service}, security));
   std::vector<Thread> workers;
   for (int i = 0; i < flags.threads; ++i) workers.push_back(StartThread("batch", [&batcher] { batcher.Run(); }));
   LogInfo("serving", {{"address", server->address()},
@@ -119,6 +124,8 @@ int main(int argc, char** argv) {
   app.add_option("--threads", flags.threads, "Batches computed at the same time, each on one thread")
       ->capture_default_str()
       ->check(CLI::Range(1, 256));
+  sluice::AddTlsFlags(&app, &flags.security);
+  sluice::AddServerSecurityFlags(&app, &flags.security);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

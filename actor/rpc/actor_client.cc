@@ -27,6 +27,13 @@ uint64_t SeedOf(const std::string& actor_id) { return std::hash<std::string>()(a
 
 std::vector<double> TimeBuckets() { return {0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100}; }
 
+// What is wrong with TLS, if that is why `address` cannot be reached. Still a status that is tried again: certificates
+// are mended while actors wait.
+absl::Status Explain(const absl::Status& status, const Credentials& credentials, const std::string& address,
+                     RoleSet server) {
+  return absl::Status(status.code(), credentials.Explain(status, address, server).message());
+}
+
 }  // namespace
 
 struct ActorClient::Series {
@@ -154,7 +161,10 @@ absl::Status ActorClient::Run() {
 
 absl::StatusOr<std::string> ActorClient::FindRank() {
   if (!options_.learner.empty()) return options_.learner;
-  const auto stub = v1::MemberService::NewStub(MakeChannel(options_.coordinator));
+  const RoleSet coordinator = {Role::kCoordinator};
+  SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel,
+                          MakeChannel(options_.coordinator, options_.credentials, coordinator));
+  const auto stub = v1::MemberService::NewStub(channel);
   grpc::ClientContext context;
   SetDeadline(&context, options_.reconnect.attempt_timeout);
   v1::AttachActorRequest request;
@@ -163,13 +173,17 @@ absl::StatusOr<std::string> ActorClient::FindRank() {
   avoid_.clear();  // not for ever: it may be the only one
   v1::AttachActorResponse response;
   const absl::Status status = FromGrpc(stub->AttachActor(&context, request, &response));
-  if (!status.ok()) return Annotate(status, absl::StrCat("the coordinator at ", options_.coordinator));
+  if (!status.ok()) {
+    return Annotate(Explain(status, *options_.credentials, options_.coordinator, coordinator),
+                    absl::StrCat("the coordinator at ", options_.coordinator));
+  }
   SLUICE_RETURN_IF_ERROR(CheckAddress("the rank's address", response.address()));
   return response.address();
 }
 
 absl::Status ActorClient::Attend(const std::string& address) {
-  const std::shared_ptr<grpc::Channel> channel = MakeChannel(address);
+  SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel,
+                          MakeChannel(address, options_.credentials, {Role::kRank}));
   const auto session = std::make_shared<WorkSession>(
       channel, WorkSession::Options{options_.actor_id, options_.software_version, options_.heartbeat});
   {
@@ -194,7 +208,9 @@ absl::Status ActorClient::Attend(const std::string& address) {
   }
   if (attached_ && options_.on_attached) options_.on_attached(false);
   if (series_->attached != nullptr) series_->attached->Set(0);
-  return status.ok() ? status : Annotate(status, absl::StrCat("the rank at ", address));
+  if (status.ok()) return status;
+  if (!attached_) status = Explain(status, *options_.credentials, address, {Role::kRank});
+  return Annotate(status, absl::StrCat("the rank at ", address));
 }
 
 void ActorClient::MarkAttached(const std::string& address) {

@@ -24,6 +24,7 @@
 #include "actor/rpc/work_session.h"
 #include "common/metrics/blocked.h"
 #include "common/metrics/metrics.h"
+#include "common/rpc/credentials.h"
 #include "common/sync/bounded_queue.h"
 #include "common/sync/mutex.h"
 #include "common/sync/notification.h"
@@ -38,6 +39,7 @@ struct ActorClientOptions {
   // One of the two: whom to ask for a rank, or the rank itself ("host:port").
   std::string coordinator;
   std::string learner;
+  std::shared_ptr<const Credentials> credentials = Credentials::Plaintext();
   // False: jobs that ask for scores are not worked on.
   bool has_rewards = true;
   // Leases wanted at once: one in work, the others on their way meanwhile.

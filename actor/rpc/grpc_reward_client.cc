@@ -67,8 +67,8 @@ RewardResponse FromProto(const v1::ScoreResponse& proto) {
 
 }  // namespace
 
-GrpcRewardClient::GrpcRewardClient(const std::string& address, NowFunction now, Blocked* blocked)
-    : stub_(v1::RewardService::NewStub(MakeChannel(address))), now_(std::move(now)), blocked_(blocked) {}
+GrpcRewardClient::GrpcRewardClient(const std::shared_ptr<grpc::Channel>& channel, NowFunction now, Blocked* blocked)
+    : stub_(v1::RewardService::NewStub(channel)), now_(std::move(now)), blocked_(blocked) {}
 
 absl::StatusOr<RewardResponse> GrpcRewardClient::Score(const RewardRequest& request, absl::Time deadline) {
   const absl::Duration left = deadline - now_();

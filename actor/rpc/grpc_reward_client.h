@@ -2,8 +2,9 @@
 #ifndef SLUICE_ACTOR_RPC_GRPC_REWARD_CLIENT_H_
 #define SLUICE_ACTOR_RPC_GRPC_REWARD_CLIENT_H_
 
+#include <grpcpp/channel.h>
+
 #include <memory>
-#include <string>
 
 #include "actor/rollout/reward_client.h"
 #include "common/metrics/blocked.h"
@@ -17,7 +18,7 @@ class GrpcRewardClient : public RewardClient {
  public:
   // `now` is the clock of the deadlines given to Score. `blocked`, if there is one, counts the time in Score; it
   // outlives this object.
-  GrpcRewardClient(const std::string& address, NowFunction now, Blocked* blocked = nullptr);
+  GrpcRewardClient(const std::shared_ptr<grpc::Channel>& channel, NowFunction now, Blocked* blocked = nullptr);
 
   // Statuses are the server's; a refusal that names a time to wait carries it (RetryAfter).
   absl::StatusOr<RewardResponse> Score(const RewardRequest& request, absl::Time deadline) override;

@@ -10,6 +10,7 @@
 #include "client/cli/contexts.h"
 #include "common/rpc/channel.h"
 #include "common/status/exit_code.h"
+#include "common/status/status.h"
 
 namespace sluice::client {
 namespace {
@@ -183,6 +184,10 @@ void AddRest(CLI::App* app, Flags* flags) {
   CLI::App* set = context->add_subcommand("set", "Make or change one.");
   add_name(set, true);
   set->add_option("--server", flags->context_fields["server"], "The coordinator, HOST:PORT");
+  set->add_option("--tls-ca", flags->context_fields["tls_ca"], "PEM file of the CA whose certificates are believed");
+  set->add_option("--tls-cert", flags->context_fields["tls_cert"], "PEM file of the own certificate");
+  set->add_option("--tls-key", flags->context_fields["tls_key"], "PEM file of its private key");
+  set->add_option("--token-file", flags->context_fields["token_file"], "File with the token that goes with every call");
   add_name(context->add_subcommand("show", "Show one; default: the current one."), false);
   add_name(context->add_subcommand("rm", "Remove one."), true);
   app->add_subcommand("doctor", "Check name, connection, clocks, releases, storage and ranker; with a fix for each.");
@@ -192,6 +197,17 @@ void AddRest(CLI::App* app, Flags* flags) {
       ->check(CLI::IsMember({"bash", "zsh", "fish"}));
   app->add_subcommand("man", "Print the man page, or the reference page in Markdown.")
       ->add_flag("--markdown", flags->markdown, "In Markdown");
+  CLI::App* token = app->add_subcommand("token", "Tokens of people.");
+  token->require_subcommand(1);
+  CLI::App* create = token->add_subcommand(
+      "create",
+      "Make a token, where the coordinator's file of tokens is: prints the secret, once, and keeps its digest.");
+  create->add_option("NAME", flags->token.name, "Whose it is")->required();
+  create->add_option("--tokens", flags->token.tokens, "The coordinator's --tokens; made if it is not there")
+      ->required();
+  create->add_option("--scopes", flags->token.scopes, "submit (own jobs), read (all jobs), admin; separated by commas")
+      ->capture_default_str();
+  create->add_option("--days", flags->token.days, "How long it opens anything")->capture_default_str();
   app->add_subcommand("inspect", "What is inside a model, data set or checkpoint (runs sluice-inspect).")
       ->prefix_command();
   app->add_subcommand("replay",
@@ -204,13 +220,23 @@ void AddRest(CLI::App* app, Flags* flags) {
 }
 
 // Flag, then environment, then context, then the default.
-absl::StatusOr<std::string> ServerOf(const Flags& flags) {
-  if (!flags.server.empty()) return flags.server;
-  const absl::StatusOr<Contexts> contexts = ReadContexts(ContextsPath());
-  if (!contexts.ok()) return contexts.status();
-  const absl::StatusOr<Context> context = ChooseContext(*contexts, flags.context);
-  if (!context.ok()) return context.status();
-  return context->server.empty() ? kDefaultServer : context->server;
+absl::StatusOr<Context> PlaceOf(const Flags& flags) {
+  Context place;
+  // What a context says of one coordinator is not for another that was named by itself.
+  if (flags.server.empty() || !flags.context.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(const Contexts contexts, ReadContexts(ContextsPath()));
+    SLUICE_ASSIGN_OR_RETURN(place, ChooseContext(contexts, flags.context));
+  }
+  if (!flags.server.empty()) place.server = flags.server;
+  if (place.server.empty()) place.server = kDefaultServer;
+  // A certificate and its key go together, so do they and the CA that they are of.
+  if (!flags.security.tls.ca.empty() || !flags.security.tls.certificate.empty() || !flags.security.tls.key.empty()) {
+    place.tls_ca = flags.security.tls.ca;
+    place.tls_cert = flags.security.tls.certificate;
+    place.tls_key = flags.security.tls.key;
+  }
+  if (!flags.security.token_file.empty()) place.token_file = flags.security.token_file;
+  return place;
 }
 
 int DispatchContext(const CLI::App& command, const Flags& flags, const Printer& printer) {
@@ -293,6 +319,8 @@ std::unique_ptr<CLI::App> MakeApp(Flags* flags) {
   app->add_option("--timeout", flags->timeout_s, "Seconds for one call, retries included")
       ->capture_default_str()
       ->check(CLI::Range(0.1, 3600.0));
+  AddTlsFlags(app.get(), &flags->security);
+  AddTokenFlag(app.get(), &flags->security);
   const std::map<std::string, OutputFormat> formats = {{"table", OutputFormat::kTable}, {"wide", OutputFormat::kWide},
                                                        {"json", OutputFormat::kJson},   {"jsonl", OutputFormat::kJsonl},
                                                        {"yaml", OutputFormat::kYaml},   {"name", OutputFormat::kName}};
@@ -343,14 +371,23 @@ int Dispatch(const CLI::App& app, const Flags& flags, const std::atomic<bool>& s
     return 0;
   }
   if (app.got_subcommand("context")) return DispatchContext(*app.get_subcommand("context"), flags, printer);
-  const absl::StatusOr<std::string> server = ServerOf(flags);
-  if (!server.ok()) return printer.Fail(server.status());
-  const absl::Status address = CheckAddress("--server", *server);
+  if (app.got_subcommand("token")) return TokenCommand(flags.token);
+  const absl::StatusOr<Context> place = PlaceOf(flags);
+  if (!place.ok()) return printer.Fail(place.status());
+  const absl::Status address = CheckAddress("--server", place->server);
   if (!address.ok()) return printer.Fail(address);
+  const auto credentials = Credentials::Load({{place->tls_ca, place->tls_cert, place->tls_key}, place->token_file});
+  if (!credentials.ok()) return printer.Fail(credentials.status());
+  const RoleSet coordinator = {Role::kCoordinator};
+  const auto channel = MakeChannel(place->server, *credentials, coordinator);
+  if (!channel.ok()) return printer.Fail(channel.status());
   JobClientOptions options;
-  options.server = *server;
+  options.server = place->server;
   options.timeout = absl::Seconds(flags.timeout_s);
-  JobClient client(MakeChannel(*server), options);
+  options.explain = [&](const absl::Status& status) {
+    return (*credentials)->Explain(status, place->server, coordinator);
+  };
+  JobClient client(*channel, options);
   Commands commands(&client, console, &stop);
   return DispatchCommand(app, flags, &commands);
 }

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "client/cli/commands.h"
+#include "client/cli/token_command.h"
+#include "common/rpc/security_flags.h"
 
 namespace sluice::client {
 
@@ -18,6 +20,8 @@ struct Flags {
   std::string server;   // empty: the context's, else the default
   std::string context;  // empty: the current one
   double timeout_s = 5;
+  SecurityFlags security;
+  TokenFlags token;
   OutputFormat format = OutputFormat::kTable;
   bool quiet = false;
   bool no_color = false;

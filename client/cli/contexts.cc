@@ -22,7 +22,13 @@ using nlohmann::ordered_json;
 constexpr size_t kMaxNameBytes = 64;
 
 // A context's fields by their names in the file; one place for reading, writing and showing.
-std::map<std::string, std::string*> FieldsOf(Context* context) { return {{"server", &context->server}}; }
+std::map<std::string, std::string*> FieldsOf(Context* context) {
+  return {{"server", &context->server},
+          {"tls_ca", &context->tls_ca},
+          {"tls_cert", &context->tls_cert},
+          {"tls_key", &context->tls_key},
+          {"token_file", &context->token_file}};
+}
 
 bool IsName(const std::string& name) {
   return !name.empty() && name.size() <= kMaxNameBytes && std::all_of(name.begin(), name.end(), [](char c) {
@@ -138,10 +144,11 @@ int ListContexts(const Printer& printer, const std::string& path) {
   const absl::StatusOr<Contexts> contexts = ReadContexts(path);
   if (!contexts.ok()) return printer.Fail(contexts.status());
   ordered_json all = ordered_json::array();
-  std::vector<std::vector<std::string>> rows = {{"", "NAME", "SERVER"}};
+  std::vector<std::vector<std::string>> rows = {{"", "NAME", "SERVER", "TLS", "TOKEN"}};
   for (const auto& [name, context] : contexts->all) {
     all.push_back(ContextJson(name, context, contexts->current));
-    rows.push_back({name == contexts->current ? "*" : "", name, context.server});
+    rows.push_back({name == contexts->current ? "*" : "", name, context.server, context.tls_ca.empty() ? "no" : "yes",
+                    context.token_file.empty() ? "no" : context.token_file});
   }
   printer.List("contexts", all, "name", rows.size() > 1 ? Table(rows) : "");
   if (all.empty()) printer.Talk("no contexts yet; 'sluicectl context set NAME --server HOST:PORT' makes one");

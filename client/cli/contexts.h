@@ -21,7 +21,8 @@
 namespace sluice::client {
 
 struct Context {
-  std::string server;  // HOST:PORT; empty: the default
+  std::string server;                                 // HOST:PORT; empty: the default
+  std::string tls_ca, tls_cert, tls_key, token_file;  // paths, as the flags of these names; empty: none
 };
 
 struct Contexts {

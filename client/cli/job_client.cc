@@ -65,6 +65,7 @@ absl::Status JobClient::Call(const std::function<absl::Status(grpc::ClientContex
     grpc::ClientContext context;
     SetDeadline(&context, timeout);
     last = call(&context);
+    if (options_.explain) last = options_.explain(last);  // what TLS is wrong with is not retried
     const bool nobody = last.code() == absl::StatusCode::kUnavailable &&
                         (absl::StrContains(last.message(), "refused") || absl::StrContains(last.message(), "esol"));
     const bool full = last.code() == absl::StatusCode::kResourceExhausted;
@@ -111,11 +112,6 @@ absl::Status JobClient::Explain(const absl::Status& status, const char* what, ab
       const absl::string_view said = status.message();
       if (absl::StrContains(said, "esol")) {  // "DNS resolution failed", "Name resolution failure"
         return absl::UnavailableError(absl::StrCat("the host of ", server, " is not known here", kName));
-      }
-      if (absl::StrContains(said, "handshake") || absl::StrContains(said, "SSL")) {
-        return absl::UnavailableError(absl::StrCat("no secure connection to ", server, " (", said,
-                                                   "): one side expects TLS and the other does not, or a certificate "
-                                                   "does not fit; look at the context's tls fields"));
       }
       if (absl::StrContains(said, "reset by peer") || absl::StrContains(said, "ocket closed")) {
         return absl::UnavailableError(absl::StrCat("what listens at ", server,
@@ -291,6 +287,9 @@ absl::Status JobClient::Watch(const std::string& job_id, const WatchOptions& opt
       on_event(event);
     });
     if (stop) return absl::CancelledError("detached");
+    if (sequence == options.after && options_.explain) {  // later it was there, and certificates may be mended
+      if (const absl::Status why = options_.explain(status); absl::IsPermissionDenied(why)) return why;
+    }
     if (status.ok() || !IsRetryable(status)) return status;
     if (status.code() == absl::StatusCode::kDeadlineExceeded) {
       last_contact = MonotonicNow();  // the stream's own limit, not a fault

@@ -26,6 +26,8 @@ struct JobClientOptions {
   absl::Duration timeout = absl::Seconds(5);
   // A watch gives up after so long without any coordinator.
   absl::Duration watch_patience = absl::Minutes(10);
+  // Says what is wrong with TLS if that is why nobody answers, and returns the status as it is otherwise. May be empty.
+  std::function<absl::Status(const absl::Status&)> explain;
 };
 
 struct WatchOptions {

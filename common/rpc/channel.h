@@ -9,8 +9,11 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "common/rpc/credentials.h"
+#include "common/security/role.h"
 
 namespace sluice {
 
@@ -24,6 +27,17 @@ void InitGrpcLogging();
 // A lazily connected plaintext channel to "host:port". Reconnects by itself with at most 5 s between tries;
 // keepalive pings notice a dead peer within 30 s. Calls fail fast with Unavailable while there is no connection.
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address);
+
+// The same as `credentials` want it, to a server that has one of the roles `server`. It may outlive `credentials`;
+// their token, if they have one, goes with every call as "authorization: Bearer TOKEN". PermissionDenied: a token may
+// not travel to another machine without TLS.
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& address,
+                                                           const std::shared_ptr<const Credentials>& credentials,
+                                                           RoleSet server);
+
+// Whether the host of "host:port" is this machine for certain: localhost, an address of 127.0.0.0/8, or ::1. Other
+// names are not looked up.
+bool IsLoopback(absl::string_view address);
 
 // InvalidArgument unless `address` is "host:port" with a port in [1, 65535]. `what` names the flag or field.
 absl::Status CheckAddress(absl::string_view what, absl::string_view address);

@@ -289,7 +289,12 @@ SERVICE = Dashboard(
                   (f"sum by (role, instance) (process_resident_memory_bytes{{{S}}})", "{{role}} {{instance}}")),
             panel("File descriptors", "Share used. Above 0.8: runbook FileDescriptorsLow.", "percentunit",
                   (f"process_open_fds{{{S}}} / process_max_fds{{{S}}}", "{{role}} {{instance}}"),
-                  thresholds=((None, GREEN), (0.8, RED))))),
+                  thresholds=((None, GREEN), (0.8, RED))),
+            panel("Certificates", "Time until the first one of a process expires, its own or its CA's. Below a week: runbook "
+                  "CertificateExpiring.", "s",
+                  (f"min by (role, instance) (sluice_certificate_expiry_timestamp_seconds{{{S}}}) - time()",
+                   "{{role}} {{instance}}"),
+                  thresholds=((None, RED), (7 * 86400, GREEN)), may_be_empty="processes without TLS have none"))),
         Row("Jobs and the group", (
             panel("Jobs", "Not yet ended. Queued above 0 with none running: runbook LearnerGroupNotFormed.", "none",
                   (f"sum by (state) (sluice_coordinator_jobs{{{S}}})", "{{state}}")),

@@ -414,7 +414,8 @@ def check(image: Replay) -> list[str]:
         raise ReplayError("the job exported no model")
 
     health = image.config["HEALTHCHECK"]
-    servers = {"coordinator": ["sluice-learner", "coordinator", "--address=0.0.0.0:7070", "--runs=/srv/sluice/runs"],
+    servers = {"coordinator": ["sluice-learner", "coordinator", "--address=0.0.0.0:7070", "--insecure",
+                               "--runs=/srv/sluice/runs"],
                "reward": ["sluice-reward", f"--data={data}", "--address=127.0.0.1:7080"]}
     for name, argv in servers.items():
         with Container(image, name, argv, volumes) as server:

@@ -321,6 +321,18 @@ ALERTS = (
           "Each stream of an actor takes one; a process without free ones refuses connections.",
           ("`sluice_actors` of the rank: as many as expected?",),
           ("`LimitNOFILE=65536` or more.",)),
+    Alert("CertificateExpiring", TICKET, "10m",
+          "sluice_certificate_expiry_timestamp_seconds - time() < 7 * 86400",
+          "A certificate that {{ $labels.instance }} uses expires within a week ({{ $labels.file }})",
+          "Renew it: write the new files over the old ones. Running processes take them by themselves.",
+          "`certificate` is the process's own, `ca` the first of the CA's. Once one has expired, open connections go on and new "
+          "ones fail: a process that is started again does not come back.",
+          ("The log of the process: `certificates read again`, or why it does not take what lies there.",
+           "`openssl x509 -noout -enddate -ext subjectAltName -in FILE` for the file of its `--tls-cert`.",
+           "With cert-manager: `kubectl describe certificate`."),
+          ("`deploy/certificates/make-certificates FOLDER ROLE`, or what issues yours; then copy key and certificate over the "
+           "old ones. docs/security.md, section *Renewal*.",
+           "A CA that expires: change it in three steps, docs/security.md.")),
 )
 
 # Alerts of the plan that no exported metric can carry. Not written, rather than written and never firing.
@@ -330,7 +342,6 @@ NOT_CARRIED = (
     ("NonFiniteGradients", "such a step ends the job: JobEndedBadly fires"),
     ("CheckpointFailing", "a checkpoint that cannot be written ends the job: JobEndedBadly fires, with outcome no_space"),
     ("DiskWillFill", "free space is the machine's: use node_filesystem_avail_bytes of the node exporter"),
-    ("CertificateExpiring", "there is no TLS yet"),
 )
 
 

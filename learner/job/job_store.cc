@@ -49,6 +49,10 @@ constexpr char kSecondFormat[] = R"(
 ALTER TABLE jobs ADD COLUMN forked_from TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN fork_checkpoint TEXT NOT NULL DEFAULT '';
 )";
+// Beside the jobs, so that a release without owners can still read the store. By request and not by job: a claim is on
+// the disk before its job is.
+constexpr char kOwners[] =
+    "CREATE TABLE IF NOT EXISTS owners(request_id TEXT PRIMARY KEY, owner TEXT NOT NULL) WITHOUT ROWID";
 
 constexpr char kColumns[] =
     "id, request_id, name, kind, spec_digest, state, cancel_requested, submitted_us, started_us, ended_us, message, "
@@ -259,6 +263,7 @@ absl::StatusOr<std::unique_ptr<JobStore>> JobStore::Open(const std::string& path
   SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<SqliteDatabase> database, SqliteDatabase::Open(path, options.max_bytes));
   std::unique_ptr<JobStore> store(new JobStore(std::move(database), std::move(options)));
   SLUICE_RETURN_IF_ERROR(store->Migrate());
+  SLUICE_RETURN_IF_ERROR(store->AddOwners());
   return store;
 }
 
@@ -281,6 +286,46 @@ absl::Status JobStore::Migrate() {
     if (version < 2) SLUICE_RETURN_IF_ERROR(database_->Execute(kSecondFormat));
     return database_->Execute(absl::StrCat("PRAGMA user_version=", kSchemaVersion));
   });
+}
+
+absl::Status JobStore::AddOwners() {
+  MutexLock lock(&mutex_);
+  return database_->Execute(kOwners);
+}
+
+absl::StatusOr<std::string> JobStore::ClaimRequest(const std::string& request_id, const std::string& owner) {
+  MutexLock lock(&mutex_);
+  std::string claimed = owner;
+  SLUICE_RETURN_IF_ERROR(database_->Transaction([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) -> absl::Status {
+    {
+      SqliteQuery query = database_->Query("SELECT owner FROM owners WHERE request_id = ?");
+      SLUICE_ASSIGN_OR_RETURN(const bool found, query.Bind(request_id).Next());
+      if (found) {
+        claimed = query.Text(0);
+        return absl::OkStatus();
+      }
+    }
+    {
+      SqliteQuery query = database_->Query("SELECT 1 FROM jobs WHERE request_id = ?");
+      SLUICE_ASSIGN_OR_RETURN(const bool found, query.Bind(request_id).Next());
+      if (found) {
+        claimed.clear();
+        return absl::OkStatus();
+      }
+    }
+    return database_->Query("INSERT INTO owners(request_id, owner) VALUES(?, ?)").Bind(request_id).Bind(owner).Run();
+  }));
+  return claimed;
+}
+
+absl::StatusOr<std::string> JobStore::Owner(const std::string& job_id) {
+  MutexLock lock(&mutex_);
+  SqliteQuery query = database_->Query(
+      "SELECT coalesce(owners.owner, '') FROM jobs LEFT JOIN owners ON owners.request_id = jobs.request_id WHERE "
+      "jobs.id = ?");
+  SLUICE_ASSIGN_OR_RETURN(const bool found, query.Bind(job_id).Next());
+  if (!found) return absl::NotFoundError(absl::StrCat("there is no job ", job_id));
+  return query.Text(0);
 }
 
 absl::StatusOr<std::string> JobStore::NewIdLocked(const NewJob& job, absl::Time now) {

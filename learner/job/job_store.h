@@ -84,6 +84,12 @@ class JobStore {
   // AlreadyExists: the request id was used for another spec.
   absl::StatusOr<Submission> Submit(const NewJob& job, absl::Time now);
 
+  // Notes that `owner` submits, or has submitted, under this request id, and returns who does: the first who claimed
+  // it, or nobody ("") if a job came under it without a claim.
+  absl::StatusOr<std::string> ClaimRequest(const std::string& request_id, const std::string& owner);
+  // Who submitted the job; "": nobody said.
+  absl::StatusOr<std::string> Owner(const std::string& job_id);
+
   absl::StatusOr<JobRecord> Get(const std::string& job_id);
   // The job that this request made; NotFound.
   absl::StatusOr<JobRecord> FindRequest(const std::string& request_id);
@@ -135,6 +141,7 @@ class JobStore {
       : options_(std::move(options)), database_(std::move(database)) {}
 
   absl::Status Migrate();
+  absl::Status AddOwners();
   absl::StatusOr<JobRecord> GetLocked(const std::string& job_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<JobRecord> TransitionLocked(const std::string& job_id, JobInput input, const std::string& message,
                                              int exit_code, absl::Time now, uint64_t epoch)

@@ -202,6 +202,7 @@ class Admission {
     }
     RewardQuestion question;
     question.address = options_.reward_address;
+    question.credentials = options_.credentials;
     question.ranker = spec_.rl().reward().ranker();
     question.catalog_version = catalog_;
     const absl::StatusOr<std::string> said = CheckReward(question);

@@ -3,11 +3,13 @@
 #ifndef SLUICE_LEARNER_RPC_ADMISSION_H_
 #define SLUICE_LEARNER_RPC_ADMISSION_H_
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/rpc/credentials.h"
 #include "learner/coordinator/coordinator.h"
 #include "learner/data/data_store.h"
 #include "sluice/v1/job.pb.h"
@@ -20,7 +22,8 @@ absl::Status ResolvePushedData(const DataStore* data, v1::JobSpec* spec);
 
 struct AdmissionOptions {
   std::string runs_folder;
-  std::string reward_address;  // empty: no reward server is asked
+  std::string reward_address;                                                 // empty: no reward server is asked
+  std::shared_ptr<const Credentials> credentials = Credentials::Plaintext();  // for it
   int max_queued = 1000;
 };
 

@@ -4,9 +4,11 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/file/file.h"
 #include "common/log/log.h"
+#include "common/rpc/channel.h"
 #include "common/status/status.h"
 #include "common/time/clock.h"
 
@@ -29,6 +31,8 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(cons
   SLUICE_ASSIGN_OR_RETURN(server->store_, JobStore::Open(options.store_path, options.store));
   SLUICE_ASSIGN_OR_RETURN(server->coordinator_, Coordinator::Create(options.coordinator, server->store_.get(),
                                                                     MonotonicClock(), WallClock()));
+  ServerSecurity security = options.security;
+  SLUICE_RETURN_IF_ERROR(server->OpenBooks(options, &security));
   if (!options.data_root.empty()) {
     SLUICE_ASSIGN_OR_RETURN(
         server->data_,
@@ -38,14 +42,23 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(cons
   jobs.runs_folder = options.store.runs_folder;
   jobs.data = server->data_.get();
   jobs.reward_address = options.reward_address;
+  jobs.credentials = options.security.credentials;
   jobs.max_queued = options.store.max_queued;
   server->jobs_ = std::make_unique<JobService>(server->coordinator_.get(), jobs);
-  server->data_service_ = std::make_unique<DataService>(server->data_.get(), server->store_.get());
+  server->guard_ = std::make_unique<GuardedJobService>(server->jobs_.get(), server->store_.get(), server->tokens_.get(),
+                                                       server->audit_.get());
+  server->data_service_ = std::make_unique<DataService>(
+      server->data_.get(), server->store_.get(),
+      [guard = server->guard_.get()](const grpc::ServerContextBase& context, absl::string_view method) {
+        return guard->AdmitData(context, method);
+      });
   server->members_ = std::make_unique<MemberService>(server->coordinator_.get());
   SLUICE_ASSIGN_OR_RETURN(
       server->server_,
-      RpcServer::Start(options.address, {server->jobs_.get(), server->members_.get(), server->data_service_.get()}));
+      RpcServer::Start(options.address, {server->guard_.get(), server->members_.get(), server->data_service_.get()},
+                       security));
   server->AddMetrics();
+  options.security.credentials->AddMetrics(&server->metrics_);
   if (!options.metrics_address.empty()) {
     SLUICE_RETURN_IF_ERROR(server->metrics_.Serve(options.metrics_address).status());
   }
@@ -59,6 +72,27 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(cons
                                 {"store", options.store_path},
                                 {"runs", options.store.runs_folder}});
   return server;
+}
+
+absl::Status CoordinatorServer::OpenBooks(const CoordinatorServerOptions& options, ServerSecurity* security) {
+  if (!options.audit_path.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(audit_, AuditLog::Open(options.audit_path, WallClock()));
+    // gRPC does not tell the address of a peer that the table of methods refuses; its certificate says who it is.
+    security->on_refused = [audit = audit_.get()](const PeerIdentity& peer, const std::string& method,
+                                                  const absl::Status& reason) {
+      const absl::Status written = audit->Write({peer.name, "certificate", "", method, "", reason});
+      if (!written.ok()) LogError("a line is missing in the audit log", {{"error", written.message()}});
+    };
+  }
+  if (options.tokens_path.empty()) return absl::OkStatus();
+  if (!security->credentials->has_tls() && !IsLoopback(options.address)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--tokens: at ", options.address,
+                     " tokens would travel in the clear; give --tls-ca, --tls-cert and --tls-key"));
+  }
+  SLUICE_ASSIGN_OR_RETURN(tokens_, TokenFile::Open(options.tokens_path, WallClock()));
+  security->tokens_open = true;
+  return absl::OkStatus();
 }
 
 CoordinatorServer::~CoordinatorServer() {

@@ -42,14 +42,15 @@ absl::Status CheckUnused(const std::string& folder, JobStore* jobs, const std::s
   return absl::OkStatus();
 }
 
-absl::Status DataService::Open() const {
+absl::Status DataService::Open(const grpc::ServerContext* context, absl::string_view method) const {
+  SLUICE_RETURN_IF_ERROR(admit_(*context, method));
   if (data_ != nullptr) return absl::OkStatus();
   return absl::FailedPreconditionError("this coordinator takes no pushed data; start it with --data-root FOLDER");
 }
 
-grpc::Status DataService::Begin(grpc::ServerContext*, const v1::BeginPushRequest* request,
+grpc::Status DataService::Begin(grpc::ServerContext* context, const v1::BeginPushRequest* request,
                                 v1::BeginPushResponse* response) {
-  if (const absl::Status open = Open(); !open.ok()) return ToGrpc(open);
+  if (const absl::Status open = Open(context, "Begin"); !open.ok()) return ToGrpc(open);
   std::vector<PushedFile> files;
   for (const v1::DataFile& file : request->files()) files.push_back({file.path(), file.bytes(), file.sha256()});
   const absl::StatusOr<DataStore::Begun> begun = data_->Begin(request->name(), files);
@@ -60,8 +61,8 @@ grpc::Status DataService::Begin(grpc::ServerContext*, const v1::BeginPushRequest
   return grpc::Status::OK;
 }
 
-grpc::Status DataService::Put(grpc::ServerContext*, const v1::PutRequest* request, v1::PutResponse* response) {
-  if (const absl::Status open = Open(); !open.ok()) return ToGrpc(open);
+grpc::Status DataService::Put(grpc::ServerContext* context, const v1::PutRequest* request, v1::PutResponse* response) {
+  if (const absl::Status open = Open(context, "Put"); !open.ok()) return ToGrpc(open);
   if (request->data().size() > kMaxChunkBytes) {
     return ToGrpc(absl::InvalidArgumentError(
         absl::StrCat("data: want at most ", kMaxChunkBytes, " bytes at a time, got ", request->data().size())));
@@ -76,9 +77,9 @@ grpc::Status DataService::Put(grpc::ServerContext*, const v1::PutRequest* reques
   return grpc::Status::OK;
 }
 
-grpc::Status DataService::Commit(grpc::ServerContext*, const v1::CommitPushRequest* request,
+grpc::Status DataService::Commit(grpc::ServerContext* context, const v1::CommitPushRequest* request,
                                  v1::CommitPushResponse* response) {
-  if (const absl::Status open = Open(); !open.ok()) return ToGrpc(open);
+  if (const absl::Status open = Open(context, "Commit"); !open.ok()) return ToGrpc(open);
   absl::StatusOr<std::string> folder = data_->Commit(request->digest());
   if (!folder.ok()) return ToGrpc(folder.status());
   LogInfo("data pushed", {{"digest", request->digest()}, {"folder", *folder}});
@@ -86,8 +87,9 @@ grpc::Status DataService::Commit(grpc::ServerContext*, const v1::CommitPushReque
   return grpc::Status::OK;
 }
 
-grpc::Status DataService::List(grpc::ServerContext*, const v1::ListDataRequest*, v1::ListDataResponse* response) {
-  if (const absl::Status open = Open(); !open.ok()) return ToGrpc(open);
+grpc::Status DataService::List(grpc::ServerContext* context, const v1::ListDataRequest*,
+                               v1::ListDataResponse* response) {
+  if (const absl::Status open = Open(context, "List"); !open.ok()) return ToGrpc(open);
   const absl::StatusOr<std::vector<PushedFolder>> folders = data_->List();
   if (!folders.ok()) return ToGrpc(folders.status());
   for (const PushedFolder& folder : *folders) {
@@ -104,9 +106,9 @@ grpc::Status DataService::List(grpc::ServerContext*, const v1::ListDataRequest*,
   return grpc::Status::OK;
 }
 
-grpc::Status DataService::Remove(grpc::ServerContext*, const v1::RemoveDataRequest* request,
+grpc::Status DataService::Remove(grpc::ServerContext* context, const v1::RemoveDataRequest* request,
                                  v1::RemoveDataResponse* response) {
-  if (const absl::Status open = Open(); !open.ok()) return ToGrpc(open);
+  if (const absl::Status open = Open(context, "Remove"); !open.ok()) return ToGrpc(open);
   const absl::StatusOr<PushedFolder> folder = data_->Find(request->digest());
   if (!folder.ok()) return ToGrpc(folder.status());
   if (const absl::Status unused = CheckUnused(folder->folder, jobs_); !unused.ok()) return ToGrpc(unused);

@@ -2,6 +2,12 @@
 #ifndef SLUICE_LEARNER_RPC_DATA_SERVICE_H_
 #define SLUICE_LEARNER_RPC_DATA_SERVICE_H_
 
+#include <functional>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "learner/data/data_store.h"
 #include "learner/job/job_store.h"
 #include "sluice/v1/data.grpc.pb.h"
@@ -12,7 +18,9 @@ namespace sluice::learner {
 class DataService final : public v1::DataService::Service {
  public:
   // `data`: null to refuse every call, with the remedy.
-  DataService(DataStore* data, JobStore* jobs) : data_(data), jobs_(jobs) {}
+  // admit: whether the caller may call this method ("Put"); asked first.
+  using Admit = std::function<absl::Status(const grpc::ServerContextBase& context, absl::string_view method)>;
+  DataService(DataStore* data, JobStore* jobs, Admit admit) : data_(data), jobs_(jobs), admit_(std::move(admit)) {}
 
   grpc::Status Begin(grpc::ServerContext* context, const v1::BeginPushRequest* request,
                      v1::BeginPushResponse* response) override;
@@ -25,10 +33,11 @@ class DataService final : public v1::DataService::Service {
                       v1::RemoveDataResponse* response) override;
 
  private:
-  absl::Status Open() const;
+  absl::Status Open(const grpc::ServerContext* context, absl::string_view method) const;
 
   DataStore* const data_;
   JobStore* const jobs_;
+  const Admit admit_;
 };
 
 // FailedPrecondition, with the job's id, if a job that has not ended reads something at or below `folder`, or began

@@ -330,6 +330,7 @@ grpc::Status JobService::Plan(grpc::ServerContext*, const v1::PlanRequest* reque
   AdmissionOptions options;
   options.runs_folder = options_.runs_folder;
   options.reward_address = options_.reward_address;
+  options.credentials = options_.credentials;
   options.max_queued = options_.max_queued;
   absl::StatusOr<v1::PlanResponse> plan = PlanAdmission(*request, options, coordinator_, options_.data);
   if (!plan.ok()) return ToGrpc(plan.status());
@@ -381,7 +382,8 @@ grpc::Status JobService::ServerInfo(grpc::ServerContext*, const v1::ServerInfoRe
     reward->set_message("the coordinator does not know the reward server; start it with --reward HOST:PORT");
     return grpc::Status::OK;
   }
-  const absl::StatusOr<std::string> said = CheckReward({.address = options_.reward_address});
+  const absl::StatusOr<std::string> said =
+      CheckReward({.address = options_.reward_address, .credentials = options_.credentials});
   reward->set_result(said.ok() ? v1::PlanCheck::RESULT_OK : v1::PlanCheck::RESULT_FAILED);
   reward->set_message(said.ok() ? *said : std::string(said.status().message()));
   return grpc::Status::OK;

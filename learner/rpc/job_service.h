@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "common/rpc/credentials.h"
 #include "common/sync/mutex.h"
 #include "common/sync/thread.h"
 #include "learner/coordinator/coordinator.h"
@@ -27,7 +28,8 @@ struct JobServiceOptions {
   std::string runs_folder = "runs";
   const DataStore* data = nullptr;  // pushed data, outlives the service; null: none are taken
   std::string reward_address;       // asked whether it could serve a job; empty: not
-  int max_queued = 1000;            // of the store
+  std::shared_ptr<const Credentials> credentials = Credentials::Plaintext();  // for that
+  int max_queued = 1000;                                                      // of the store
 };
 
 // Thread-safe. The coordinator outlives it; it must be stopped before its server shuts down.

@@ -119,7 +119,10 @@ absl::Duration MemberClient::RunOnce() {
     interval = interval_;
   }
   if (!status.ok()) {
-    if (news) LogWarning("the coordinator does not answer; this rank goes on as it is", {{"error", status.ToString()}});
+    if (news) {
+      if (options_.explain) status = options_.explain(status);
+      LogWarning("the coordinator does not answer; this rank goes on as it is", {{"error", status.ToString()}});
+    }
     // gRPC waits ever longer between connections; a lease does not.
     grpc::experimental::ChannelResetConnectionBackoff(channel_.get());
   } else if (news) {

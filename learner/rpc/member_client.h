@@ -30,6 +30,8 @@ struct MemberClientOptions {
   std::string host;
   // Budget of reservations, outcomes and the rendezvous store: as long as a coordinator may take to restart.
   RetryOptions retry{.total_timeout = absl::Minutes(2)};
+  // Finds better words for why the coordinator does not answer, for the log; may be empty.
+  std::function<absl::Status(const absl::Status&)> explain;
 };
 
 // A job as assigned to this rank.

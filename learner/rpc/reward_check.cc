@@ -48,7 +48,8 @@ absl::StatusOr<v1::ScoreResponse> Score(v1::RewardService::Stub* stub, const v1:
 }  // namespace
 
 absl::StatusOr<std::string> CheckReward(const RewardQuestion& question) {
-  const std::unique_ptr<v1::RewardService::Stub> stub = v1::RewardService::NewStub(MakeChannel(question.address));
+  SLUICE_ASSIGN_OR_RETURN(const auto channel, MakeChannel(question.address, question.credentials, {Role::kReward}));
+  const std::unique_ptr<v1::RewardService::Stub> stub = v1::RewardService::NewStub(channel);
   v1::DescribeRankersResponse described;
   {
     grpc::ClientContext context;

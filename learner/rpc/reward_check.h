@@ -3,10 +3,12 @@
 #ifndef SLUICE_LEARNER_RPC_REWARD_CHECK_H_
 #define SLUICE_LEARNER_RPC_REWARD_CHECK_H_
 
+#include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/rpc/credentials.h"
 
 namespace sluice::learner {
 
@@ -14,6 +16,7 @@ struct RewardQuestion {
   std::string address;
   std::string ranker;           // empty: the first that is there
   std::string catalog_version;  // of the job's data set; empty: not known
+  std::shared_ptr<const Credentials> credentials = Credentials::Plaintext();
   absl::Duration timeout = absl::Seconds(5);
 };
 

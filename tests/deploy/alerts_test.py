@@ -83,6 +83,10 @@ CASES = {
     "ScrapeMissing": ([(f"up{{{REWARD}}}", "1x9 0x10 1x20"), (f"up{{{RANK}}}", "1x50")], 11, 13, 23, REWARD),
     "FileDescriptorsLow": ([(f"process_open_fds{{{RANK}}}", "900x30 100x40"), (f"process_max_fds{{{RANK}}}", "1000x80"),
                             (f'sluice_build_info{{{RANK},version="1"}}', "1x80")], 4, 8, 35, RANK),
+    # A week is 604800 s; ten minutes from the start it is less, at the thirtieth it is renewed.
+    "CertificateExpiring": ([(f'sluice_certificate_expiry_timestamp_seconds{{{RANK},file="certificate"}}', "605400x30 9999999x30"),
+                             (f'sluice_certificate_expiry_timestamp_seconds{{{RANK},file="ca"}}', "9999999x80")],
+                            18, 25, 35, RANK + ',file="certificate"'),
 }
 
 

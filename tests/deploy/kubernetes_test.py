@@ -46,7 +46,7 @@ needs_schemas = unittest.skipUnless(SCHEMAS, "there is no kubernetes-validate he
 # Digests of nothing that exists, of the form of real ones.
 DIGESTS = ("sha256:" + "0123456789abcdef" * 4, "sha256:" + "fedcba9876543210" * 4)
 COMPONENTS = ("jobset", "kueue", "keda", "prometheus-operator", "grafana", "priorities", "gpu-rank", "gpu-actor",
-              "infiniband", "efa")
+              "infiniband", "efa", "cert-manager")
 ALONE = {"kueue": ("jobset", "kueue")}  # what a component needs beside it
 
 
@@ -308,7 +308,7 @@ class SchemaTest(unittest.TestCase):
 
     def test_a_kind_or_a_release_without_a_schema_is_an_error(self):
         meta = {"name": "x", "namespace": "sluice"}
-        for thing in ({"apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": meta},
+        for thing in ({"apiVersion": "cert-manager.io/v1", "kind": "CertificateRequest", "metadata": meta},
                       {"apiVersion": "policy.example.com/v1", "kind": "PodDisruptionBudget", "metadata": meta},
                       {"apiVersion": "kueue.x-k8s.io/v1beta1", "kind": "ClusterQueue", "metadata": meta}):
             self.assertRegex(self.problems([thing], [self.MINOR])[0], "there is no schema|was expected")
@@ -333,7 +333,10 @@ class SchemaTest(unittest.TestCase):
                 ("ScaledObject/sluice-actor", "/spec/minReplicas", 2, "minReplicas"),
                 ("PodMonitor/sluice", "/spec/podMetricsEndpoints/0/targetPort", 7091, "targetPort"),
                 ("PrometheusRule/sluice", "/spec/groups/1/rules/0/record", "x", "spec.groups.1.rules.0"),
-                ("LocalQueue/sluice", "/spec/clusterQueues", ["a"], "clusterQueues")):
+                ("LocalQueue/sluice", "/spec/clusterQueues", ["a"], "clusterQueues"),
+                ("Certificate/sluice-rank", "/spec/dnsName", "a", "dnsName"),
+                ("Certificate/sluice-rank", "/spec/duration", "90d", "90d"),
+                ("Issuer/sluice-ca", "/spec/ca/secret", "a", "secret")):
             things = everything()
             kubernetes_bugs.put(title, pointer, value)(things)
             with self.subTest(pointer):

@@ -11,6 +11,7 @@ import unittest
 import urllib.parse
 
 import monitoring
+import certificates
 from monitoring import harness, wait_until
 import alerts  # noqa: E402  # the folders of these are known once monitoring is imported
 import dashboards  # noqa: E402
@@ -45,6 +46,7 @@ class LiveTest(harness.SluiceTest):
     def setUp(self):
         data = self.prepare(ranker={"sequential": False})
         self.cluster = harness.Cluster(self, data, ranks=1)
+        self.cluster.certificates = certificates.Certificates(self.path("tls"))  # what they tell of TLS too
         coordinator = self.cluster.start_coordinator()
         reward = self.cluster.start_reward()
         rank = self.cluster.start_rank()

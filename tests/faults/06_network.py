@@ -141,18 +141,19 @@ def rank_and_rank(x):
         subprocess.run([*inside, "ip", *arguments], check=True, capture_output=True)
     cluster = harness.Cluster(x, x.data, ranks=2)
     cluster.address = "10.0.0.1:7000"
+    cluster.insecure = True  # the veth pair is beyond loopback
     cluster.runs, cluster.state = x.path("runs-apart"), x.path("state-apart")
     cluster.coordinator = cluster.start_coordinator()
     cluster.start_reward()
     binary = os.path.join(harness.BIN, "sluice-learner")
     ranks = [x.start("near", binary, "rank", "--coordinator", cluster.address, "--address", "10.0.0.1:0", "--collective-host",
-                     "10.0.0.1"),
+                     "10.0.0.1", "--insecure"),
              x.start("far", *inside, binary, "rank", "--coordinator", cluster.address, "--address", "10.0.0.2:0",
-                     "--collective-host", "10.0.0.2")]
+                     "--collective-host", "10.0.0.2", "--insecure")]
     for rank in ranks:
         rank.wait_for("rank started")
     x.start("standby", binary, "rank", "--coordinator", cluster.address, "--address", "10.0.0.1:0", "--collective-host",
-            "10.0.0.1").wait_for("rank started")
+            "10.0.0.1", "--insecure").wait_for("rank started")
     for i in range(2):
         cluster.start_actor(f"actor-{i}")
     watch = cluster.submit(x.rl(steps=60))

@@ -24,10 +24,6 @@ TOP = os.path.dirname(os.path.dirname(HERE))
 SKIP = 77
 LIMIT_S, THOROUGH_LIMIT_S = 600, 4 * 3600
 
-# What waits for code that it would test.
-ABSENT = {15: "certificates: nothing is encrypted or authenticated yet",
-          16: "tokens and rights: there are none yet"}
-
 
 def programs():
     """{number: path}, in order."""
@@ -101,15 +97,12 @@ def main(argv=None):
     args = parser.parse_args(argv)
     known = programs()
     if args.list:
-        for number in sorted(known.keys() | ABSENT.keys()):
-            if number in known:
-                print(f"{number:02d}  {name_of(known[number]):<30} {about(known[number])}")
-            else:
-                print(f"{number:02d}  {'-':<30} not there: {ABSENT[number]}")
+        for number in sorted(known):
+            print(f"{number:02d}  {name_of(known[number]):<30} {about(known[number])}")
         return 0
     for number in args.numbers:
         if number not in known:
-            parser.error(f"there is no experiment {number}: {ABSENT.get(number, './sluice faults --list names them')}")
+            parser.error(f"there is no experiment {number}: ./sluice faults --list names them")
     chosen = [known[number] for number in args.numbers or sorted(known)]
     folder = os.path.join(TOP, ".sluice", "faults")
     os.makedirs(folder, exist_ok=True)

@@ -29,17 +29,21 @@ MIN_PAUSE_S, MAX_PAUSE_S = 1.0, 8.0  # a rank's lease is in between
 REWARD_DELAY_MS = 300                # paces the job, so that it lasts without filling the machine
 SLOW_MS = 6000                       # of a slow reward server; the job waits for 5 s
 STEPS_A_MINUTE = 90                  # more than a disturbed job does
-SHARES = {"actor": 0.3, "rank": 0.22, "coordinator": 0.16, "reward": 0.16, "link-reward": 0.08, "link-coordinator": 0.08}
+SHARES = {"actor": 0.27, "rank": 0.2, "coordinator": 0.15, "reward": 0.14, "ranker": 0.1, "link-reward": 0.07,
+          "link-coordinator": 0.07}
 LINK_KINDS = {"part": 1, "reset": 1, "lossy": 1}
 KINDS = {"actor": {"kill": 2, "terminate": 1, "pause": 1}, "rank": {"kill": 2, "terminate": 1, "pause": 1},
          "coordinator": {"kill": 2, "terminate": 1}, "reward": {"kill": 2, "terminate": 1, "pause": 1, "slow": 1},
+         "ranker": {"nan": 1, "short": 1, "version": 1, "swapped": 1, "constant": 1, "shuffled": 1},
          "link-reward": LINK_KINDS, "link-coordinator": LINK_KINDS}
 NAMES = {"actor": ("actor-0", "actor-1"), "rank": ("rank-0", "rank-1")}  # of others: the role itself
-ROLES = {"actor": "actor", "rank": "rank", "coordinator": "coordinator", "reward": "reward server",
+ROLES = {"actor": "actor", "rank": "rank", "coordinator": "coordinator", "reward": "reward server", "ranker": "scores",
          "link-reward": "network, actors to reward server", "link-coordinator": "network, ranks and actors to coordinator"}
 WORDS = {"kill": "SIGKILL", "terminate": "SIGTERM", "pause": "SIGSTOP, then SIGCONT", "slow": "answers past the deadline",
-         "part": "nothing passes", "reset": "connections reset", "lossy": "slow and lossy"}
-LASTING = ("pause", "slow", "part", "lossy")
+         "part": "nothing passes", "reset": "connections reset", "lossy": "slow and lossy", "nan": "not a number",
+         "short": "one too few", "version": "of another version", "swapped": "of another group",
+         "constant": "the same for all", "shuffled": "of another item"}
+LASTING = ("pause", "slow", "part", "lossy", *KINDS["ranker"])
 LOSSY = {"delay_s": 0.03, "jitter_s": 0.02, "stall_probability": 0.1, "reset_probability": 0.02}
 EXPECTED_ENDS = (harness.DONE, -signal.SIGTERM, -signal.SIGKILL)
 # Two-sided 95 % quantiles of Student's t by degrees of freedom.
@@ -124,6 +128,9 @@ class Attack:
         elif fault.kind == "slow":
             self._restart_reward(SLOW_MS)
             self._lasting.append((now + fault.seconds, lambda: self._restart_reward(self.supervisor.reward_delay_ms)))
+        elif fault.target == "ranker":
+            self.supervisor.sicken(fault.kind)
+            self._lasting.append((now + fault.seconds, lambda: self.supervisor.sicken("well")))
         else:
             link.partition() if fault.kind == "part" else link.set(**LOSSY)
             self._lasting.append((now + fault.seconds, link.heal))
@@ -306,7 +313,8 @@ def page(soak):
         "## Faults", "", *faults_table(attack), "",
         "The longest time without a trained step from a fault until the first step after the next fault. Faults overlap: one that",
         "comes before the job has recovered from the last counts with it. A step without faults takes "
-        f"{1 / soak.calm_rate():.1f} s. Wrong scores are", "not among these faults.", ""])
+        f"{1 / soak.calm_rate():.1f} s. Scores that are", "the same for all or another item's have every mark of good ones: what was "
+        "trained on them until the canary noticed is in HR@10", "above.", ""])
 
 
 def main():

@@ -1,4 +1,4 @@
-"""The soak in short: six faults on a tiny job, paced by its steps. And the parts of the soak by themselves."""
+"""The soak in short: seven faults on a tiny job, paced by its steps. And the parts of the soak by themselves."""
 
 import collections
 import json
@@ -14,11 +14,11 @@ import soak  # noqa: E402
 import supervise  # noqa: E402
 from supervise import harness  # noqa: E402
 
-SEED, FAULTS = 35, 6  # of all roles
+SEED, FAULTS = 283, 7  # of all roles
 STEPS, STEPS_BETWEEN = 60, 6  # the faults are over before the job can be
 REWARD_DELAY_MS = 20
-FIRST_OF_SEED_1 = [(3.8, "lossy", "link-reward", 1.8), (11.4, "kill", "rank-0", 0.0), (14.5, "terminate", "reward", 0.0),
-                   (19.1, "terminate", "reward", 0.0)]
+FIRST_OF_SEED_1 = [(3.8, "constant", "ranker", 1.8), (11.4, "kill", "coordinator", 0.0), (14.5, "version", "ranker", 5.9),
+                   (19.1, "swapped", "ranker", 7.3)]
 
 
 class ShortSoakTest(harness.SluiceTest):
@@ -61,6 +61,7 @@ class ScheduleTest(unittest.TestCase):
         self.assertEqual(soak.schedule(5, 1800)[:len(short)], short)
 
     def test_faults_of_every_kind_come_within_ten_seconds_of_each_other(self):
+        seen = {role: set() for role in soak.KINDS}
         for seed in range(20):
             faults = soak.schedule(seed, 1800)
             times = [0.0] + [fault.at_s for fault in faults] + [1800.0]
@@ -69,7 +70,11 @@ class ScheduleTest(unittest.TestCase):
             for fault in faults:
                 roles[next(role for role in soak.KINDS if fault.target in soak.NAMES.get(role, (role,)))].add(fault.kind)
                 self.assertEqual(fault.seconds > 0, fault.kind in soak.LASTING, fault)
-            self.assertEqual(roles, {role: set(kinds) for role, kinds in soak.KINDS.items()}, f"seed {seed}")
+            for role, kinds in roles.items():
+                # Of six sicknesses of scores one may be missing in half an hour.
+                self.assertGreaterEqual(len(kinds), len(soak.KINDS[role]) - (role == "ranker"), f"{role} of seed {seed}")
+                seen[role] |= kinds
+        self.assertEqual(seen, {role: set(kinds) for role, kinds in soak.KINDS.items()})
 
     def test_the_noise_of_seeds_is_the_interval_for_one_more_of_them(self):
         mean, width = soak.noise([1.0, 2.0, 3.0])

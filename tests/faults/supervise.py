@@ -56,7 +56,8 @@ class Ground(harness.SluiceTest):
 class Supervisor:
     """Coordinator, reward server, ranks and actors, each by name ("rank-1"). Whoever ends is started again.
 
-    links: actors reach the reward server, and ranks and actors the coordinator, through a proxy in .links.
+    links: actors reach the reward server, and ranks and actors the coordinator, through a proxy in .links; and what the
+    reward server answers goes through tests/integration/sick_reward, which sicken() makes ill.
     """
 
     def __init__(self, ground, data, name="cluster", reward_delay_ms=3, links=False):
@@ -66,8 +67,10 @@ class Supervisor:
         self.address, self.reward, metrics = (harness.free_address() for _ in range(3))
         self.reward_delay_ms = reward_delay_ms
         self.links = {}
+        self.mood = ground.path(f"{name}-mood")
+        scores = harness.free_address() if links else self.reward  # where they come from, as the actors see it
         if links:
-            self.links = {"link-reward": proxy.Proxy(self.reward), "link-coordinator": proxy.Proxy(self.address)}
+            self.links = {"link-reward": proxy.Proxy(scores), "link-coordinator": proxy.Proxy(self.address)}
         to_reward, to_coordinator = (self.links[link].address if links else address for link, address in (
             ("link-reward", self.reward), ("link-coordinator", self.address)))
         self.metrics = {"coordinator": metrics}
@@ -76,6 +79,9 @@ class Supervisor:
                             "--runs", ground.path(name, "runs"), "--state", ground.path(name, "state"), "--ranks", RANKS,
                             "--lease-seconds", LEASE_S, "--drain-seconds", DRAIN_S)}
         self.delay_rewards(reward_delay_ms)
+        if links:
+            self.sicken("well")
+            self.commands["ranker"] = (os.path.join("..", "tests", "sick-reward"), scores, self.reward, self.mood, 0)
         for i in range(RANKS):
             self.commands[f"rank-{i}"] = ("sluice-learner", "rank", "--coordinator", to_coordinator,
                                           "--address", "127.0.0.1:0")
@@ -124,6 +130,10 @@ class Supervisor:
     def delay_rewards(self, delay_ms):
         """How long the next reward server waits before each batch."""
         self.commands["reward"] = ("sluice-reward", "--data", self.data, "--address", self.reward, "--max-delay-ms", delay_ms)
+
+    def sicken(self, mood):
+        """A word of tests/integration/sick_reward: how the scores are from now on."""
+        harness.replace_file(self.mood, mood)
 
     def stop(self):
         """The end of all, by SIGKILL."""

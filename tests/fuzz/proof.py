@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs every fuzz target for a time and writes docs/proof/fuzz.md. Called by ./sluice proof fuzz.
 
-    ./sluice proof fuzz [--seconds N] [--only NAME,...]
+    ./sluice proof fuzz [--seconds N] [--jobs N] [--only NAME,...]
 
 libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer begins with the corpus in tests/fuzz/corpus. What it finds
 beyond stays in .sluice/fuzz/NAME for the next run; the input of a finding lies there too, and its name is printed. The
@@ -9,6 +9,7 @@ page is written only by a run of all targets.
 """
 
 import argparse
+import concurrent.futures
 import datetime
 import os
 import platform
@@ -34,17 +35,21 @@ def run_target(name, seconds):
             "-print_final_stats=1", "-verbosity=1", f"-artifact_prefix={work}/finding-"]
     log = os.path.join(TOP, ".sluice", "fuzz", f"{name}.log")
     with open(log, "w", encoding="utf-8") as file:
-        code = subprocess.run(argv, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=work).returncode
+        process = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=work)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     with open(log, encoding="utf-8", errors="replace") as file:
         text = file.read()
     runs = re.findall(r"stat::number_of_executed_units: (\d+)", text)
     covered = re.findall(r"cov: (\d+)", text)
-    found = code != 0
+    found = process.returncode != 0
     if found:
-        print(f"{name}: FOUND something, exit code {code}; the end of {log}:\n" + "\n".join(text.splitlines()[-15:]))
+        print(f"{name}: FOUND something, exit code {process.returncode}; the end of {log}:\n" +
+              "\n".join(text.splitlines()[-15:]), flush=True)
     else:
         print(f"{name}: {runs[-1] if runs else '?'} inputs, nothing found", flush=True)
-    return [name, runs[-1] if runs else "-", covered[-1] if covered else "-", "a finding" if found else "none"], not found
+    return [name, f"{used.ru_utime + used.ru_stime:.0f}", runs[-1] if runs else "-", covered[-1] if covered else "-",
+            "a finding" if found else "none"], not found
 
 
 def main():
@@ -52,25 +57,28 @@ def main():
     parser = argparse.ArgumentParser(prog="./sluice proof fuzz", description="Run every fuzz target for a time.")
     parser.add_argument("--seconds", type=int, default=600, help="for each target (default: 600)")
     parser.add_argument("--only", help=f"targets, joined by commas (default: all): {', '.join(names)}")
+    parser.add_argument("--jobs", type=int, default=1, help="targets at a time (default: 1)")
     args = parser.parse_args()
+    if args.jobs < 1:
+        parser.error("--jobs: want at least 1")
     if args.seconds < 1:
         parser.error("--seconds: want at least 1")
     chosen = args.only.split(",") if args.only else names
     for name in chosen:
         if name not in names:
             parser.error(f"--only: there is no target {name!r}; want some of {', '.join(names)}")
-    rows, good = [], True
-    for name in chosen:
-        row, clean = run_target(name, args.seconds)
-        rows.append(row)
-        good = good and clean
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        results = list(pool.map(lambda name: run_target(name, args.seconds), chosen))
+    rows = [row for row, _ in results]
+    good = all(clean for _, clean in results)
     if not args.only:
         lines = ["# Fuzzing", "",
                  "libFuzzer under AddressSanitizer and UndefinedBehaviorSanitizer, each target with one process.",
                  "`./sluice proof fuzz` runs it and writes this page; tests `fuzz.*` repeat the corpus and a thousand",
                  "mutations of it on every test run, and under the sanitizers where they are cores.", "",
-                 f"{datetime.date.today()}, {platform.machine()}, {args.seconds} s a target.", "",
-                 "| target | inputs | edges covered | findings |", "| --- | --- | --- | --- |"]
+                 f"{datetime.date.today()}, {platform.machine()}, {args.seconds} s a target, "
+                 f"{args.jobs} at a time on {os.cpu_count()} processors; what each got of them is in the table.", "",
+                 "| target | CPU s | inputs | edges covered | findings |", "| --- | --- | --- | --- | --- |"]
         lines += ["| " + " | ".join(row) + " |" for row in rows]
         with open(PAGE, "w", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")

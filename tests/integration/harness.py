@@ -230,9 +230,10 @@ class SluiceTest(unittest.TestCase):
         self.run_job(values)
         return self.path("data")
 
-    def start_reward(self, data, address="127.0.0.1:0", metrics="127.0.0.1:0"):
+    def start_reward(self, data, address="127.0.0.1:0", metrics="127.0.0.1:0", flags=()):
         """Returns (process, address, address of metrics)."""
-        reward = self.start("reward", "sluice-reward", "--data", data, "--address", address, "--metrics-address", metrics)
+        reward = self.start("reward", "sluice-reward", "--data", data, "--address", address, "--metrics-address", metrics,
+                            *flags)
         return reward, reward.wait_for(r"serving address=(\S+)").group(1), metrics_address(reward)
 
     def start_actor(self, *flags, reward=None, name="actor"):
@@ -296,11 +297,19 @@ class Cluster:
         self.state = test.path("state")
         self.journals = test.path("journals")  # a folder an actor
         self.reward_address = None
+        self.certificates = None  # a Certificates: everything speaks TLS from now on
+        self.insecure = False     # listen beyond loopback without
+        self.coordinator_flags = []
+
+    def security(self, role):
+        """Flags of a server of that role."""
+        return [*(self.certificates.flags(role) if self.certificates else ()), *(["--insecure"] if self.insecure else ())]
 
     def start_coordinator(self):
         coordinator = self.test.start("coordinator", "sluice-learner", "coordinator", "--address", self.address,
                                       "--metrics-address", self.metrics, "--runs", self.runs, "--state", self.state,
-                                      "--ranks", self.ranks, "--lease-seconds", self.lease_s)
+                                      "--ranks", self.ranks, "--lease-seconds", self.lease_s,
+                                      *self.security("coordinator"), *self.coordinator_flags)
         coordinator.wait_for(r"coordinator \w+ address=")
         coordinator.address = self.address
         coordinator.metrics = self.metrics
@@ -309,19 +318,20 @@ class Cluster:
     def start_rank(self, name="rank"):
         metrics = free_address()
         rank = self.test.start(name, "sluice-learner", "rank", "--coordinator", self.address, "--address", "127.0.0.1:0",
-                               "--metrics-address", metrics)
+                               "--metrics-address", metrics, *self.security("rank"))
         rank.address = rank.wait_for(r"rank started address=(\S+)").group(1)
         rank.metrics = metrics
         return rank
 
     def start_reward(self):
-        process, self.reward_address, process.metrics = self.test.start_reward(self.data)
+        process, self.reward_address, process.metrics = self.test.start_reward(self.data, flags=self.security("reward"))
         process.address = self.reward_address
         return process
 
     def start_actor(self, name="actor"):
         journal = os.path.join(self.journals, f"{len(self.test.processes):02d}-{name}")
-        return self.test.start_actor("--coordinator", self.address, "--journal", journal, reward=self.reward_address, name=name)
+        return self.test.start_actor("--coordinator", self.address, "--journal", journal, *self.security("actor"),
+                                     reward=self.reward_address, name=name)
 
     def start_all(self):
         """Coordinator, reward server, all ranks and as many actors; they are kept as attributes."""
@@ -332,7 +342,11 @@ class Cluster:
         return self
 
     def ctl(self, *arguments, name="sluicectl"):
-        return self.test.start(name, "sluicectl", "--server", self.address, *arguments)
+        return self.test.start(name, "sluicectl", "--server", self.address, *self.client_flags(), *arguments)
+
+    def client_flags(self):
+        """Who sluicectl is, if the cluster speaks TLS."""
+        return self.certificates.flags("client") if self.certificates else ()
 
     def submit(self, values, *flags):
         """sluicectl submit --watch: the process, which ends with the job and its exit code."""
@@ -348,7 +362,8 @@ class Cluster:
 
     def json(self, *arguments):
         """What a command of sluicectl prints with -o json."""
-        answer = subprocess.run([os.path.join(BIN, "sluicectl"), "--server", self.address, "-o", "json", *arguments],
+        answer = subprocess.run([os.path.join(BIN, "sluicectl"), "--server", self.address, *self.client_flags(), "-o", "json",
+                                 *arguments],
                                 stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S, text=True)
         if answer.returncode != DONE:
             raise AssertionError(f"sluicectl {arguments} ended with {answer.returncode}: {answer.stderr}")
@@ -461,6 +476,13 @@ def checkpoints(folder):
     names = os.listdir(parent) if os.path.isdir(parent) else []
     return sorted(n for n in names if n.startswith("step-") and not n.endswith(".tmp")  # one that is being written
                   and os.path.isfile(os.path.join(parent, n, "manifest.json")))
+
+
+def replace_file(path, content):
+    """Whoever reads it meanwhile reads the old or the new content."""
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        file.write(content)
+    os.replace(path + ".new", path)
 
 
 def sha256(path):

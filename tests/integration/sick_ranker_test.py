@@ -30,9 +30,7 @@ class Sick:
         self.address = self.process.wait_for(r"serving address=(\S+)").group(1)
 
     def be(self, mood):
-        with open(self.mood_file + ".new", "w", encoding="utf-8") as file:
-            file.write(mood)
-        os.replace(self.mood_file + ".new", self.mood_file)
+        harness.replace_file(self.mood_file, mood)
 
 
 def state(address):

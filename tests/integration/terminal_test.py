@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 
+import certificates
 import harness
 from harness import CANCELLED, DONE, INTEGRITY, PERMISSION, TRANSIENT, USAGE
 
@@ -222,6 +223,35 @@ class TerminalTest(harness.SluiceTest):
         nobody = run("--context", "moon", "list")
         self.assertEqual(nobody.returncode, USAGE)
         self.assertIn("there are gone, here", nobody.stderr)
+
+    def test_a_context_holds_certificates_and_a_token(self):
+        if not certificates.available():
+            self.skipTest("there is no openssl here; it is in the Debian package openssl")
+        files = certificates.Certificates(self.path("tls"))
+        secret, _ = self.ctl("token", "create", "ada", "--tokens", self.path("tokens"))
+        for name, text in (("ada.token", secret), ("forged.token", secret[:-3] + "AA\n")):
+            with open(self.path(name), "w", encoding="utf-8") as file:
+                file.write(text)
+        coordinator = self.start("coordinator", "sluice-learner", "coordinator", "--address", self.cluster.address, "--runs",
+                                 self.cluster.runs, "--tokens", self.path("tokens"), *files.flags("coordinator"))
+        coordinator.wait_for(r"coordinator \w+ address=")
+
+        def run(*arguments):
+            return self.call("ctl", "sluicectl", "--timeout", "20", *arguments)
+
+        made = run("context", "set", "lab", "--server", self.cluster.address, "--tls-ca", files.path("ca.crt"),
+                   "--token-file", self.path("ada.token"))
+        self.assertEqual(made.code(), DONE, made.said())
+        job = run("-q", "submit", self.spec("long", self.sft()))
+        self.assertEqual(job.code(), DONE, job.said())
+        for command in ("pause", "describe", "resume", "kill", "delete"):
+            done = run(command, job.said().strip())
+            self.assertEqual(done.code(), DONE, f"{command}: {done.said()}")
+        forged = run("--token-file", self.path("forged.token"), "list")
+        self.assertEqual(forged.code(), PERMISSION, forged.said())
+        plain = run("--server", self.cluster.address, "list")
+        self.assertEqual(plain.code(), PERMISSION, plain.said())
+        self.assertIn("TLS", plain.said())
 
     def test_whatever_answers_at_the_address_or_nothing_is_one_sentence_with_its_code(self):
         self.cluster.start_coordinator()

@@ -19,15 +19,18 @@ from sluice._version import __version__
 
 if TYPE_CHECKING:
     from sluice.client import Client as Client, Job as Job, Validation as Validation
-    from sluice.errors import (BadSpecError as BadSpecError, BusyError as BusyError, DeadlineError as DeadlineError,
+    from sluice.errors import (BadSpecError as BadSpecError, BusyError as BusyError,
+                               CredentialsError as CredentialsError, DeadlineError as DeadlineError,
                                InvalidRequestError as InvalidRequestError, JobCancelledError as JobCancelledError,
                                JobFailedError as JobFailedError, JobHeldError as JobHeldError,
                                JobOutcomeError as JobOutcomeError, JobPreemptedError as JobPreemptedError,
                                JobStateError as JobStateError, NewerServerError as NewerServerError,
-                               OlderServerError as OlderServerError, RunFolderError as RunFolderError,
+                               OlderServerError as OlderServerError, PermissionDeniedError as PermissionDeniedError,
+                               RunFolderError as RunFolderError,
                                ServerDownError as ServerDownError, ServerError as ServerError,
                                SluiceError as SluiceError, SpecMistake as SpecMistake,
-                               TrackerError as TrackerError, UnknownJobError as UnknownJobError,
+                               TlsError as TlsError, TrackerError as TrackerError,
+                               UnauthenticatedError as UnauthenticatedError, UnknownJobError as UnknownJobError,
                                VersionError as VersionError, WrongServerError as WrongServerError)
     from sluice.events import (Artifact as Artifact, Cause as Cause, Event as Event, GapEvent as GapEvent,
                                JobDescription as JobDescription, JobState as JobState, JobSummary as JobSummary,
@@ -41,10 +44,11 @@ if TYPE_CHECKING:
 
 _HOME = {
     "client": ("Client", "Job", "Validation"),
-    "errors": ("BadSpecError", "BusyError", "DeadlineError", "InvalidRequestError", "JobCancelledError",
-               "JobFailedError", "JobHeldError", "JobOutcomeError", "JobPreemptedError", "JobStateError",
-               "NewerServerError", "OlderServerError", "RunFolderError", "ServerDownError", "ServerError",
-               "SluiceError", "SpecMistake", "TrackerError", "UnknownJobError", "VersionError", "WrongServerError"),
+    "errors": ("BadSpecError", "BusyError", "CredentialsError", "DeadlineError", "InvalidRequestError",
+               "JobCancelledError", "JobFailedError", "JobHeldError", "JobOutcomeError", "JobPreemptedError", "JobStateError",
+               "NewerServerError", "OlderServerError", "PermissionDeniedError", "RunFolderError", "ServerDownError",
+               "ServerError", "SluiceError", "SpecMistake", "TlsError", "TrackerError", "UnauthenticatedError",
+               "UnknownJobError", "VersionError", "WrongServerError"),
     "events": ("Artifact", "Cause", "Event", "GapEvent", "JobDescription", "JobState", "JobSummary", "LedgerBalance",
                "LogEvent", "Member", "MetricsEvent", "Outcome", "Plan", "PlanCheck", "StateEvent", "UnknownEvent"),
     "metrics": ("Metrics",),

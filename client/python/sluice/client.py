@@ -14,6 +14,7 @@ from typing import Any, Union
 import grpc
 
 from sluice import errors, specs
+from sluice.credentials import Credentials
 from sluice.download import download_file
 from sluice.events import (Artifact, Event, GapEvent, JobDescription, JobSummary, LogEvent, MetricsEvent, Outcome, Plan,
                            StateEvent, artifact_of, description_of, event_of, plan_of, summary_of)
@@ -107,16 +108,24 @@ class Client:
     timeout: seconds for one call, retries included (not for `watch` and `wait`). Every call is idempotent, and tried
       again when what went wrong may pass by itself; nobody at the address is said at once.
     watch_patience: seconds for which `watch` and `wait` try to find a coordinator again that they have lost.
+    tls_ca, tls_cert, tls_key: PEM files for a coordinator that speaks TLS; by default those of $SLUICE_TLS_CA,
+      $SLUICE_TLS_CERT and $SLUICE_TLS_KEY. Read once: after a renewal make another client.
+    token_file: a file that holds a token of `sluicectl token create`; by default $SLUICE_TOKEN_FILE. Read at every
+      call.
     """
 
-    def __init__(self, server: str | None = None, *, timeout: float = 5.0, watch_patience: float = 600.0) -> None:
+    def __init__(self, server: str | None = None, *, timeout: float = 5.0, watch_patience: float = 600.0,
+                 tls_ca: str | os.PathLike[str] | None = None, tls_cert: str | os.PathLike[str] | None = None,
+                 tls_key: str | os.PathLike[str] | None = None,
+                 token_file: str | os.PathLike[str] | None = None) -> None:
         self.server = _check_address(server or os.environ.get("SLUICE_SERVER") or "127.0.0.1:7070")
         if not (_is_seconds(timeout, 0) and timeout > 0 and _is_seconds(watch_patience, 0)):
             raise errors.InvalidRequestError(f"want a timeout above 0 and a watch_patience from 0, got {timeout} and "
                                              f"{watch_patience}")
         self.timeout = timeout
         self.watch_patience = watch_patience
-        self._channel = grpc.insecure_channel(self.server, options=_CHANNEL_OPTIONS)
+        self._credentials = Credentials.of(tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key, token_file=token_file)
+        self._channel = self._credentials.channel(self.server, _CHANNEL_OPTIONS)
         self._calls = {
             name: self._channel.unary_unary(f"/sluice.v1.JobService/{name}",
                                             request_serializer=getattr(job_pb2, f"{name}Request").SerializeToString,
@@ -124,9 +133,9 @@ class Client:
             for name in ("Validate", "Submit", "List", "Describe", "Cancel", "Resume", "Pause", "Kill", "Delete", "Fork",
                          "Plan", "ListArtifacts", "ReadArtifact")
         }
-        self._watch = self._channel.unary_stream("/sluice.v1.JobService/Watch",
-                                                 request_serializer=job_pb2.WatchRequest.SerializeToString,
-                                                 response_deserializer=job_pb2.JobEvent.FromString)
+        self._watch_stream = self._channel.unary_stream("/sluice.v1.JobService/Watch",
+                                                        request_serializer=job_pb2.WatchRequest.SerializeToString,
+                                                        response_deserializer=job_pb2.JobEvent.FromString)
 
     def close(self) -> None:
         """Ends the connection; calls in flight fail. Jobs go on."""
@@ -247,14 +256,21 @@ class Client:
     def _describe(self, job_id: str) -> JobDescription:
         return description_of(self._call("Describe", job_pb2.DescribeRequest(job_id=job_id)))
 
-    def _no_answer(self, text: str) -> errors.ServerDownError:
+    def _watch(self, request: Any, timeout: float) -> Any:
+        return self._watch_stream(request, timeout=timeout, metadata=self._credentials.metadata())
+
+    def _no_answer(self, text: str) -> errors.SluiceError:
+        trouble = self._credentials.trouble(self.server, text)
+        if trouble is not None:
+            return trouble
         if "resol" in text:  # DNS, or the system's own names
             return errors.ServerDownError(
                 f"the host of {self.server} is not known here; mend the address in Client(server=...) or SLUICE_SERVER")
         if "failed to connect" in text and ("reset by peer" in text or "ocket closed" in text):
             return errors.ServerDownError(
-                f"what listens at {self.server} ends every connection at once: it is no coordinator, or expects TLS, which "
-                "this package does not speak yet; mend the address in Client(server=...) or SLUICE_SERVER")
+                f"what listens at {self.server} ends every connection at once: it is no coordinator, or expects TLS: mend "
+                "the address in Client(server=...) or SLUICE_SERVER, or name its CA with Client(tls_ca=...) or "
+                "SLUICE_TLS_CA")
         return errors.ServerDownError(
             f"no coordinator answers at {self.server}; start one with 'sluice-learner coordinator' or './sluice up', "
             "or name another with Client(server=...) or SLUICE_SERVER")
@@ -275,6 +291,8 @@ class Client:
             grpc.StatusCode.NOT_FOUND: errors.UnknownJobError,
             grpc.StatusCode.FAILED_PRECONDITION: errors.JobStateError,
             grpc.StatusCode.RESOURCE_EXHAUSTED: errors.BusyError,
+            grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDeniedError,
+            grpc.StatusCode.UNAUTHENTICATED: errors.UnauthenticatedError,
         }
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             text = f"the coordinator at {self.server} gave no answer within {self.timeout:g} s"
@@ -297,10 +315,11 @@ class Client:
         pause = 0.05
         while True:
             try:
-                return self._calls[name](request, timeout=max(0.001, deadline - time.monotonic()))
+                return self._calls[name](request, timeout=max(0.001, deadline - time.monotonic()),
+                                         metadata=self._credentials.metadata())
             except grpc.RpcError as error:
                 passing = (error.code() == grpc.StatusCode.UNAVAILABLE and "refused" not in (error.details() or "") and
-                           not isinstance(self._error(error), errors.WrongServerError))
+                           not isinstance(self._error(error), (errors.WrongServerError, errors.TlsError)))
                 pause = min(2 * pause, 1.0)
                 if not passing or time.monotonic() + pause > deadline:
                     raise self._error(error) from None
@@ -446,7 +465,8 @@ class Job:
                 continue
             problem = self.client._error(failed)
             if code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED) or \
-                    isinstance(problem, errors.WrongServerError):
+                    isinstance(problem, errors.WrongServerError) or \
+                    (isinstance(problem, errors.TlsError) and sequence == after):
                 raise problem from None
             if time.monotonic() - last_contact >= self.client.watch_patience:
                 raise errors.ServerDownError(

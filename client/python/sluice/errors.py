@@ -28,6 +28,28 @@ class WrongServerError(SluiceError):
     exit_code = 4
 
 
+class CredentialsError(SluiceError):
+    """A certificate, key or token cannot be used: the message names the file."""
+
+    exit_code = 2
+
+
+class TlsError(SluiceError):
+    """Client and coordinator do not come to terms over TLS: certificates, their dates, roles or authorities."""
+
+    exit_code = 4
+
+
+class PermissionDeniedError(SluiceError):
+    """The coordinator does not let this caller do that."""
+
+    exit_code = 4
+
+
+class UnauthenticatedError(PermissionDeniedError):
+    """The token is missing, not known, or expired."""
+
+
 class DeadlineError(SluiceError):
     """The coordinator, or the job waited for, took longer than allowed. The job goes on."""
 

@@ -22,10 +22,12 @@ GLOO = "32768-60999"  # where the kernel puts a listener that asks for any port;
 ENVIRONMENT = ("SLUICE_SERVER",)
 
 # Flags whose value is an address that the process listens at, and those that name a peer with what it serves.
-LISTENING = ("address", "metrics-address")
+LISTENING = {"address": "grpc", "metrics-address": "metrics", "health-address": "health"}  # and the port's name
 PEERS = {"coordinator": "coordinator", "reward": "reward", "learner": "rank"}
 # Flags that name a folder, and whether the process writes there.
 FOLDERS = {"state": True, "runs": True, "run-folder": True, "data": False}
+# Flags of certificates, and the key of the Secret that cert-manager writes each under.
+TLS = {"tls-ca": "ca.crt", "tls-cert": "tls.crt", "tls-key": "tls.key"}
 # What a container here must say, beyond what the program itself demands: defaults listen on loopback, or not at all.
 NEEDED = {"coordinator": ("address", "metrics-address", "state", "runs", "ranks", "drain-seconds"),
           "rank": ("coordinator", "address", "collective-host", "metrics-address"),

@@ -314,8 +314,9 @@ def container_names(cluster: Cluster) -> Findings:
             ports = container.spec.get("ports") or []
             numbers = [port["containerPort"] for port in ports]
             names = sorted(port.get("name", "") for port in ports)
-            if names != ["grpc", "metrics"] or len(set(numbers)) != len(numbers):
-                yield pod.title, f"want the ports grpc and metrics, got {container.ports}"
+            wanted = sorted(["grpc", "metrics", *(["health"] if "health-address" in container.flags else [])])
+            if names != wanted or len(set(numbers)) != len(numbers):
+                yield pod.title, f"want the ports {', '.join(wanted)}, got {container.ports}"
             if not all(1 <= number <= 65535 for number in numbers):
                 yield pod.title, f"ports {numbers}: want 1 to 65535"
 

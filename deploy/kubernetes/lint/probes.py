@@ -58,8 +58,10 @@ def probe_question(cluster: Cluster) -> Findings:
     for pod, container, kind, probe in probes(cluster):
         port = port_of(probe, container)
         if "grpc" in probe:
-            if port is not None and port != container.ports.get("grpc"):
-                yield pod.title, f"{kind}: gRPC is not served at {port}"
+            # A probe speaks no TLS.
+            plain = ("health",) if "tls-cert" in container.flags else ("health", "grpc")
+            if port is not None and port not in [container.ports.get(name) for name in plain]:
+                yield pod.title, f"{kind}: gRPC health is not served in plaintext at {port}"
             if probe["grpc"].get("service"):
                 yield pod.title, f"{kind}: no process answers for the service {probe['grpc']['service']!r}"
         elif "httpGet" in probe:

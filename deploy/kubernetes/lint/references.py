@@ -168,10 +168,11 @@ def claim_fits_pods(cluster: Cluster) -> Findings:
 
 @rule("config-exists")
 def config_exists(cluster: Cluster) -> Findings:
-    """Volumes and variables name ConfigMaps and keys that are there; there are no Secrets in this release."""
+    """Volumes and variables name ConfigMaps and keys that are there, and Secrets that a Certificate fills."""
+    secrets = [thing["spec"].get("secretName") for thing in cluster.kind("Certificate")]
     for pod in cluster.pods:
         for volume in pod.volumes.values():
-            if "secret" in volume:
+            if "secret" in volume and volume["secret"].get("secretName") not in secrets:
                 yield pod.title, f"volume {volume['name']}: there is no Secret {volume['secret'].get('secretName')}"
             source = volume.get("configMap")
             if source is None:

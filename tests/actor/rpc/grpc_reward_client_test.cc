@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "common/rpc/channel.h"
 #include "common/rpc/server.h"
 #include "common/time/clock.h"
 
@@ -31,7 +32,7 @@ class GrpcRewardClientTest : public testing::Test {
     auto server = RpcServer::Start("127.0.0.1:0", {&service_});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
-    client_ = std::make_unique<GrpcRewardClient>(server_->address(), WallClock());
+    client_ = std::make_unique<GrpcRewardClient>(MakeChannel(server_->address()), WallClock());
   }
 
   RewardRequest Request() const {

@@ -41,9 +41,10 @@ def require(*modules):
 class FakeJobs:
     """The job service on a port of its own. Each call is answered by the function of its name in `answers`, called with
     (request, context); a call without one is UNIMPLEMENTED, as of an older server. Useful for: errors, restarts and
-    streams that a real coordinator shows once in a blue moon. `requests` keeps what came, by name."""
+    streams that a real coordinator shows once in a blue moon. `requests` keeps what came, by name. credentials: of
+    grpc, for a service that speaks TLS."""
 
-    def __init__(self, address="127.0.0.1:0", **answers):
+    def __init__(self, address="127.0.0.1:0", credentials=None, **answers):
         import grpc
         from sluice.v1 import job_pb2
         self.answers = answers
@@ -58,7 +59,8 @@ class FakeJobs:
                                   request_deserializer=getattr(job_pb2, f"{name}Request").FromString,
                                   response_serializer=answer.SerializeToString)
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("sluice.v1.JobService", handlers),))
-        port = self.server.add_insecure_port(address)
+        port = (self.server.add_secure_port(address, credentials) if credentials is not None
+                else self.server.add_insecure_port(address))
         self.address = f"127.0.0.1:{port}"
         self.server.start()
 

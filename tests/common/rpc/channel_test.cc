@@ -35,5 +35,13 @@ TEST(StatusTest, LongMessagesAreCutToFitATrailer) {
   EXPECT_EQ(status.error_message().substr(4093), "...");
 }
 
+TEST(IsLoopbackTest, OnlyWhatIsThisMachineForCertain) {
+  for (const char* address : {"127.0.0.1:1", "127.9.8.7:1", "localhost:1", "[::1]:1"}) EXPECT_TRUE(IsLoopback(address));
+  for (const char* address : {"0.0.0.0:1", "[::]:1", "10.0.0.1:1", "128.0.0.1:1", "localhost.example.com:1", "127.1:1",
+                              "127.0.0.1.example.com:1"}) {
+    EXPECT_FALSE(IsLoopback(address)) << address;
+  }
+}
+
 }  // namespace
 }  // namespace sluice

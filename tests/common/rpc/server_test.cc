@@ -5,6 +5,7 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/status.h"
 #include "sluice/v1/policy.grpc.pb.h"
+#include "tests/testing/empty_call.h"
 
 namespace sluice {
 namespace {
@@ -47,6 +48,38 @@ TEST(RpcServerTest, RefusesAnAddressWithoutAPort) {
        {"localhost", ":7070", "localhost:", "localhost:http", "127.0.0.1:99999", "127.0.0.1:-1"}) {
     EXPECT_EQ(RpcServer::Start(address, {}).status().code(), absl::StatusCode::kInvalidArgument) << address;
   }
+}
+
+TEST(RpcServerTest, RefusesToBeOpenToOtherMachinesWithoutTls) {
+  for (const char* address : {"0.0.0.0:0", "[::]:0", "192.0.2.1:0", "example.com:0"}) {
+    const absl::Status refused = RpcServer::Start(address, {}).status();
+    EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument) << address;
+    EXPECT_NE(std::string(refused.message()).find("--insecure"), std::string::npos) << refused;
+  }
+  ServerSecurity security;
+  security.insecure = true;
+  EXPECT_TRUE(RpcServer::Start("0.0.0.0:0", {}, security).ok());
+}
+
+bool Answers(const std::string& address, const std::string& method) {
+  const absl::Status status = CallWithNothing(MakeChannel(address), method);
+  return !absl::IsUnimplemented(status) && !absl::IsUnavailable(status);
+}
+
+TEST(RpcServerTest, TheHealthServerServesHealthAlone) {
+  ScriptedService service;
+  ServerSecurity security;
+  security.health_address = "127.0.0.1:0";
+  auto server = RpcServer::Start("127.0.0.1:0", {&service}, security);
+  ASSERT_TRUE(server.ok()) << server.status();
+  const std::string health = (*server)->health_address();
+  ASSERT_NE(health, (*server)->address());
+  EXPECT_TRUE(Answers(health, "/grpc.health.v1.Health/Check"));
+  EXPECT_FALSE(Answers(health, "/sluice.v1.PolicyService/FetchPolicy"));
+  EXPECT_FALSE(Answers(health, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"));
+  EXPECT_TRUE(Answers((*server)->address(), "/sluice.v1.PolicyService/FetchPolicy"));
+  (*server)->Shutdown(absl::ZeroDuration());
+  EXPECT_FALSE(Answers(health, "/grpc.health.v1.Health/Check"));
 }
 
 TEST(RpcServerTest, ACallWithoutServerEndsAtItsDeadlineOrBefore) {
