@@ -4,12 +4,10 @@
 #include <cstdio>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "common/file/file.h"
 #include "common/status/status.h"
+#include "learner/evaluate/arm_text.h"
 #include "learner/evaluate/compare.h"
 #include "learner/evaluate/context_file.h"
 #include "learner/run/run_folder.h"
@@ -53,47 +51,20 @@ absl::StatusOr<std::string> CompareByCells(absl::Span<const ComparedArm> arms, C
   return json + "}\n";
 }
 
-absl::StatusOr<ComparedArm> ArmFromText(const std::string& text, const std::string& runs_folder) {
-  ComparedArm arm;
-  std::string runs = text;
-  if (const size_t equals = text.find('='); equals != std::string::npos) {
-    arm.name = text.substr(0, equals);
-    runs = text.substr(equals + 1);
-  } else {
-    arm.name = text;
-  }
-  for (const absl::string_view run : absl::StrSplit(runs, ',', absl::SkipEmpty())) {
-    SLUICE_ASSIGN_OR_RETURN(arm.runs.emplace_back(), OutcomesOfRun(std::string(run), runs_folder));
-  }
-  return arm;
-}
-
-absl::StatusOr<size_t> PlaceOf(const std::string& wanted, const std::vector<ComparedArm>& arms) {
-  std::vector<std::string> names;
-  for (size_t i = 0; i < arms.size(); ++i) {
-    if (arms[i].name == wanted) return i;
-    names.push_back(arms[i].name);
-  }
-  size_t number = 0;
-  if (absl::SimpleAtoi(wanted, &number) && number >= 1 && number <= arms.size()) return number - 1;
-  return absl::InvalidArgumentError(
-      absl::StrCat("--against '", wanted, "' is none of the arms ", absl::StrJoin(names, ", ")));
-}
-
 }  // namespace
 
 absl::Status CompareCommand(const CompareFlags& flags) {
   std::vector<ComparedArm> arms;
   for (const std::string& text : flags.arms) {
-    SLUICE_ASSIGN_OR_RETURN(arms.emplace_back(), ArmFromText(text, flags.runs_folder));
+    SLUICE_ASSIGN_OR_RETURN(arms.emplace_back(), ArmFromText(text, [&flags](const std::string& run) {
+                              return OutcomesOfRun(run, flags.runs_folder);
+                            }));
   }
   CompareOptions options;
   options.bootstrap = {.resamples = flags.resamples, .confidence = flags.confidence, .seed = flags.seed};
   options.metrics = flags.metrics;
-  if (!flags.against.empty()) options.against.clear();
-  for (const std::string& wanted : flags.against) {
-    SLUICE_ASSIGN_OR_RETURN(const size_t place, PlaceOf(wanted, arms));
-    options.against.push_back(place);
+  if (!flags.against.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(options.against, PlacesOfArms(flags.against, arms));
   }
   if (!flags.cells.empty()) {
     SLUICE_ASSIGN_OR_RETURN(const std::string json, CompareByCells(arms, options, flags));

@@ -6,6 +6,7 @@
 #include "absl/time/clock.h"
 #include "common/file/file.h"
 #include "common/log/log.h"
+#include "common/rpc/channel.h"
 #include "common/status/status.h"
 #include "learner/rpc/coordinator_server.h"
 
@@ -24,6 +25,12 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> StartCoordinator(const Coordi
   options.store_path = JoinPath(state, "jobs.db");
   // What describe shows must not depend on where the coordinator was started.
   options.store.runs_folder = std::filesystem::absolute(flags.runs_folder).lexically_normal().string();
+  if (!flags.data_root.empty()) {
+    options.data_root = std::filesystem::absolute(flags.data_root).lexically_normal().string();
+  }
+  options.data_quota_bytes = static_cast<uint64_t>(flags.data_quota_gib * static_cast<double>(int64_t{1} << 30));
+  if (!flags.reward.empty()) SLUICE_RETURN_IF_ERROR(CheckAddress("--reward", flags.reward));
+  options.reward_address = flags.reward;
   options.coordinator.ranks = flags.ranks;
   options.coordinator.heartbeat_interval = absl::Seconds(flags.heartbeat_s);
   options.coordinator.lease = absl::Seconds(flags.lease_s);

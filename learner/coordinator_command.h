@@ -20,6 +20,9 @@ struct CoordinatorFlags {
   std::string state_folder;                // jobs.db lies here; empty: runs_folder
   int ranks = 1;                           // ranks of the learner group
   double heartbeat_s = 0.5;
+  std::string data_root;  // folder of pushed data; empty: none are taken
+  double data_quota_gib = 64;
+  std::string reward;  // host:port, asked before jobs are submitted; empty: not
   double lease_s = 5;  // without a heartbeat for this long a rank is out
   ServerSecurity security;
   std::string tokens;     // file of people's tokens; empty: none are asked for

@@ -118,6 +118,14 @@ int main(int argc, char** argv) {
     command->add_option("--ranks", coordinator.ranks, "Learner ranks in the group")
         ->capture_default_str()
         ->check(CLI::Range(1, 1024));
+    command->add_option(
+        "--data-root", coordinator.data_root,
+        "Folder of data that clients push, reached by every rank by this path; default: none are taken");
+    command->add_option("--data-quota-gib", coordinator.data_quota_gib, "Pushed data together have at most so much")
+        ->capture_default_str()
+        ->check(CLI::Range(0.001, 1e6));
+    command->add_option("--reward", coordinator.reward,
+                        "host:port of the reward server that submissions are checked against; default: not checked");
   }
 
   for (auto [command, publication] :

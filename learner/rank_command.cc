@@ -167,6 +167,7 @@ class RankLoop {
   void RunAssigned(const RankView& view);
   // `told` is what the job tells how it goes: the monitor, or one that passes on to it.
   absl::Status RunInEpoch(const RankView& view, MemberMonitor* monitor, JobMonitor* told, const JobOptions& options);
+  void TellCause(const RankView& view, const absl::Status& status, JobReporter* reporter) const;
   // Waits for the next epoch, or makes one.
   void LeaveBrokenGroup(const RankView& view);
   // Waits until the assignment is over for the coordinator too, or `until`. Returns whether it is.
@@ -241,7 +242,7 @@ void RankLoop::Watch(const RankView& view, MemberMonitor* monitor, Collective* c
     }
     if (now.cancel_requested) {
       monitor->Ask(StopRequest::kCancel);
-    } else if (now.drain || stopping()) {
+    } else if (now.drain || now.pause_requested || stopping()) {
       monitor->Ask(StopRequest::kPreempt);
     }
   }
@@ -297,18 +298,33 @@ void RankLoop::LeaveBrokenGroup(const RankView& view) {
   if (!AwaitEnd(view, until, /*also_while_stopping=*/false)) client_->Leave("the group broke");
 }
 
+// Whoever looks for the first cause needs every rank's word: the outcome is that of one, and a group that broke has
+// none.
+void RankLoop::TellCause(const RankView& view, const absl::Status& status, JobReporter* reporter) const {
+  if (IsAgreedOutcome(status)) return;
+  const bool broke = IsBrokenGroup(status);
+  // A rank that stops because its epoch is over has nothing to tell that its coordinator does not know.
+  if (broke && client_->view().epoch != view.epoch) return;
+  reporter->ReportLog(broke ? "warning" : "error",
+                      absl::StrCat("rank ", view.rank, " (", HostName(), ") stopped: ", status.message()),
+                      broke ? LineCause::kPeer : LineCause::kOwn);
+}
+
 void RankLoop::RunAssigned(const RankView& view) {
   const JobOptions options = CopyOptions(view.job->spec);
   if (options.kind == JobKind::kPrepare && view.rank != 0) return;
   LogInfo("job assigned",
           {{"job", view.job->id}, {"epoch", view.epoch}, {"rank", view.rank}, {"world_size", view.world_size}});
-  JobReporter reporter(client_, view.job->id, view.epoch);
+  JobReporter reporter(client_, view.job->id, view.epoch, {.rank = view.rank});
+  reporter.ReportLog("info", absl::StrCat("rank ", view.rank, " of ", view.world_size, " starts in epoch ", view.epoch,
+                                          " on ", HostName(), ", actors attach at ", server_->address()));
   MemberMonitor monitor(client_, &reporter, view.rank == 0);
   std::optional<MeteredMonitor> metered;  // the first rank alone is told how the job goes
   if (view.rank == 0) metered.emplace(&monitor, series_);
   JobMonitor* const told = metered ? static_cast<JobMonitor*>(&*metered) : &monitor;
   const absl::Status status = RunInEpoch(view, &monitor, told, options);
   if (metered) metered->End(status);
+  TellCause(view, status, &reporter);
   const absl::Status flushed = reporter.Flush(kFlushTimeout);
   if (!flushed.ok()) LogWarning("some reports did not arrive", {{"error", flushed.ToString()}});
   if (IsBrokenGroup(status)) {

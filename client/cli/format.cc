@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "client/cli/console.h"
 #include "common/progress/progress.h"
 #include "common/spec/spec_fields.h"
 
@@ -21,16 +22,6 @@ std::string EnumName(const google::protobuf::EnumDescriptor* type, Enum value) {
   return known == nullptr ? absl::StrCat("unknown (", static_cast<int>(value), ")") : EnumText(*known);
 }
 
-// Local time for people, UTC for programs.
-std::string LocalTime(const google::protobuf::Timestamp& time) {
-  return absl::FormatTime("%Y-%m-%d %H:%M:%S", TimeOf(time), absl::LocalTimeZone());
-}
-
-ordered_json TimeJson(bool present, const google::protobuf::Timestamp& time) {
-  if (!present) return nullptr;
-  return absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", TimeOf(time), absl::UTCTimeZone());
-}
-
 std::string StepText(const v1::JobSummary& job) {
   if (job.total_steps() == 0) return job.step() == 0 ? "-" : absl::StrCat(job.step());
   return absl::StrCat(job.step(), "/", job.total_steps());
@@ -41,16 +32,22 @@ std::string TookText(const v1::JobSummary& job, absl::Time now) {
   return HumanDuration((job.has_ended() ? TimeOf(job.ended()) : now) - TimeOf(job.started()));
 }
 
-std::string NumberShown(double value) {
-  if (!std::isfinite(value)) return absl::StrCat(value);
-  return absl::StrFormat("%.4g", value);
-}
-
-// JSON has no such numbers; null says "there is none".
-ordered_json NumberJson(double value) { return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr); }
-
 std::string Line(absl::string_view label, absl::string_view value) {
   return absl::StrFormat("%-16s %s\n", label, value);
+}
+
+std::string AtTime(const v1::JobEvent& event, const std::string& text) {
+  return absl::StrCat(absl::FormatTime("%H:%M:%S ", TimeOf(event.time()), absl::LocalTimeZone()), text);
+}
+
+std::string BalanceText(const v1::LedgerBalance& ledger) {
+  return absl::StrCat(ledger.issued(), " issued = ", ledger.trained(), " trained + ", ledger.dropped(), " dropped + ",
+                      ledger.failed(), " failed + ", ledger.cancelled(), " cancelled + ", ledger.open(), " open");
+}
+
+std::string CauseText(const v1::JobEvent& event) {
+  const std::string time = absl::FormatTime(" (at %H:%M:%S)", TimeOf(event.time()), absl::LocalTimeZone());
+  return absl::StrCat(event.has_log() ? event.log().text() : event.state().message(), time);
 }
 
 std::string DefaultText(const SpecKey& key) {
@@ -80,29 +77,83 @@ bool IsTerminal(v1::JobState state) {
          state == v1::JOB_STATE_HELD;
 }
 
-std::string Table(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<size_t> widths;
-  for (const auto& row : rows) {
-    widths.resize(std::max(widths.size(), row.size()));
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  }
-  std::string text;
-  for (const auto& row : rows) {
-    for (size_t i = 0; i < row.size(); ++i) {
-      const bool last = i + 1 == row.size();
-      absl::StrAppend(&text, row[i], last ? "\n" : std::string(widths[i] - row[i].size() + 2, ' '));
-    }
-  }
-  return text;
+// Local time for people, UTC for programs.
+std::string LocalTime(const google::protobuf::Timestamp& time) {
+  return absl::FormatTime("%Y-%m-%d %H:%M:%S", TimeOf(time), absl::LocalTimeZone());
 }
 
-std::string JobTable(const v1::ListResponse& jobs, absl::Time now) {
-  std::vector<std::vector<std::string>> rows = {{"ID", "KIND", "STATE", "STEP", "SUBMITTED", "TOOK", "MESSAGE"}};
+ordered_json TimeJson(bool present, const google::protobuf::Timestamp& time) {
+  if (!present) return nullptr;
+  return absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", TimeOf(time), absl::UTCTimeZone());
+}
+
+std::string CheckText(v1::PlanCheck::Result result) { return EnumName(v1::PlanCheck::Result_descriptor(), result); }
+
+std::string NumberShown(double value) {
+  if (!std::isfinite(value)) return absl::StrCat(value);
+  return absl::StrFormat("%.4g", value);
+}
+
+ordered_json NumberJson(double value) { return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr); }
+
+std::string StateLine(const v1::JobEvent& event) {
+  const std::string state = StateText(event.state().state());
+  const std::string& message = event.state().message();
+  return AtTime(event, message.empty() || message == state ? state : absl::StrCat(state, ": ", message));
+}
+
+std::string LogText(const v1::JobEvent& event) {
+  const v1::LogLine& line = event.log();
+  std::string prefix;
+  if (!line.role().empty() && line.role() != "learner") prefix = absl::StrCat(line.role(), ": ");
+  if (prefix.empty() && line.rank() > 0) prefix = absl::StrCat("rank ", line.rank(), ": ");
+  if (line.level() != "info" && !line.level().empty()) absl::StrAppend(&prefix, line.level(), ": ");
+  return AtTime(event, absl::StrCat(prefix, line.text()));
+}
+
+std::string EventText(const v1::JobEvent& event) {
+  if (event.has_state()) return StateLine(event);
+  if (event.has_log()) return LogText(event);
+  return AtTime(event, absl::StrCat("step ", event.metrics().step(), ": ", MetricsText(event.metrics())));
+}
+
+std::string JobTable(const v1::ListResponse& jobs, absl::Time now, bool wide, bool color) {
+  std::vector<std::vector<std::string>> rows = {{"ID", "KIND", "STATE", "STEP", "SUBMITTED", "TOOK"}};
+  if (wide) rows.back().insert(rows.back().end(), {"STARTED", "ENDED", "EXIT", "NAME"});
+  rows.back().push_back("MESSAGE");
   for (const v1::JobSummary& job : jobs.jobs()) {
-    rows.push_back({job.job_id(), KindText(job.kind()), StateText(job.state()), StepText(job),
-                    LocalTime(job.submitted()), TookText(job, now), job.message().substr(0, 100)});
+    const std::string state = StateText(job.state());
+    rows.push_back({job.job_id(), KindText(job.kind()), color ? ColoredState(state) : state, StepText(job),
+                    LocalTime(job.submitted()), TookText(job, now)});
+    if (wide) {
+      const std::vector<std::string> more = {job.has_started() ? LocalTime(job.started()) : "-",
+                                             job.has_ended() ? LocalTime(job.ended()) : "-",
+                                             IsTerminal(job.state()) ? absl::StrCat(job.exit_code()) : "-", job.name()};
+      rows.back().insert(rows.back().end(), more.begin(), more.end());
+    }
+    rows.back().push_back(wide ? job.message() : job.message().substr(0, 100));
   }
   return Table(rows);
+}
+
+std::string RunningText(const v1::DescribeResponse& job, absl::Time now) {
+  const v1::JobSummary& summary = job.summary();
+  std::string text = absl::StrCat(summary.job_id(), "  ", KindText(summary.kind()), "  step ", StepText(summary));
+  const absl::Duration spent = summary.has_started() ? now - TimeOf(summary.started()) : absl::ZeroDuration();
+  if (summary.step() > 0 && spent > absl::ZeroDuration()) {
+    const double a_step = absl::ToDoubleSeconds(spent) / static_cast<double>(summary.step());
+    absl::StrAppendFormat(&text, "  %.2f s/step", a_step);
+    if (summary.total_steps() > summary.step()) {
+      const auto left = static_cast<double>(summary.total_steps() - summary.step());
+      absl::StrAppend(&text, "  ", HumanDuration(absl::Seconds(left * a_step)), " left");
+    }
+  }
+  text += "\n";
+  v1::MetricsPoint point;
+  *point.mutable_values() = job.metrics();
+  if (!job.metrics().empty()) absl::StrAppend(&text, "  ", MetricsText(point), "\n");
+  if (job.ledger().issued() != 0) absl::StrAppend(&text, "  groups ", BalanceText(job.ledger()), "\n");
+  return text;
 }
 
 std::string DescribeText(const v1::DescribeResponse& job, absl::Time now) {
@@ -110,11 +161,16 @@ std::string DescribeText(const v1::DescribeResponse& job, absl::Time now) {
   std::string text =
       absl::StrCat(Line("job", summary.job_id()), Line("name", summary.name()), Line("kind", KindText(summary.kind())),
                    Line("state", StateText(summary.state())), Line("message", summary.message()));
-  if (IsTerminal(summary.state())) {
-    absl::StrAppend(&text, Line("exit code", absl::StrCat(summary.exit_code())));
-    if (summary.state() != v1::JOB_STATE_SUCCEEDED) {
-      absl::StrAppend(&text, Line("go on", absl::StrCat("sluicectl resume ", summary.job_id())));
-    }
+  if (job.has_first_cause()) absl::StrAppend(&text, Line("first cause", CauseText(job.first_cause())));
+  if (IsTerminal(summary.state())) absl::StrAppend(&text, Line("exit code", absl::StrCat(summary.exit_code())));
+  const bool early = IsTerminal(summary.state()) && summary.state() != v1::JOB_STATE_SUCCEEDED;
+  if (early || summary.state() == v1::JOB_STATE_PAUSED) {
+    absl::StrAppend(&text, Line("go on", absl::StrCat("sluicectl resume ", summary.job_id(),
+                                                      "   (other data or spec: sluicectl fork)")));
+  }
+  if (!job.wish().empty()) absl::StrAppend(&text, Line("asked for", absl::StrCat(job.wish(), ", at its next step")));
+  if (!job.forked_from().empty()) {
+    absl::StrAppend(&text, Line("forked from", absl::StrCat(job.forked_from(), " at ", job.fork_checkpoint())));
   }
   absl::StrAppend(&text, Line("step", StepText(summary)), Line("submitted", LocalTime(summary.submitted())));
   if (summary.has_started()) absl::StrAppend(&text, Line("started", LocalTime(summary.started())));
@@ -122,18 +178,24 @@ std::string DescribeText(const v1::DescribeResponse& job, absl::Time now) {
   absl::StrAppend(&text, Line("took", TookText(summary, now)), Line("run folder", job.run_folder()),
                   Line("last checkpoint", job.last_checkpoint().empty() ? "none" : job.last_checkpoint()),
                   Line("spec digest", job.spec_digest()));
+  const std::map<std::string, std::string> digests(job.digests().begin(), job.digests().end());
+  for (const auto& [name, digest] : digests) {
+    if (name != "spec") absl::StrAppend(&text, Line(absl::StrCat(name, " digest"), digest));
+  }
+  if (!job.server_version().empty())
+    absl::StrAppend(&text, Line("coordinator", absl::StrCat("release ", job.server_version())));
   if (job.epoch() != 0) absl::StrAppend(&text, Line("epoch", absl::StrCat(job.epoch())));
   if (job.policy_version() != 0) absl::StrAppend(&text, Line("policy version", absl::StrCat(job.policy_version())));
   const v1::LedgerBalance& ledger = job.ledger();
   if (ledger.issued() != 0) {
-    absl::StrAppend(&text, Line("groups", absl::StrCat(ledger.issued(), " issued = ", ledger.trained(), " trained + ",
-                                                       ledger.dropped(), " dropped + ", ledger.failed(), " failed + ",
-                                                       ledger.cancelled(), " cancelled + ", ledger.open(), " open")));
+    absl::StrAppend(&text, Line("groups", BalanceText(ledger)));
   }
   for (const v1::MemberSummary& member : job.members()) {
     absl::StrAppend(&text, Line(absl::StrCat("rank ", member.rank()),
-                                absl::StrFormat("%s at %s, %d actors, heard %.1f s ago", member.phase(),
-                                                member.address(), member.actors(), member.heartbeat_age_s())));
+                                absl::StrFormat("%s at %s%s, %d actors, heard %.1f s ago%s", member.phase(),
+                                                member.address(), member.host().empty() ? "" : " on " + member.host(),
+                                                member.actors(), member.heartbeat_age_s(),
+                                                member.version().empty() ? "" : ", release " + member.version())));
   }
   // Maps of protobuf have no order.
   const std::map<std::string, double> metrics(job.metrics().begin(), job.metrics().end());
@@ -180,6 +242,41 @@ ordered_json SummaryJson(const v1::JobSummary& summary) {
           {"exit_code", IsTerminal(summary.state()) ? ordered_json(summary.exit_code()) : ordered_json(nullptr)}};
 }
 
+ordered_json MembersJson(const google::protobuf::RepeatedPtrField<v1::MemberSummary>& members) {
+  ordered_json json = ordered_json::array();
+  for (const v1::MemberSummary& member : members) {
+    json.push_back({{"member_id", member.member_id()},
+                    {"rank", member.rank()},
+                    {"address", member.address()},
+                    {"host", member.host()},
+                    {"version", member.version()},
+                    {"phase", member.phase()},
+                    {"heartbeat_age_s", member.heartbeat_age_s()},
+                    {"actors", member.actors()}});
+  }
+  return json;
+}
+
+ordered_json ServerJson(const v1::ServerInfoResponse& info) {
+  return {{"version", info.version()},
+          {"time", TimeJson(true, info.time())},
+          {"host", info.host()},
+          {"runs_folder", info.runs_folder()},
+          {"data_folder", info.data_folder()},
+          {"epoch", info.epoch()},
+          {"ranks", info.ranks()},
+          {"members", MembersJson(info.members())},
+          {"group_reason", info.group_reason()},
+          {"draining", info.draining()},
+          {"queued", info.queued()},
+          {"running", info.running()},
+          {"paused", info.paused()},
+          {"running_job", info.running_job()},
+          {"free_bytes", info.free_bytes()},
+          {"total_bytes", info.total_bytes()},
+          {"shm_bytes", info.shm_bytes()}};
+}
+
 ordered_json DescribeJson(const v1::DescribeResponse& job) {
   ordered_json json = SummaryJson(job.summary());
   json["run_folder"] = job.run_folder();
@@ -197,15 +294,15 @@ ordered_json DescribeJson(const v1::DescribeResponse& job) {
   json["results"] = ordered_json::object();
   const std::map<std::string, std::string> results(job.results().begin(), job.results().end());
   for (const auto& [name, value] : results) json["results"][name] = value;
-  json["members"] = ordered_json::array();
-  for (const v1::MemberSummary& member : job.members()) {
-    json["members"].push_back({{"member_id", member.member_id()},
-                               {"rank", member.rank()},
-                               {"address", member.address()},
-                               {"phase", member.phase()},
-                               {"heartbeat_age_s", member.heartbeat_age_s()},
-                               {"actors", member.actors()}});
-  }
+  json["members"] = MembersJson(job.members());
+  json["first_cause"] = job.has_first_cause() ? EventJson(job.first_cause()) : ordered_json(nullptr);
+  json["wish"] = job.wish().empty() ? ordered_json(nullptr) : ordered_json(job.wish());
+  json["forked_from"] = job.forked_from().empty() ? ordered_json(nullptr) : ordered_json(job.forked_from());
+  json["fork_checkpoint"] = job.fork_checkpoint().empty() ? ordered_json(nullptr) : ordered_json(job.fork_checkpoint());
+  json["digests"] = ordered_json::object();
+  const std::map<std::string, std::string> digests(job.digests().begin(), job.digests().end());
+  for (const auto& [name, digest] : digests) json["digests"][name] = digest;
+  json["server_version"] = job.server_version();
   json["spec_yaml"] = SpecToYaml(job.spec());
   return json;
 }
@@ -225,6 +322,11 @@ ordered_json EventJson(const v1::JobEvent& event) {
   } else {
     json["level"] = event.log().level();
     json["text"] = event.log().text();
+    json["role"] = event.log().role().empty() ? "learner" : event.log().role();
+    json["rank"] = event.log().rank();
+    if (event.log().cause() != v1::LogLine::CAUSE_UNSPECIFIED) {
+      json["cause"] = event.log().cause() == v1::LogLine::CAUSE_OWN ? "own" : "peer";
+    }
   }
   return json;
 }

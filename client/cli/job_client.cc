@@ -1,5 +1,6 @@
 #include "client/cli/job_client.h"
 
+#include <algorithm>
 #include <random>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "common/sync/thread.h"
 #include "common/time/clock.h"
 #include "common/time/retry.h"
+#include "common/version/version.h"
 
 namespace sluice::client {
 namespace {
@@ -23,6 +25,8 @@ namespace {
 // A stream lasts at most so long and is then taken up again, so that none hangs for ever on a dead path.
 constexpr absl::Duration kStreamLimit = absl::Minutes(30);
 constexpr int kResolved = 1000;
+// For calls whose server reads files or computes; --timeout is of the others.
+constexpr absl::Duration kSlowCall = absl::Minutes(5);
 
 bool Begins(const std::string& id, const std::string& abbreviation) {
   if (absl::StartsWith(id, abbreviation)) return true;
@@ -30,85 +34,199 @@ bool Begins(const std::string& id, const std::string& abbreviation) {
   return dash != std::string::npos && absl::StartsWith(id.substr(dash + 1), abbreviation);
 }
 
+// Another protocol than gRPC's.
+bool IsOtherProtocol(const absl::Status& status) {
+  return absl::StrContains(status.message(), "Failed parsing HTTP/2") ||
+         absl::StrContains(status.message(), "Trying to connect an http1.x server");
+}
+
 }  // namespace
 
 JobClient::JobClient(std::shared_ptr<grpc::Channel> channel, JobClientOptions options)
-    : options_(std::move(options)), channel_(std::move(channel)), stub_(v1::JobService::NewStub(channel_)) {}
+    : options_(std::move(options)),
+      channel_(std::move(channel)),
+      stub_(v1::JobService::NewStub(channel_)),
+      data_(v1::DataService::NewStub(channel_)) {}
 
-absl::Status JobClient::Call(const std::function<absl::Status(grpc::ClientContext*)>& call) {
+absl::Status JobClient::Call(const std::function<absl::Status(grpc::ClientContext*)>& call, const char* what,
+                             absl::Duration patience) {
   RetryOptions retry;
-  retry.attempt_timeout = options_.timeout;
-  retry.total_timeout = options_.timeout;
+  retry.attempt_timeout = patience > absl::ZeroDuration() ? patience : options_.timeout;
+  retry.total_timeout = retry.attempt_timeout;
   Random random(std::random_device{}());
   const auto wait = [](absl::Duration duration) {
     absl::SleepFor(duration);
     return true;
   };
-  // Nobody there is said at once: a person waits. What may pass by itself is retried.
-  absl::Status refused = absl::OkStatus();
+  // What will not pass by itself is said at once: a person waits. The last error counts: what CallWithRetry returns has
+  // the number of attempts in its words.
+  absl::Status last = absl::OkStatus();
   const absl::Status status = CallWithRetry(retry, MonotonicClock(), wait, &random, [&](absl::Duration timeout) {
     grpc::ClientContext context;
     SetDeadline(&context, timeout);
-    absl::Status result = call(&context);
-    if (result.code() == absl::StatusCode::kUnavailable && absl::StrContains(result.message(), "refused")) {
-      refused = result;
-      return absl::OkStatus();
-    }
-    return options_.explain ? options_.explain(result) : result;  // what TLS is wrong with is not retried
+    last = call(&context);
+    if (options_.explain) last = options_.explain(last);  // what TLS is wrong with is not retried
+    const bool nobody = last.code() == absl::StatusCode::kUnavailable &&
+                        (absl::StrContains(last.message(), "refused") || absl::StrContains(last.message(), "esol"));
+    const bool full = last.code() == absl::StatusCode::kResourceExhausted;
+    return nobody || full || IsOtherProtocol(last) ? absl::OkStatus() : last;
   });
-  if (status.code() == absl::StatusCode::kUnimplemented) {
-    return absl::FailedPreconditionError(absl::StrCat("what answers at ", options_.server, " is no coordinator (",
-                                                      status.message(),
-                                                      "); name the coordinator with --server or SLUICE_SERVER"));
+  if (status.ok() && last.ok()) return status;
+  return Explain(last, what, retry.total_timeout);
+}
+
+absl::Status JobClient::Explain(const absl::Status& status, const char* what, absl::Duration patience) {
+  const std::string& server = options_.server;
+  constexpr char kName[] = "; name the coordinator with --server, SLUICE_SERVER or a context";
+  if (IsOtherProtocol(status)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("what answers at ", server, " is no coordinator (", status.message(), ")", kName));
   }
-  if (refused.ok() && status.code() != absl::StatusCode::kUnavailable &&
-      status.code() != absl::StatusCode::kDeadlineExceeded) {
-    return status;
+  switch (status.code()) {
+    case absl::StatusCode::kUnimplemented: {
+      // A coordinator of an older release lacks the call, and lists its jobs all the same.
+      grpc::ClientContext context;
+      SetDeadline(&context, patience);
+      v1::ListRequest request;
+      request.set_limit(1);
+      v1::ListResponse response;
+      if (stub_->List(&context, request, &response).ok()) {
+        return absl::FailedPreconditionError(absl::StrCat("the coordinator at ", server,
+                                                          " is older than this sluicectl (", ReleaseVersion(),
+                                                          ") and cannot ", what, "; bring it to the same release"));
+      }
+      return absl::FailedPreconditionError(
+          absl::StrCat("what answers at ", server, " is no coordinator (", status.message(), ")", kName));
+    }
+    case absl::StatusCode::kDeadlineExceeded:
+      if (channel_->GetState(false) == GRPC_CHANNEL_READY) {
+        return absl::DeadlineExceededError(
+            absl::StrCat("the coordinator at ", server, " gave no answer within ", absl::FormatDuration(patience),
+                         "; it is there, and busy or stuck: try again, or give it more time with --timeout"));
+      }
+      return absl::DeadlineExceededError(absl::StrCat("no connection to ", server, " within ",
+                                                      absl::FormatDuration(patience),
+                                                      "; look at the address and at what lies between, or give it more "
+                                                      "time with --timeout"));
+    case absl::StatusCode::kUnavailable: {
+      const absl::string_view said = status.message();
+      if (absl::StrContains(said, "esol")) {  // "DNS resolution failed", "Name resolution failure"
+        return absl::UnavailableError(absl::StrCat("the host of ", server, " is not known here", kName));
+      }
+      if (absl::StrContains(said, "reset by peer") || absl::StrContains(said, "ocket closed")) {
+        return absl::UnavailableError(absl::StrCat("what listens at ", server,
+                                                   " ends every connection at once: it is no coordinator, or expects "
+                                                   "TLS",
+                                                   kName));
+      }
+      return absl::UnavailableError(absl::StrCat(
+          "no coordinator answers at ", server,
+          "; start one with 'sluice-learner coordinator', or name another with --server or SLUICE_SERVER"));
+    }
+    default:
+      return status;
   }
-  return absl::UnavailableError(
-      absl::StrCat("no coordinator answers at ", options_.server,
-                   "; start one with 'sluice-learner coordinator', or name another with --server or SLUICE_SERVER"));
 }
 
 absl::StatusOr<v1::SubmitResponse> JobClient::Submit(const v1::SubmitRequest& request) {
-  v1::SubmitResponse response;
-  SLUICE_RETURN_IF_ERROR(
-      Call([&](grpc::ClientContext* context) { return FromServer(stub_->Submit(context, request, &response)); }));
-  return response;
+  return Unary(stub_.get(), &v1::JobService::Stub::Submit, request, "submit jobs");
 }
 
 absl::StatusOr<v1::ListResponse> JobClient::List(int limit) {
   v1::ListRequest request;
   request.set_limit(limit);
-  v1::ListResponse response;
-  SLUICE_RETURN_IF_ERROR(
-      Call([&](grpc::ClientContext* context) { return FromServer(stub_->List(context, request, &response)); }));
-  return response;
+  return Unary(stub_.get(), &v1::JobService::Stub::List, request, "list jobs");
 }
 
 absl::StatusOr<v1::DescribeResponse> JobClient::Describe(const std::string& job_id) {
   v1::DescribeRequest request;
   request.set_job_id(job_id);
-  v1::DescribeResponse response;
-  SLUICE_RETURN_IF_ERROR(
-      Call([&](grpc::ClientContext* context) { return FromServer(stub_->Describe(context, request, &response)); }));
-  return response;
+  return Unary(stub_.get(), &v1::JobService::Stub::Describe, request, "describe jobs");
 }
 
 absl::Status JobClient::Cancel(const std::string& job_id) {
   v1::CancelRequest request;
   request.set_job_id(job_id);
-  v1::CancelResponse response;
-  return Call([&](grpc::ClientContext* context) { return FromServer(stub_->Cancel(context, request, &response)); });
+  return Unary(stub_.get(), &v1::JobService::Stub::Cancel, request, "cancel jobs").status();
 }
 
 absl::StatusOr<v1::ResumeResponse> JobClient::Resume(const std::string& job_id) {
   v1::ResumeRequest request;
   request.set_job_id(job_id);
-  v1::ResumeResponse response;
-  SLUICE_RETURN_IF_ERROR(
-      Call([&](grpc::ClientContext* context) { return FromServer(stub_->Resume(context, request, &response)); }));
-  return response;
+  return Unary(stub_.get(), &v1::JobService::Stub::Resume, request, "resume jobs");
+}
+
+absl::Status JobClient::Pause(const std::string& job_id) {
+  v1::PauseRequest request;
+  request.set_job_id(job_id);
+  return Unary(stub_.get(), &v1::JobService::Stub::Pause, request, "pause jobs").status();
+}
+
+absl::StatusOr<v1::KillResponse> JobClient::Kill(const std::string& job_id) {
+  v1::KillRequest request;
+  request.set_job_id(job_id);
+  return Unary(stub_.get(), &v1::JobService::Stub::Kill, request, "kill jobs");
+}
+
+absl::StatusOr<v1::DeleteResponse> JobClient::Delete(const std::string& job_id, bool files) {
+  v1::DeleteRequest request;
+  request.set_job_id(job_id);
+  request.set_files(files);
+  return Unary(stub_.get(), &v1::JobService::Stub::Delete, request, "delete jobs", kSlowCall);
+}
+
+absl::StatusOr<v1::ForkResponse> JobClient::Fork(const v1::ForkRequest& request) {
+  return Unary(stub_.get(), &v1::JobService::Stub::Fork, request, "fork jobs", kSlowCall);
+}
+
+absl::StatusOr<v1::PlanResponse> JobClient::Plan(const v1::PlanRequest& request) {
+  return Unary(stub_.get(), &v1::JobService::Stub::Plan, request, "plan jobs", kSlowCall);
+}
+
+absl::StatusOr<v1::ServerInfoResponse> JobClient::ServerInfo(bool check_storage) {
+  v1::ServerInfoRequest request;
+  request.set_check_storage(check_storage);
+  return Unary(stub_.get(), &v1::JobService::Stub::ServerInfo, request, "tell about itself",
+               check_storage ? kSlowCall : absl::ZeroDuration());
+}
+
+absl::StatusOr<v1::ListArtifactsResponse> JobClient::ListArtifacts(const std::string& job_id) {
+  v1::ListArtifactsRequest request;
+  request.set_job_id(job_id);
+  return Unary(stub_.get(), &v1::JobService::Stub::ListArtifacts, request, "list files");
+}
+
+absl::StatusOr<v1::ReadArtifactResponse> JobClient::ReadArtifact(const v1::ReadArtifactRequest& request) {
+  return Unary(stub_.get(), &v1::JobService::Stub::ReadArtifact, request, "send files", kSlowCall);
+}
+
+absl::StatusOr<v1::CompareResponse> JobClient::Compare(const v1::CompareRequest& request) {
+  return Unary(stub_.get(), &v1::JobService::Stub::Compare, request, "compare jobs", kSlowCall);
+}
+
+absl::StatusOr<v1::BeginPushResponse> JobClient::BeginPush(const v1::BeginPushRequest& request) {
+  return Unary(data_.get(), &v1::DataService::Stub::Begin, request, "take data");
+}
+
+absl::StatusOr<v1::PutResponse> JobClient::Put(const v1::PutRequest& request) {
+  return Unary(data_.get(), &v1::DataService::Stub::Put, request, "take data", kSlowCall);
+}
+
+absl::StatusOr<v1::CommitPushResponse> JobClient::CommitPush(const std::string& digest) {
+  v1::CommitPushRequest request;
+  request.set_digest(digest);
+  return Unary(data_.get(), &v1::DataService::Stub::Commit, request, "take data", kSlowCall);
+}
+
+absl::StatusOr<v1::ListDataResponse> JobClient::ListData() {
+  const v1::ListDataRequest request;
+  return Unary(data_.get(), &v1::DataService::Stub::List, request, "take data");
+}
+
+absl::StatusOr<v1::RemoveDataResponse> JobClient::RemoveData(const std::string& digest) {
+  v1::RemoveDataRequest request;
+  request.set_digest(digest);
+  return Unary(data_.get(), &v1::DataService::Stub::Remove, request, "take data");
 }
 
 absl::StatusOr<std::string> JobClient::ResolveId(const std::string& abbreviation) {

@@ -16,7 +16,7 @@ import sys
 import tempfile
 
 PROTO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "proto")
-V1 = ("job", "spec", "spec_options")
+V1 = ("data", "job", "spec", "spec_options")
 
 
 def find_protoc():

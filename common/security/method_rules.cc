@@ -16,6 +16,21 @@ constexpr MethodRule kRules[] = {
     {"/sluice.v1.JobService/Watch", kClient, PersonNeeds::kSeeJob},
     {"/sluice.v1.JobService/Cancel", kClient, PersonNeeds::kChangeJob},
     {"/sluice.v1.JobService/Resume", kClient, PersonNeeds::kChangeJob},
+    {"/sluice.v1.JobService/Pause", kClient, PersonNeeds::kChangeJob},
+    {"/sluice.v1.JobService/Kill", kClient, PersonNeeds::kChangeJob},
+    {"/sluice.v1.JobService/Delete", kClient, PersonNeeds::kChangeJob},
+    {"/sluice.v1.JobService/Fork", kClient, PersonNeeds::kSubmit},  // and to see the job that is forked
+    {"/sluice.v1.JobService/Plan", kClient, PersonNeeds::kSubmit},
+    {"/sluice.v1.JobService/ServerInfo", kClient, PersonNeeds::kAnyToken},
+    {"/sluice.v1.JobService/ListArtifacts", kClient, PersonNeeds::kSeeJob},
+    {"/sluice.v1.JobService/ReadArtifact", kClient, PersonNeeds::kSeeJob},
+    {"/sluice.v1.JobService/Compare", kClient, PersonNeeds::kAnyToken},  // and to see every job that is compared
+
+    {"/sluice.v1.DataService/Begin", kClient, PersonNeeds::kSubmit},
+    {"/sluice.v1.DataService/Put", kClient, PersonNeeds::kSubmit},
+    {"/sluice.v1.DataService/Commit", kClient, PersonNeeds::kSubmit},
+    {"/sluice.v1.DataService/List", kClient, PersonNeeds::kAnyToken},
+    {"/sluice.v1.DataService/Remove", kClient, PersonNeeds::kAdmin},  // pushed data belong to nobody
 
     {"/sluice.v1.MemberService/Join", kRank},
     {"/sluice.v1.MemberService/Heartbeat", kRank},
@@ -33,8 +48,9 @@ constexpr MethodRule kRules[] = {
     {"/sluice.v1.PolicyService/FetchPolicy", kActor},
     {"/sluice.v1.PolicyService/FetchCatalog", kActor},
 
-    {"/sluice.v1.RewardService/Score", kActor},
-    {"/sluice.v1.RewardService/Describe", {Role::kActor, Role::kClient}},
+    // The coordinator asks for a golden batch before a job is submitted.
+    {"/sluice.v1.RewardService/Score", {Role::kActor, Role::kCoordinator}},
+    {"/sluice.v1.RewardService/Describe", {Role::kActor, Role::kClient, Role::kCoordinator}},
 
     // Of gRPC itself. Health says no more than a probe may know; the protocol's description is for its users.
     {"/grpc.health.v1.Health/Check", {}, PersonNeeds::kCertificate, /*open=*/true},

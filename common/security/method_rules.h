@@ -15,6 +15,7 @@ enum class PersonNeeds {
   kSubmit,     // the scope submit or admin
   kSeeJob,     // to have submitted the job, or the scope read or admin
   kChangeJob,  // to have submitted the job, or the scope admin
+  kAdmin,      // the scope admin
 };
 
 struct MethodRule {

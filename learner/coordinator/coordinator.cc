@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "common/log/log.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
@@ -50,7 +52,7 @@ absl::Status Coordinator::Restore() {
   for (const JobRecord& job : unfinished) {
     if (job.state != JobState::kRunning) continue;
     SLUICE_ASSIGN_OR_RETURN(JobRecord running, store_->Get(job.id));
-    cancel_requested_ = running.cancel_requested;
+    wish_ = running.wish;
     job_ = std::make_shared<const JobRecord>(std::move(running));
     break;
   }
@@ -82,7 +84,8 @@ Member* Coordinator::FindLocked(const std::string& member_id) {
   return nullptr;
 }
 
-absl::Status Coordinator::Join(const std::string& member_id, const std::string& address, const std::string& host) {
+absl::Status Coordinator::Join(const std::string& member_id, const std::string& address, const std::string& host,
+                               const std::string& version) {
   if (member_id.empty() || member_id.size() > 128) {
     return absl::InvalidArgumentError(absl::StrCat("member_id: want 1 to 128 bytes, got ", member_id.size()));
   }
@@ -100,6 +103,7 @@ absl::Status Coordinator::Join(const std::string& member_id, const std::string& 
   }
   member->address = address;
   member->host = host;
+  member->version = version;
   member->last_heard = now_();
   member->lease_until = now_() + options_.lease;
   return RefreshLocked();
@@ -122,7 +126,7 @@ absl::StatusOr<GroupView> Coordinator::Beat(const Heartbeat& heartbeat) {
   member->waiting_blocks = heartbeat.waiting_blocks;
   member->step = heartbeat.step;
   if (heartbeat.leaving && !member->leaving) LogInfo("member is leaving", {{"member", member->id}});
-  member->leaving = heartbeat.leaving;
+  member->leaving = member->leaving || heartbeat.leaving;  // nobody is asked to stop and then not
   member->balance = heartbeat.balance;
   SLUICE_RETURN_IF_ERROR(RefreshLocked());
   GroupView view = ViewLocked(heartbeat.member_id);
@@ -165,19 +169,29 @@ GroupView Coordinator::ViewLocked(const std::string& member_id) const {
   view.rank = static_cast<int>(found - group_.begin());
   view.world_size = static_cast<int>(group_.size());
   view.job = job_;
-  view.cancel_requested = job_ != nullptr && cancel_requested_;
+  if (job_ != nullptr) view.wish = wish_;
   return view;
 }
 
 void Coordinator::Leave(const std::string& member_id, const std::string& reason) {
   MutexLock lock(&mutex_);
-  const auto gone = std::remove_if(members_.begin(), members_.end(),
-                                   [&member_id](const Member& member) { return member.id == member_id; });
-  if (gone == members_.end()) return;
-  members_.erase(gone, members_.end());
+  const Member* const member = FindLocked(member_id);
+  if (member == nullptr) return;
+  // One that leaves a broken group to form it anew is not what broke it.
+  TellGoneLocked(*member, absl::StrCat("left the group: ", reason));
+  members_.erase(members_.begin() + (member - members_.data()));
   LogInfo("member left", {{"member", member_id}, {"reason", reason}});
   const absl::Status status = RefreshLocked();
   if (!status.ok()) LogError("could not form the group anew", {{"error", status.ToString()}});
+}
+
+void Coordinator::TellGoneLocked(const Member& member, const std::string& what) {
+  const auto found = std::find(group_.begin(), group_.end(), member.id);
+  if (found == group_.end()) return;
+  const bool lost = absl::StartsWith(what, "was lost");
+  TellLocked("warning",
+             absl::StrCat("rank ", found - group_.begin(), " (", member.host, ", ", member.address, ") ", what),
+             lost ? LineCause::kOwn : LineCause::kPeer);
 }
 
 void Coordinator::ExpireLocked() {
@@ -194,6 +208,10 @@ void Coordinator::ExpireLocked() {
     if (member.lease_until > now) continue;
     LogWarning("member lost: no heartbeat within its lease",
                {{"member", member.id}, {"silent_s", absl::ToDoubleSeconds(now - member.last_heard)}});
+    TellGoneLocked(member,
+                   absl::StrFormat("was lost: no heartbeat for %.1f s; its process died, its machine stopped, or "
+                                   "the network between broke",
+                                   absl::ToDoubleSeconds(now - member.last_heard)));
   }
   members_.erase(std::remove_if(members_.begin(), members_.end(),
                                 [now](const Member& member) { return member.lease_until <= now; }),
@@ -259,7 +277,7 @@ absl::Status Coordinator::AssignLocked() {
     if (waiting.front().epoch == epoch_) SLUICE_RETURN_IF_ERROR(FormAgainLocked());
     SLUICE_ASSIGN_OR_RETURN(JobRecord job, store_->Assign(waiting.front().id, epoch_, "", wall_()));
     LogInfo("job assigned", {{"job", job.id}, {"epoch", epoch_}});
-    cancel_requested_ = job.cancel_requested;
+    wish_ = job.wish;
     job_ = std::make_shared<const JobRecord>(std::move(job));
   }
   queue_changed_ = false;
@@ -289,7 +307,7 @@ absl::Status Coordinator::TakeUpLocked() {
                                            current.last_checkpoint.empty() ? "the start" : current.last_checkpoint);
   SLUICE_ASSIGN_OR_RETURN(JobRecord job, store_->Assign(job_->id, epoch_, message, wall_()));
   LogInfo("job taken up again", {{"job", job.id}, {"epoch", epoch_}});
-  cancel_requested_ = job.cancel_requested;
+  wish_ = job.wish;
   job_ = std::make_shared<const JobRecord>(std::move(job));
   return absl::OkStatus();
 }
@@ -303,7 +321,7 @@ absl::Status Coordinator::Finish(const std::string& job_id, uint64_t epoch, JobI
   MutexLock lock(&mutex_);
   if (job_ == nullptr || job_->id != job_id) {
     SLUICE_ASSIGN_OR_RETURN(const JobRecord job, store_->Get(job_id));
-    const JobTransition repeated = Decide(job.state, job.cancel_requested, outcome);
+    const JobTransition repeated = Decide(job.state, job.wish, outcome);
     if (job.epoch == epoch && repeated.allowed && !repeated.changed) return absl::OkStatus();
     return absl::AbortedError(absl::StrCat("job ", job_id, " does not run; it is ", JobStateName(job.state)));
   }
@@ -315,7 +333,7 @@ absl::Status Coordinator::Finish(const std::string& job_id, uint64_t epoch, JobI
   LogInfo("job left the group",
           {{"job", job_id}, {"state", std::string(JobStateName(job.state))}, {"message", job.message}});
   job_ = nullptr;
-  cancel_requested_ = false;
+  wish_ = JobWish::kNone;
   queue_changed_ = true;
   return RefreshLocked();  // a member that is leaving is not in the group that takes the next job
 }
@@ -356,22 +374,47 @@ absl::StatusOr<JobStore::Submission> Coordinator::Submit(const NewJob& job) {
 }
 
 absl::Status Coordinator::Cancel(const std::string& job_id) {
-  constexpr int kCancelledExit = static_cast<int>(ExitCode::kCancelled);
+  return Stop(job_id, JobInput::kCancel, JobInput::kCancelled, "cancelled while no learner was there",
+              static_cast<int>(ExitCode::kCancelled));
+}
+
+absl::Status Coordinator::Pause(const std::string& job_id) {
+  return Stop(job_id, JobInput::kPause, JobInput::kPreempt, "paused while no learner was there", 0);
+}
+
+absl::Status Coordinator::Stop(const std::string& job_id, JobInput wish, JobInput outcome, const std::string& alone,
+                               int exit_code) {
   MutexLock lock(&mutex_);
   const bool running = job_ != nullptr && job_->id == job_id;
-  SLUICE_ASSIGN_OR_RETURN(JobRecord job, store_->Apply(job_id, JobInput::kCancel, "", kCancelledExit, wall_()));
+  SLUICE_ASSIGN_OR_RETURN(const JobRecord job, store_->Apply(job_id, wish, "", exit_code, wall_()));
   if (!running) {
     queue_changed_ = true;
     return absl::OkStatus();
   }
-  cancel_requested_ = true;
+  wish_ = job.wish;
   if (epoch_ != 0) return absl::OkStatus();
-  SLUICE_RETURN_IF_ERROR(
-      store_->Apply(job_id, JobInput::kCancelled, "cancelled while no learner was there", kCancelledExit, wall_())
-          .status());
+  SLUICE_RETURN_IF_ERROR(store_->Apply(job_id, outcome, alone, exit_code, wall_()).status());
+  TakeAwayLocked();
+  return absl::OkStatus();
+}
+
+void Coordinator::TakeAwayLocked() {
   job_ = nullptr;
-  cancel_requested_ = false;
-  queue_changed_ = true;
+  wish_ = JobWish::kNone;
+  QueueChangedLocked();
+}
+
+absl::Status Coordinator::Kill(const std::string& job_id) {
+  MutexLock lock(&mutex_);
+  SLUICE_ASSIGN_OR_RETURN(const JobRecord job,
+                          store_->Apply(job_id, JobInput::kKill, "", static_cast<int>(ExitCode::kCancelled), wall_()));
+  LogInfo("job killed", {{"job", job.id}, {"checkpoint", job.last_checkpoint}});
+  if (job_ == nullptr || job_->id != job_id) {
+    queue_changed_ = true;
+    return absl::OkStatus();
+  }
+  // Its ranks see that the group has no such job any more, and abandon what they wait for.
+  TakeAwayLocked();
   return absl::OkStatus();
 }
 
@@ -379,8 +422,15 @@ absl::Status Coordinator::Resume(const std::string& job_id) {
   MutexLock lock(&mutex_);
   SLUICE_ASSIGN_OR_RETURN(const JobRecord job, store_->Apply(job_id, JobInput::kResume, "", 0, wall_()));
   LogInfo("job resumed", {{"job", job.id}, {"checkpoint", job.last_checkpoint}});
+  if (job_ != nullptr && job_->id == job_id) wish_ = job.wish;  // a pause is withdrawn
   QueueChangedLocked();
   return absl::OkStatus();
+}
+
+void Coordinator::TellLocked(const std::string& level, const std::string& text, LineCause cause) {
+  if (job_ == nullptr) return;
+  const absl::Status status = store_->Append(job_->id, {level, text, "coordinator", -1, cause}, wall_());
+  if (!status.ok()) LogWarning("a line of the job was not kept", {{"job", job_->id}, {"error", status.ToString()}});
 }
 
 void Coordinator::Drain() {

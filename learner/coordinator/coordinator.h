@@ -57,7 +57,7 @@ struct GroupView {
   int rank = -1;
   int world_size = 0;
   std::shared_ptr<const JobRecord> job;  // null: nothing to do
-  bool cancel_requested = false;
+  JobWish wish = JobWish::kNone;
   bool drain = false;
   bool release_actor = false;  // once: another rank has more need of one of this rank's actors
 };
@@ -80,7 +80,8 @@ class Coordinator {
 
   // For members.
   // ResourceExhausted beyond max_members. Idempotent by id.
-  absl::Status Join(const std::string& member_id, const std::string& address, const std::string& host);
+  absl::Status Join(const std::string& member_id, const std::string& address, const std::string& host,
+                    const std::string& version = "");
   // Aborted: unknown member, join again.
   absl::StatusOr<GroupView> Beat(const Heartbeat& heartbeat);
   void Leave(const std::string& member_id, const std::string& reason);
@@ -99,8 +100,14 @@ class Coordinator {
   // For clients.
   absl::StatusOr<JobStore::Submission> Submit(const NewJob& job);
   absl::Status Cancel(const std::string& job_id);
-  // A job that failed, was held or cancelled waits for the group again, and goes on from its last checkpoint. Nothing
-  // happens to one that has not ended. FailedPrecondition: it succeeded, or is being cancelled.
+  // The job stops after a checkpoint and waits for Resume, over restarts too. FailedPrecondition: it has ended, or is
+  // being cancelled.
+  absl::Status Pause(const std::string& job_id);
+  // The job ends as cancelled now; its ranks abandon it, and no checkpoint is waited for.
+  absl::Status Kill(const std::string& job_id);
+  // A job that failed, was held, cancelled or paused waits for the group again, and goes on from its last checkpoint.
+  // Nothing happens to one that has not ended, but that a pause that was asked for is withdrawn. FailedPrecondition: it
+  // succeeded, or is being cancelled.
   absl::Status Resume(const std::string& job_id);
 
   // Ends leases that ran out. Called often (several times a heartbeat interval) by whoever owns the coordinator.
@@ -130,6 +137,15 @@ class Coordinator {
   bool ReleasesActorLocked(const std::string& member_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Actors of a member, those included that are on their way to it.
   uint32_t ActorsLocked(Member* member) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Notes the wish; without a group it has its outcome at once, in the words of `alone`.
+  absl::Status Stop(const std::string& job_id, JobInput wish, JobInput outcome, const std::string& alone,
+                    int exit_code);
+  // The group has no job any more.
+  void TakeAwayLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // A line among those of the running job, if there is one.
+  void TellLocked(const std::string& level, const std::string& text, LineCause cause)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TellGoneLocked(const Member& member, const std::string& what) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ExpireLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Member* FindLocked(const std::string& member_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   GroupView ViewLocked(const std::string& member_id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -146,7 +162,7 @@ class Coordinator {
   std::vector<std::string> group_ ABSL_GUARDED_BY(mutex_);  // ids, rank by rank
   std::string reason_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const JobRecord> job_ ABSL_GUARDED_BY(mutex_);  // running
-  bool cancel_requested_ ABSL_GUARDED_BY(mutex_) = false;
+  JobWish wish_ ABSL_GUARDED_BY(mutex_) = JobWish::kNone;         // of job_
   bool queue_changed_ ABSL_GUARDED_BY(mutex_) = true;
   bool drain_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time last_tick_ ABSL_GUARDED_BY(mutex_);

@@ -15,6 +15,7 @@ struct Member {
   std::string id;
   std::string address;  // where actors reach it
   std::string host;
+  std::string version;  // of its release; empty: it does not say
   absl::Time lease_until;
   absl::Time last_heard;
   std::string phase;

@@ -15,7 +15,7 @@
 namespace sluice::learner {
 namespace {
 
-constexpr int kSchemaVersion = 1;
+constexpr int kSchemaVersion = 2;
 // Reports and step reservations are remembered this long, to recognise a repeated call.
 constexpr int kRememberedReports = 512;
 constexpr int kRememberedSteps = 128;
@@ -44,6 +44,11 @@ CREATE TABLE results(job TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL,
 CREATE TABLE metrics(job TEXT NOT NULL, name TEXT NOT NULL, value REAL, PRIMARY KEY(job, name)) WITHOUT ROWID;
 )";
 
+// What each format has more than the one before, from the first on.
+constexpr char kSecondFormat[] = R"(
+ALTER TABLE jobs ADD COLUMN forked_from TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN fork_checkpoint TEXT NOT NULL DEFAULT '';
+)";
 // Beside the jobs, so that a release without owners can still read the store. By request and not by job: a claim is on
 // the disk before its job is.
 constexpr char kOwners[] =
@@ -51,9 +56,10 @@ constexpr char kOwners[] =
 
 constexpr char kColumns[] =
     "id, request_id, name, kind, spec_digest, state, cancel_requested, submitted_us, started_us, ended_us, message, "
-    "exit_code, step, total_steps, run_folder, last_checkpoint, policy_version, ordinals, epoch, lost_groups, balance";
+    "exit_code, step, total_steps, run_folder, last_checkpoint, policy_version, ordinals, epoch, lost_groups, balance, "
+    "forked_from, fork_checkpoint";
 
-constexpr JobState kStates[] = {JobState::kQueued, JobState::kRunning,   JobState::kSucceeded,
+constexpr JobState kStates[] = {JobState::kQueued, JobState::kRunning,   JobState::kPaused, JobState::kSucceeded,
                                 JobState::kFailed, JobState::kCancelled, JobState::kHeld};
 
 std::string StateText(JobState state) { return std::string(JobStateName(state)); }
@@ -93,7 +99,11 @@ nlohmann::json BodyOf(const JobEvent& event) {
     body = {{"step", point->step}, {"total_steps", point->total_steps}, {"values", point->values}};
   } else {
     const auto& line = std::get<LogLine>(event.what);
-    body = {{"level", line.level}, {"text", line.text}};
+    body = {{"level", line.level},
+            {"text", line.text},
+            {"role", line.role},
+            {"rank", line.rank},
+            {"cause", static_cast<int>(line.cause)}};
   }
   return body;
 }
@@ -118,7 +128,15 @@ absl::Status ReadBody(const std::string& text, JobEvent* event) {
       }
       event->what = std::move(point);
     } else {
-      event->what = LogLine{body.at("level").get<std::string>(), body.at("text").get<std::string>()};
+      LogLine line{body.at("level").get<std::string>(), body.at("text").get<std::string>()};
+      // Absent from what older versions wrote: those were lines of the first rank.
+      line.role = body.value("role", line.role);
+      line.rank = body.value("rank", line.rank);
+      const int cause = body.value("cause", 0);
+      if (cause == static_cast<int>(LineCause::kOwn) || cause == static_cast<int>(LineCause::kPeer)) {
+        line.cause = static_cast<LineCause>(cause);
+      }
+      event->what = std::move(line);
     }
   } catch (const nlohmann::json::exception& error) {
     return absl::DataLossError(absl::StrCat("job store holds an event that cannot be read: ", error.what()));
@@ -134,7 +152,7 @@ absl::StatusOr<JobRecord> ReadRecord(const SqliteQuery& row) {
   job.kind = static_cast<int>(row.Int(3));
   job.spec_digest = row.Text(4);
   SLUICE_ASSIGN_OR_RETURN(job.state, ReadState(row.Text(5)));
-  job.cancel_requested = row.Int(6) != 0;
+  job.wish = row.Int(6) == 1 ? JobWish::kCancel : row.Int(6) == 2 ? JobWish::kPause : JobWish::kNone;
   job.submitted = FromMicros(row.Int(7));
   job.started = FromMicros(row.Int(8));
   job.ended = FromMicros(row.Int(9));
@@ -149,7 +167,19 @@ absl::StatusOr<JobRecord> ReadRecord(const SqliteQuery& row) {
   job.epoch = row.Uint(18);
   job.lost_groups = static_cast<int>(row.Int(19));
   job.balance = ReadBalance(row.Text(20));
+  job.forked_from = row.Text(21);
+  job.fork_checkpoint = row.Text(22);
   return job;
+}
+
+absl::StatusOr<std::vector<JobRecord>> ReadAll(SqliteQuery query) {
+  std::vector<JobRecord> jobs;
+  while (true) {
+    SLUICE_ASSIGN_OR_RETURN(const bool row, query.Next());
+    if (!row) return jobs;
+    SLUICE_ASSIGN_OR_RETURN(JobRecord job, ReadRecord(query));
+    jobs.push_back(std::move(job));
+  }
 }
 
 absl::Status CheckEpoch(const JobRecord& job, uint64_t epoch) {
@@ -178,6 +208,9 @@ absl::Status BeforeTransition(JobInput input) {
       return SLUICE_FAILPOINT_STATUS("coordinator/before_cancelled");
     case JobInput::kHold:
       return SLUICE_FAILPOINT_STATUS("coordinator/before_hold");
+    case JobInput::kKill:  // nothing stands between a wish and its transaction but what the others have
+    case JobInput::kPause:
+      break;
   }
   return absl::OkStatus();
 }
@@ -200,6 +233,9 @@ absl::Status AfterTransition(JobInput input) {
       return SLUICE_FAILPOINT_STATUS("coordinator/after_cancelled");
     case JobInput::kHold:
       return SLUICE_FAILPOINT_STATUS("coordinator/after_hold");
+    case JobInput::kKill:
+    case JobInput::kPause:
+      break;
   }
   return absl::OkStatus();
 }
@@ -240,13 +276,14 @@ absl::Status JobStore::Migrate() {
     version = query.Int(0);
   }
   if (version == kSchemaVersion) return absl::OkStatus();
-  if (version != 0) {
+  if (version > kSchemaVersion) {
     return absl::FailedPreconditionError(absl::StrCat("the job store has format ", version,
-                                                      ", this version reads format ", kSchemaVersion,
+                                                      ", this version reads formats up to ", kSchemaVersion,
                                                       "; start the version that wrote it"));
   }
-  return database_->Transaction([this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    SLUICE_RETURN_IF_ERROR(database_->Execute(kSchema));
+  return database_->Transaction([this, version]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (version < 1) SLUICE_RETURN_IF_ERROR(database_->Execute(kSchema));
+    if (version < 2) SLUICE_RETURN_IF_ERROR(database_->Execute(kSecondFormat));
     return database_->Execute(absl::StrCat("PRAGMA user_version=", kSchemaVersion));
   });
 }
@@ -333,11 +370,14 @@ absl::StatusOr<JobStore::Submission> JobStore::Submit(const NewJob& job, absl::T
       SLUICE_ASSIGN_OR_RETURN(submission.job_id, NewIdLocked(job, now));
       SqliteQuery insert = database_->Query(
           "INSERT INTO jobs(id, request_id, name, kind, spec, spec_yaml, spec_digest, state, submitted_us, message, "
-          "run_folder) VALUES(?, ?, ?, ?, ?, ?, ?, 'queued', ?, 'waits for the learner group', ?)");
+          "run_folder, forked_from, fork_checkpoint) "
+          "VALUES(?, ?, ?, ?, ?, ?, ?, 'queued', ?, 'waits for the learner group', ?, ?, ?)");
       insert.Bind(submission.job_id).Bind(job.request_id).Bind(job.name).Bind(job.kind);
       insert.BindBlob(job.spec).Bind(job.spec_yaml).Bind(job.spec_digest).Bind(Micros(now));
-      SLUICE_RETURN_IF_ERROR(insert.Bind(JoinPath(options_.runs_folder, submission.job_id)).Run());
-      return AppendEventLocked(submission.job_id, {0, now, StateChanged{JobState::kQueued, "submitted", 0}});
+      insert.Bind(JoinPath(options_.runs_folder, submission.job_id));
+      SLUICE_RETURN_IF_ERROR(insert.Bind(job.forked_from).Bind(job.fork_checkpoint).Run());
+      const std::string words = job.forked_from.empty() ? "submitted" : absl::StrCat("forked from ", job.forked_from);
+      return AppendEventLocked(submission.job_id, {0, now, StateChanged{JobState::kQueued, words, 0}});
     }));
   }
   SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("coordinator/after_submit"));
@@ -350,8 +390,8 @@ absl::StatusOr<JobRecord> JobStore::GetLocked(const std::string& job_id) {
   SLUICE_ASSIGN_OR_RETURN(const bool found, query.Bind(job_id).Next());
   if (!found) return absl::NotFoundError(absl::StrCat("there is no job ", job_id));
   SLUICE_ASSIGN_OR_RETURN(JobRecord job, ReadRecord(query));
-  job.spec = query.Text(21);
-  job.spec_yaml = query.Text(22);
+  job.spec = query.Text(23);
+  job.spec_yaml = query.Text(24);
   return job;
 }
 
@@ -360,30 +400,35 @@ absl::StatusOr<JobRecord> JobStore::Get(const std::string& job_id) {
   return GetLocked(job_id);
 }
 
+absl::StatusOr<JobRecord> JobStore::FindRequest(const std::string& request_id) {
+  MutexLock lock(&mutex_);
+  std::string job_id;
+  {
+    SqliteQuery query = database_->Query("SELECT id FROM jobs WHERE request_id = ?");
+    SLUICE_ASSIGN_OR_RETURN(const bool found, query.Bind(request_id).Next());
+    if (!found) return absl::NotFoundError(absl::StrCat("no job has the request id ", request_id));
+    job_id = query.Text(0);
+  }
+  return GetLocked(job_id);
+}
+
 absl::StatusOr<std::vector<JobRecord>> JobStore::List(int limit) {
   MutexLock lock(&mutex_);
   SqliteQuery query = database_->Query(absl::StrCat("SELECT ", kColumns, " FROM jobs ORDER BY number DESC LIMIT ?"));
   query.Bind(limit);
-  std::vector<JobRecord> jobs;
-  while (true) {
-    SLUICE_ASSIGN_OR_RETURN(const bool row, query.Next());
-    if (!row) return jobs;
-    SLUICE_ASSIGN_OR_RETURN(JobRecord job, ReadRecord(query));
-    jobs.push_back(std::move(job));
-  }
+  return ReadAll(std::move(query));
 }
 
 absl::StatusOr<std::vector<JobRecord>> JobStore::Unfinished() {
   MutexLock lock(&mutex_);
-  SqliteQuery query = database_->Query(
-      absl::StrCat("SELECT ", kColumns, " FROM jobs WHERE state IN ('queued', 'running') ORDER BY number"));
-  std::vector<JobRecord> jobs;
-  while (true) {
-    SLUICE_ASSIGN_OR_RETURN(const bool row, query.Next());
-    if (!row) return jobs;
-    SLUICE_ASSIGN_OR_RETURN(JobRecord job, ReadRecord(query));
-    jobs.push_back(std::move(job));
-  }
+  return ReadAll(database_->Query(
+      absl::StrCat("SELECT ", kColumns, " FROM jobs WHERE state IN ('queued', 'running') ORDER BY number")));
+}
+
+absl::StatusOr<std::vector<JobRecord>> JobStore::Paused() {
+  MutexLock lock(&mutex_);
+  return ReadAll(
+      database_->Query(absl::StrCat("SELECT ", kColumns, " FROM jobs WHERE state = 'paused' ORDER BY number")));
 }
 
 absl::Status JobStore::AppendEventLocked(const std::string& job_id, const JobEvent& event) {
@@ -411,7 +456,7 @@ absl::StatusOr<JobRecord> JobStore::TransitionLocked(const std::string& job_id, 
                                                      const std::string& message, int exit_code, absl::Time now,
                                                      uint64_t epoch) {
   SLUICE_ASSIGN_OR_RETURN(const JobRecord job, GetLocked(job_id));
-  const JobTransition transition = Decide(job.state, job.cancel_requested, input);
+  const JobTransition transition = Decide(job.state, job.wish, input);
   if (!transition.allowed) {
     return absl::FailedPreconditionError(absl::StrCat("job ", job_id, ": ", transition.reason));
   }
@@ -425,7 +470,7 @@ absl::StatusOr<JobRecord> JobStore::TransitionLocked(const std::string& job_id, 
           ->Query("UPDATE jobs SET state = ?, cancel_requested = ?, message = ?, exit_code = ?, started_us = ?, "
                   "ended_us = ?, epoch = ?, lost_groups = ? WHERE id = ?")
           .Bind(StateText(transition.state))
-          .Bind(transition.cancel_requested ? 1 : 0)
+          .Bind(static_cast<int>(transition.wish))
           .Bind(words)
           .Bind(ended ? exit_code : 0)
           .Bind(assigned && job.started == absl::InfinitePast() ? Micros(now) : Micros(job.started))
@@ -529,13 +574,65 @@ absl::StatusOr<bool> JobStore::Report(const std::string& job_id, const JobReport
     SLUICE_RETURN_IF_ERROR(database_->Transaction([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) -> absl::Status {
       SLUICE_ASSIGN_OR_RETURN(const JobRecord job, GetLocked(job_id));
       SLUICE_RETURN_IF_ERROR(CheckEpoch(job, report.epoch));
-      cancel_requested = job.cancel_requested;
+      // What comes after the end (of a kill, say) belongs to nobody's story.
+      if (IsTerminal(job.state)) {
+        return absl::AbortedError(absl::StrCat("job ", job_id, " has ended as ", JobStateName(job.state)));
+      }
+      cancel_requested = job.wish == JobWish::kCancel;
       return ApplyReportLocked(job, report, now);
     }));
   }
   SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("coordinator/after_report"));
   Tell(job_id);
   return cancel_requested;
+}
+
+absl::Status JobStore::Append(const std::string& job_id, const LogLine& line, absl::Time now) {
+  {
+    MutexLock lock(&mutex_);
+    SLUICE_RETURN_IF_ERROR(database_->Transaction([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) -> absl::Status {
+      SLUICE_RETURN_IF_ERROR(GetLocked(job_id).status());
+      return AppendEventLocked(job_id, {0, now, line});
+    }));
+  }
+  Tell(job_id);
+  return absl::OkStatus();
+}
+
+absl::Status JobStore::Delete(const std::string& job_id) {
+  MutexLock lock(&mutex_);
+  return database_->Transaction([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) -> absl::Status {
+    SLUICE_ASSIGN_OR_RETURN(const JobRecord job, GetLocked(job_id));
+    if (!IsTerminal(job.state)) {
+      return absl::FailedPreconditionError(absl::StrCat("job ", job_id, " is ", JobStateName(job.state),
+                                                        "; only a job that has ended can be deleted: cancel it first"));
+    }
+    for (const char* table : {"events", "reports", "reservations", "results", "metrics"}) {
+      SLUICE_RETURN_IF_ERROR(
+          database_->Query(absl::StrCat("DELETE FROM ", table, " WHERE job = ?")).Bind(job_id).Run());
+    }
+    return database_->Query("DELETE FROM jobs WHERE id = ?").Bind(job_id).Run();
+  });
+}
+
+absl::StatusOr<int> JobStore::CountForksOf(const std::string& checkpoint) {
+  MutexLock lock(&mutex_);
+  SqliteQuery query = database_->Query("SELECT count(*) FROM jobs WHERE fork_checkpoint = ?");
+  SLUICE_RETURN_IF_ERROR(query.Bind(checkpoint).Next().status());
+  return static_cast<int>(query.Int(0));
+}
+
+absl::StatusOr<std::vector<JobEvent>> JobStore::LastEvents(const std::string& job_id, int limit) {
+  uint64_t last = 0;
+  {
+    MutexLock lock(&mutex_);
+    SqliteQuery query = database_->Query("SELECT last_sequence FROM jobs WHERE id = ?");
+    SLUICE_ASSIGN_OR_RETURN(const bool found, query.Bind(job_id).Next());
+    if (!found) return absl::NotFoundError(absl::StrCat("there is no job ", job_id));
+    last = query.Uint(0);
+  }
+  const uint64_t wanted = static_cast<uint64_t>(std::max(0, limit));
+  return Events(job_id, last > wanted ? last - wanted : 0, limit);
 }
 
 absl::StatusOr<std::vector<JobEvent>> JobStore::Events(const std::string& job_id, uint64_t sequence, int limit) {

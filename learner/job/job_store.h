@@ -40,6 +40,8 @@ struct NewJob {
   std::string spec;
   std::string spec_yaml;
   std::string spec_digest;
+  std::string forked_from;      // id; empty: no fork
+  std::string fork_checkpoint;  // folder of the checkpoint's copy
 };
 
 // What ranks report of a running job; applied whole or not at all.
@@ -89,9 +91,12 @@ class JobStore {
   absl::StatusOr<std::string> Owner(const std::string& job_id);
 
   absl::StatusOr<JobRecord> Get(const std::string& job_id);
+  // The job that this request made; NotFound.
+  absl::StatusOr<JobRecord> FindRequest(const std::string& request_id);
   absl::StatusOr<std::vector<JobRecord>> List(int limit);  // newest first, without spec and spec_yaml
   // Queued and running jobs, oldest first, without spec and spec_yaml.
   absl::StatusOr<std::vector<JobRecord>> Unfinished();
+  absl::StatusOr<std::vector<JobRecord>> Paused();  // in the same way
 
   // Applies `input` by the state machine, with its event. FailedPrecondition if it is refused.
   absl::StatusOr<JobRecord> Apply(const std::string& job_id, JobInput input, const std::string& message, int exit_code,
@@ -100,11 +105,21 @@ class JobStore {
   absl::StatusOr<JobRecord> Assign(const std::string& job_id, uint64_t epoch, const std::string& message,
                                    absl::Time now);
 
-  // Returns whether the job's end is asked for. Aborted: the job has been assigned in a later epoch.
+  // A line of the coordinator's own about the job.
+  absl::Status Append(const std::string& job_id, const LogLine& line, absl::Time now);
+  // Forgets an ended job and all about it, its request id too; no file is touched. FailedPrecondition: it has not
+  // ended.
+  absl::Status Delete(const std::string& job_id);
+  // Jobs that began with this copy of a checkpoint.
+  absl::StatusOr<int> CountForksOf(const std::string& checkpoint);
+
+  // Returns whether the job's end is asked for. Aborted: the job has been assigned in a later epoch, or has ended.
   absl::StatusOr<bool> Report(const std::string& job_id, const JobReport& report, absl::Time now);
 
   // Events after `sequence`, at most `limit`. The first may be later than sequence + 1, if older ones are forgotten.
   absl::StatusOr<std::vector<JobEvent>> Events(const std::string& job_id, uint64_t sequence, int limit);
+  // The latest `limit` of them, oldest first.
+  absl::StatusOr<std::vector<JobEvent>> LastEvents(const std::string& job_id, int limit);
   absl::StatusOr<std::map<std::string, double>> LatestMetrics(const std::string& job_id);
   absl::StatusOr<std::map<std::string, std::string>> Results(const std::string& job_id);
 

@@ -33,12 +33,30 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(cons
                                                                     MonotonicClock(), WallClock()));
   ServerSecurity security = options.security;
   SLUICE_RETURN_IF_ERROR(server->OpenBooks(options, &security));
-  server->jobs_ = std::make_unique<JobService>(server->coordinator_.get());
+  if (!options.data_root.empty()) {
+    SLUICE_ASSIGN_OR_RETURN(
+        server->data_,
+        DataStore::Open({.root = options.data_root, .quota_bytes = options.data_quota_bytes}, WallClock()));
+  }
+  JobServiceOptions jobs;
+  jobs.runs_folder = options.store.runs_folder;
+  jobs.data = server->data_.get();
+  jobs.reward_address = options.reward_address;
+  jobs.credentials = options.security.credentials;
+  jobs.max_queued = options.store.max_queued;
+  server->jobs_ = std::make_unique<JobService>(server->coordinator_.get(), jobs);
   server->guard_ = std::make_unique<GuardedJobService>(server->jobs_.get(), server->store_.get(), server->tokens_.get(),
                                                        server->audit_.get());
+  server->data_service_ = std::make_unique<DataService>(
+      server->data_.get(), server->store_.get(),
+      [guard = server->guard_.get()](const grpc::ServerContextBase& context, absl::string_view method) {
+        return guard->AdmitData(context, method);
+      });
   server->members_ = std::make_unique<MemberService>(server->coordinator_.get());
-  SLUICE_ASSIGN_OR_RETURN(server->server_,
-                          RpcServer::Start(options.address, {server->guard_.get(), server->members_.get()}, security));
+  SLUICE_ASSIGN_OR_RETURN(
+      server->server_,
+      RpcServer::Start(options.address, {server->guard_.get(), server->members_.get(), server->data_service_.get()},
+                       security));
   server->AddMetrics();
   options.security.credentials->AddMetrics(&server->metrics_);
   if (!options.metrics_address.empty()) {

@@ -14,7 +14,9 @@
 #include "common/sync/notification.h"
 #include "common/sync/thread.h"
 #include "learner/coordinator/coordinator.h"
+#include "learner/data/data_store.h"
 #include "learner/job/job_store.h"
+#include "learner/rpc/data_service.h"
 #include "learner/rpc/guarded_job_service.h"
 #include "learner/rpc/job_service.h"
 #include "learner/rpc/member_service.h"
@@ -30,6 +32,9 @@ struct CoordinatorServerOptions {
   std::string store_path = "jobs.db";
   JobStoreOptions store;
   CoordinatorOptions coordinator;
+  std::string data_root;  // where pushed data lie; empty: none are taken
+  uint64_t data_quota_bytes = uint64_t{64} << 30;
+  std::string reward_address;  // asked before jobs are submitted; empty: not
 };
 
 class CoordinatorServer {
@@ -52,10 +57,12 @@ class CoordinatorServer {
 
   std::unique_ptr<JobStore> store_;
   std::unique_ptr<Coordinator> coordinator_;
+  std::unique_ptr<DataStore> data_;  // null: none
   std::unique_ptr<TokenFile> tokens_;
   std::unique_ptr<AuditLog> audit_;
   std::unique_ptr<JobService> jobs_;
   std::unique_ptr<GuardedJobService> guard_;
+  std::unique_ptr<DataService> data_service_;
   std::unique_ptr<MemberService> members_;
   std::unique_ptr<RpcServer> server_;
   Notification stop_;

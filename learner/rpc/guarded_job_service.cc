@@ -5,11 +5,13 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "common/log/log.h"
 #include "common/rpc/access.h"
 #include "common/rpc/status.h"
 #include "common/security/method_rules.h"
 #include "common/status/status.h"
+#include "sluice/v1/data.grpc.pb.h"
 
 namespace sluice::learner {
 namespace {
@@ -20,8 +22,9 @@ constexpr int kDefaultListed = 100;
 constexpr int kMaxListed = 1000;
 constexpr Scopes kEverything = {.submit = true, .read = true, .admin = true};
 
-// "/sluice.v1.JobService/Submit".
+// "/sluice.v1.JobService/Submit"; what is a path already stays as it is.
 std::string PathOf(absl::string_view method) {
+  if (absl::StartsWith(method, "/")) return std::string(method);
   return absl::StrCat("/", v1::JobService::service_full_name(), "/", method);
 }
 
@@ -89,6 +92,9 @@ absl::Status GuardedJobService::Check(const Caller& caller, absl::string_view me
       break;
     case PersonNeeds::kCertificate:
       return absl::PermissionDeniedError(absl::StrCat(PathOf(method), " is not for tokens"));
+    case PersonNeeds::kAdmin:
+      return absl::PermissionDeniedError(
+          absl::StrCat("the token of ", caller.name, " lacks the scope admin; ask for one that has it"));
   }
   const absl::StatusOr<std::string> owner = store_->Owner(job_id);
   const bool own = owner.ok() && !owner->empty() && *owner == caller.name;
@@ -144,19 +150,26 @@ grpc::Status GuardedJobService::Validate(grpc::ServerContext* context, const v1:
   return caller.ok() ? jobs_->Validate(context, request, response) : ToGrpc(caller.status());
 }
 
+absl::Status GuardedJobService::Claim(const Caller& caller, const std::string& request_id) {
+  if (caller.name.empty() || request_id.empty() || request_id.size() > kMaxRequestIdBytes) return absl::OkStatus();
+  SLUICE_ASSIGN_OR_RETURN(const std::string owner, store_->ClaimRequest(request_id, caller.name));
+  if (owner == caller.name || caller.scopes.admin) return absl::OkStatus();
+  return absl::PermissionDeniedError("this request id is somebody else's; choose a new one");
+}
+
+absl::Status GuardedJobService::AdmitData(const grpc::ServerContextBase& context, absl::string_view method) {
+  const std::string path = absl::StrCat("/", v1::DataService::service_full_name(), "/", method);
+  const absl::StatusOr<Caller> caller = Admit(context, path, "");
+  if (!caller.ok()) return caller.status();
+  if (method == "Commit" || method == "Remove") Log(*caller, path, "", absl::OkStatus());
+  return absl::OkStatus();
+}
+
 grpc::Status GuardedJobService::Submit(grpc::ServerContext* context, const v1::SubmitRequest* request,
                                        v1::SubmitResponse* response) {
   const absl::StatusOr<Caller> caller = Admit(context, "Submit", "");
   if (!caller.ok()) return ToGrpc(caller.status());
-  absl::Status outcome = absl::OkStatus();
-  if (!caller->name.empty() && !request->request_id().empty() && request->request_id().size() <= kMaxRequestIdBytes) {
-    // Before the job is there, so that none ever lacks its owner.
-    const absl::StatusOr<std::string> owner = store_->ClaimRequest(request->request_id(), caller->name);
-    outcome = owner.status();
-    if (owner.ok() && *owner != caller->name && !caller->scopes.admin) {
-      outcome = absl::PermissionDeniedError("this request id is somebody else's; choose a new one");
-    }
-  }
+  absl::Status outcome = Claim(*caller, request->request_id());
   if (outcome.ok()) outcome = FromGrpc(jobs_->Submit(context, request, response));
   Log(*caller, "Submit", response->job_id(), outcome);
   return ToGrpc(outcome);
@@ -194,6 +207,70 @@ grpc::Status GuardedJobService::Cancel(grpc::ServerContext* context, const v1::C
 grpc::Status GuardedJobService::Resume(grpc::ServerContext* context, const v1::ResumeRequest* request,
                                        v1::ResumeResponse* response) {
   return Change(context, "Resume", request->job_id(), [&] { return jobs_->Resume(context, request, response); });
+}
+
+grpc::Status GuardedJobService::Pause(grpc::ServerContext* context, const v1::PauseRequest* request,
+                                      v1::PauseResponse* response) {
+  return Change(*context, "Pause", request->job_id(), [&] { return jobs_->Pause(context, request, response); });
+}
+
+grpc::Status GuardedJobService::Kill(grpc::ServerContext* context, const v1::KillRequest* request,
+                                     v1::KillResponse* response) {
+  return Change(*context, "Kill", request->job_id(), [&] { return jobs_->Kill(context, request, response); });
+}
+
+grpc::Status GuardedJobService::Delete(grpc::ServerContext* context, const v1::DeleteRequest* request,
+                                       v1::DeleteResponse* response) {
+  return Change(*context, "Delete", request->job_id(), [&] { return jobs_->Delete(context, request, response); });
+}
+
+grpc::Status GuardedJobService::Plan(grpc::ServerContext* context, const v1::PlanRequest* request,
+                                     v1::PlanResponse* response) {
+  const absl::StatusOr<Caller> caller = Admit(*context, "Plan", "");
+  return caller.ok() ? jobs_->Plan(context, request, response) : ToGrpc(caller.status());
+}
+
+grpc::Status GuardedJobService::ServerInfo(grpc::ServerContext* context, const v1::ServerInfoRequest* request,
+                                           v1::ServerInfoResponse* response) {
+  const absl::StatusOr<Caller> caller = Admit(*context, "ServerInfo", "");
+  return caller.ok() ? jobs_->ServerInfo(context, request, response) : ToGrpc(caller.status());
+}
+
+grpc::Status GuardedJobService::ListArtifacts(grpc::ServerContext* context, const v1::ListArtifactsRequest* request,
+                                              v1::ListArtifactsResponse* response) {
+  const absl::StatusOr<Caller> caller = Admit(*context, "ListArtifacts", request->job_id());
+  return caller.ok() ? jobs_->ListArtifacts(context, request, response) : ToGrpc(caller.status());
+}
+
+grpc::Status GuardedJobService::ReadArtifact(grpc::ServerContext* context, const v1::ReadArtifactRequest* request,
+                                             v1::ReadArtifactResponse* response) {
+  const absl::StatusOr<Caller> caller = Admit(*context, "ReadArtifact", request->job_id());
+  return caller.ok() ? jobs_->ReadArtifact(context, request, response) : ToGrpc(caller.status());
+}
+
+grpc::Status GuardedJobService::Fork(grpc::ServerContext* context, const v1::ForkRequest* request,
+                                     v1::ForkResponse* response) {
+  const absl::StatusOr<Caller> caller = Admit(*context, "Fork", "");
+  if (!caller.ok()) return ToGrpc(caller.status());
+  // Its checkpoint and its spec are the parent's: who forks a job may see it.
+  absl::Status outcome = Check(*caller, "Describe", request->job_id());
+  if (outcome.ok()) outcome = Claim(*caller, request->request_id());
+  if (outcome.ok()) outcome = FromGrpc(jobs_->Fork(context, request, response));
+  Log(*caller, "Fork", response->job_id(), outcome);
+  return ToGrpc(outcome);
+}
+
+grpc::Status GuardedJobService::Compare(grpc::ServerContext* context, const v1::CompareRequest* request,
+                                        v1::CompareResponse* response) {
+  const absl::StatusOr<Caller> caller = Admit(*context, "Compare", "");
+  if (!caller.ok()) return ToGrpc(caller.status());
+  for (const std::string& arm : request->arms()) {
+    for (const absl::string_view job : absl::StrSplit(arm.substr(arm.find('=') + 1), ',', absl::SkipEmpty())) {
+      const absl::Status seen = Check(*caller, "Describe", std::string(job));
+      if (!seen.ok()) return ToGrpc(seen);
+    }
+  }
+  return jobs_->Compare(context, request, response);
 }
 
 grpc::ServerWriteReactor<v1::JobEvent>* GuardedJobService::Watch(grpc::CallbackServerContext* context,

@@ -49,10 +49,31 @@ class GuardedJobService final : public v1::JobService::WithCallbackMethod_Watch<
                       v1::CancelResponse* response) override;
   grpc::Status Resume(grpc::ServerContext* context, const v1::ResumeRequest* request,
                       v1::ResumeResponse* response) override;
+  grpc::Status Pause(grpc::ServerContext* context, const v1::PauseRequest* request,
+                     v1::PauseResponse* response) override;
+  grpc::Status Kill(grpc::ServerContext* context, const v1::KillRequest* request, v1::KillResponse* response) override;
+  grpc::Status Delete(grpc::ServerContext* context, const v1::DeleteRequest* request,
+                      v1::DeleteResponse* response) override;
+  grpc::Status Fork(grpc::ServerContext* context, const v1::ForkRequest* request, v1::ForkResponse* response) override;
+  grpc::Status Plan(grpc::ServerContext* context, const v1::PlanRequest* request, v1::PlanResponse* response) override;
+  grpc::Status ServerInfo(grpc::ServerContext* context, const v1::ServerInfoRequest* request,
+                          v1::ServerInfoResponse* response) override;
+  grpc::Status ListArtifacts(grpc::ServerContext* context, const v1::ListArtifactsRequest* request,
+                             v1::ListArtifactsResponse* response) override;
+  grpc::Status ReadArtifact(grpc::ServerContext* context, const v1::ReadArtifactRequest* request,
+                            v1::ReadArtifactResponse* response) override;
+  grpc::Status Compare(grpc::ServerContext* context, const v1::CompareRequest* request,
+                       v1::CompareResponse* response) override;
   grpc::ServerWriteReactor<v1::JobEvent>* Watch(grpc::CallbackServerContext* context,
                                                 const v1::WatchRequest* request) override;
 
+  // The same for a method of DataService, such as "Put": whether its caller may. Refusals are logged, and so is what
+  // was admitted and changes something for others.
+  absl::Status AdmitData(const grpc::ServerContextBase& context, absl::string_view method);
+
  private:
+  // A request id belongs to whom claims it first: noted before its job is there, so that none ever lacks its owner.
+  absl::Status Claim(const Caller& caller, const std::string& request_id);
   absl::StatusOr<Caller> Identify(const grpc::ServerContextBase& context) const;
   // Whether the caller of `method` may call it, for the job `job_id` where it is about one. Refusals are logged.
   absl::StatusOr<Caller> Admit(grpc::ServerContextBase* context, absl::string_view method, const std::string& job_id);

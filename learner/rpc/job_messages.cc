@@ -1,6 +1,7 @@
 #include "learner/rpc/job_messages.h"
 
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -18,12 +19,6 @@ constexpr size_t kMaxResultBytes = 64 << 10;
 absl::Status AtMost(absl::string_view what, size_t limit, size_t size) {
   if (size <= limit) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("report: want at most ", limit, " ", what, ", got ", size));
-}
-
-void SetTime(absl::Time time, google::protobuf::Timestamp* message) {
-  const int64_t micros = absl::ToUnixMicros(time);
-  message->set_seconds(micros / 1000000);
-  message->set_nanos(static_cast<int32_t>(micros % 1000000) * 1000);
 }
 
 absl::Status CheckReport(const v1::JobReport& message) {
@@ -49,12 +44,20 @@ absl::Status CheckReport(const v1::JobReport& message) {
 
 }  // namespace
 
+void SetTime(absl::Time time, google::protobuf::Timestamp* message) {
+  const int64_t micros = absl::ToUnixMicros(time);
+  message->set_seconds(micros / 1000000);
+  message->set_nanos(static_cast<int32_t>(micros % 1000000) * 1000);
+}
+
 v1::JobState ToMessage(JobState state) {
   switch (state) {
     case JobState::kQueued:
       return v1::JOB_STATE_QUEUED;
     case JobState::kRunning:
       return v1::JOB_STATE_RUNNING;
+    case JobState::kPaused:
+      return v1::JOB_STATE_PAUSED;
     case JobState::kSucceeded:
       return v1::JOB_STATE_SUCCEEDED;
     case JobState::kFailed:
@@ -99,6 +102,11 @@ v1::JobEvent ToMessage(const JobEvent& event) {
     const auto& line = std::get<LogLine>(event.what);
     message.mutable_log()->set_level(line.level);
     message.mutable_log()->set_text(line.text);
+    message.mutable_log()->set_role(line.role);
+    message.mutable_log()->set_rank(line.rank);
+    message.mutable_log()->set_cause(line.cause == LineCause::kOwn    ? v1::LogLine::CAUSE_OWN
+                                     : line.cause == LineCause::kPeer ? v1::LogLine::CAUSE_PEER
+                                                                      : v1::LogLine::CAUSE_UNSPECIFIED);
   }
   return message;
 }
@@ -138,7 +146,12 @@ absl::StatusOr<JobReport> FromMessage(const v1::JobReport& message) {
                               std::map<std::string, double>(point.values().begin(), point.values().end())});
   }
   for (const v1::LogLine& line : message.logs()) {
-    report.logs.push_back({line.level(), line.text().substr(0, kMaxLineBytes)});
+    LogLine kept{line.level(), line.text().substr(0, kMaxLineBytes)};
+    if (!line.role().empty()) kept.role = line.role().substr(0, kMaxNameBytes);
+    kept.rank = line.rank();
+    if (line.cause() == v1::LogLine::CAUSE_OWN) kept.cause = LineCause::kOwn;
+    if (line.cause() == v1::LogLine::CAUSE_PEER) kept.cause = LineCause::kPeer;
+    report.logs.push_back(std::move(kept));
   }
   report.results = std::map<std::string, std::string>(message.results().begin(), message.results().end());
   report.last_checkpoint = message.last_checkpoint();

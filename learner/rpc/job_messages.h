@@ -11,6 +11,7 @@
 
 namespace sluice::learner {
 
+void SetTime(absl::Time time, google::protobuf::Timestamp* message);
 v1::JobState ToMessage(JobState state);
 v1::JobSummary SummaryMessage(const JobRecord& job);
 v1::JobEvent ToMessage(const JobEvent& event);

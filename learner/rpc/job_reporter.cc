@@ -47,10 +47,14 @@ void JobReporter::ReportMetrics(uint64_t step, uint64_t total_steps, const std::
   points_.push_back(std::move(point));
 }
 
-void JobReporter::ReportLog(const std::string& level, const std::string& text) {
+void JobReporter::ReportLog(const std::string& level, const std::string& text, LineCause cause) {
   v1::LogLine line;
   line.set_level(level);
   line.set_text(text);
+  line.set_role("learner");
+  line.set_rank(options_.rank);
+  if (cause == LineCause::kOwn) line.set_cause(v1::LogLine::CAUSE_OWN);
+  if (cause == LineCause::kPeer) line.set_cause(v1::LogLine::CAUSE_PEER);
   MutexLock lock(&mutex_);
   if (lines_.size() >= options_.max_lines) {
     lines_.pop_front();
@@ -88,6 +92,8 @@ bool JobReporter::NextLocked(v1::JobReport* report) {
   if (dropped_ > 0) {
     v1::LogLine* line = report->add_logs();
     line->set_level("warning");
+    line->set_role("learner");
+    line->set_rank(options_.rank);
     line->set_text(absl::StrCat(dropped_, " earlier lines and metrics were dropped while the coordinator was away"));
     dropped_ = 0;
   }

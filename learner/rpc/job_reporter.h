@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "common/sync/mutex.h"
 #include "common/sync/thread.h"
+#include "learner/job/job.h"
 #include "learner/rpc/member_client.h"
 #include "sluice/v1/member.pb.h"
 
@@ -22,6 +23,7 @@ struct JobReporterOptions {
   // While the coordinator is away so much is kept; then the oldest points and lines go, and a line says how many.
   size_t max_points = 5000;
   size_t max_lines = 5000;
+  int rank = 0;  // that the lines come from
 };
 
 // One job in one epoch. Thread-safe; never blocks but in Flush.
@@ -33,7 +35,8 @@ class JobReporter {
   ~JobReporter();
 
   void ReportMetrics(uint64_t step, uint64_t total_steps, const std::map<std::string, double>& values);
-  void ReportLog(const std::string& level, const std::string& text);
+  // `cause`: whether the line tells why the job stopped on this rank.
+  void ReportLog(const std::string& level, const std::string& text, LineCause cause = LineCause::kNone);
   void ReportResult(const std::string& name, const std::string& value);
   void ReportCheckpoint(const std::string& folder, uint64_t policy_version, const LedgerBalance& balance);
 

@@ -1,19 +1,35 @@
 #include "learner/rpc/job_service.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/file/file.h"
 #include "common/log/log.h"
 #include "common/rpc/status.h"
 #include "common/rpc/stream_sender.h"
 #include "common/spec/spec.h"
 #include "common/status/status.h"
 #include "common/time/clock.h"
+#include "common/version/version.h"
+#include "learner/artifact/artifact.h"
+#include "learner/artifact/checkpoint_copy.h"
+#include "learner/artifact/relative_path.h"
+#include "learner/rpc/admission.h"
+#include "learner/rpc/compare_jobs.h"
+#include "learner/rpc/data_service.h"
+#include "learner/rpc/describe_job.h"
+#include "learner/rpc/fork_spec.h"
 #include "learner/rpc/job_messages.h"
+#include "learner/rpc/reward_check.h"
+#include "learner/rpc/storage_check.h"
 
 namespace sluice::learner {
 namespace {
@@ -25,20 +41,29 @@ constexpr size_t kMaxFileNameBytes = 4096;
 constexpr int kMaxOverrides = 1000;
 // One spec cannot make an answer of any size; who has mended so many asks again.
 constexpr int kMaxSpecErrors = 1000;
+constexpr size_t kMaxArtifacts = 10000;
+constexpr uint32_t kMaxPieceBytes = 4 << 20;
+// Below the folder of runs: checkpoints that forks began with. No job's id looks so.
+constexpr char kForks[] = "forks";
 // Events handed to a stream at a time; it gets more when half of them are written.
 constexpr size_t kStreamEvents = 64;
 constexpr absl::Duration kFeedInterval = absl::Seconds(1);
 
-absl::StatusOr<NewJob> CheckSubmission(const v1::SubmitRequest& request) {
-  if (request.request_id().empty() || request.request_id().size() > kMaxRequestIdBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("request_id: want 1 to ", kMaxRequestIdBytes, " bytes, got ", request.request_id().size()));
-  }
+absl::Status CheckRequestId(const std::string& request_id) {
+  if (!request_id.empty() && request_id.size() <= kMaxRequestIdBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("request_id: want 1 to ", kMaxRequestIdBytes, " bytes, got ", request_id.size()));
+}
+
+absl::StatusOr<NewJob> CheckSubmission(const v1::SubmitRequest& request, const DataStore* data) {
+  SLUICE_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   if (static_cast<int64_t>(request.spec_yaml().size()) > kMaxSpecBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("spec_yaml: want at most ", kMaxSpecBytes, " bytes, got ", request.spec_yaml().size()));
   }
-  SLUICE_ASSIGN_OR_RETURN(const v1::JobSpec effective, CompleteSpec(request.spec()));
+  v1::JobSpec given = request.spec();
+  SLUICE_RETURN_IF_ERROR(ResolvePushedData(data, &given));
+  SLUICE_ASSIGN_OR_RETURN(const v1::JobSpec effective, CompleteSpec(given));
   NewJob job;
   job.request_id = request.request_id();
   job.name = effective.name();
@@ -49,37 +74,22 @@ absl::StatusOr<NewJob> CheckSubmission(const v1::SubmitRequest& request) {
   return job;
 }
 
-absl::StatusOr<v1::DescribeResponse> DescribeJob(Coordinator* coordinator, const std::string& job_id) {
-  JobStore* store = coordinator->store();
-  SLUICE_ASSIGN_OR_RETURN(const JobRecord job, store->Get(job_id));
-  SLUICE_ASSIGN_OR_RETURN(const auto metrics, store->LatestMetrics(job_id));
-  SLUICE_ASSIGN_OR_RETURN(const auto results, store->Results(job_id));
-  v1::DescribeResponse response;
-  *response.mutable_summary() = SummaryMessage(job);
-  if (!response.mutable_spec()->ParseFromString(job.spec)) {
-    return absl::DataLossError(absl::StrCat("the spec of job ", job_id, " cannot be read"));
+// The folder of the checkpoint that a fork begins with. `name`: "step-00000120"; empty: the last one.
+absl::StatusOr<std::string> CheckpointOf(const JobRecord& job, const std::string& name) {
+  if (name.empty() && job.last_checkpoint.empty()) {
+    return absl::NotFoundError(absl::StrCat("job ", job.id, " has no checkpoint yet"));
   }
-  response.set_spec_digest(job.spec_digest);
-  response.set_run_folder(job.run_folder);
-  response.set_last_checkpoint(job.last_checkpoint);
-  response.set_policy_version(job.policy_version);
-  response.set_epoch(job.epoch);
-  *response.mutable_ledger() = ToMessage(job.balance);
-  response.mutable_metrics()->insert(metrics.begin(), metrics.end());
-  response.mutable_results()->insert(results.begin(), results.end());
-  const CoordinatorSnapshot snapshot = coordinator->Snapshot();
-  if (snapshot.job_id != job_id) return response;
-  for (int rank = 0; rank < snapshot.world_size; ++rank) {
-    const Member& member = snapshot.members[rank];
-    v1::MemberSummary* summary = response.add_members();
-    summary->set_member_id(member.id);
-    summary->set_rank(rank);
-    summary->set_address(member.address);
-    summary->set_phase(member.phase);
-    summary->set_heartbeat_age_s(absl::ToDoubleSeconds(snapshot.now - member.last_heard));
-    summary->set_actors(member.actors);
+  if (name.empty()) return job.last_checkpoint;
+  SLUICE_RETURN_IF_ERROR(CheckRelativePath(name));
+  if (!absl::StartsWith(name, "step-") || absl::StrContains(name, "/")) {
+    return absl::InvalidArgumentError(absl::StrCat("checkpoint: want a name like step-00000120, got '", name, "'"));
   }
-  return response;
+  return JoinPath(JoinPath(job.run_folder, "checkpoints"), name);
+}
+
+std::string HostName() {
+  char name[256] = {};
+  return gethostname(name, sizeof(name) - 1) == 0 ? name : "unknown";
 }
 
 }  // namespace
@@ -188,7 +198,7 @@ grpc::Status JobService::Validate(grpc::ServerContext*, const v1::ValidateReques
 }
 
 grpc::Status JobService::Submit(grpc::ServerContext*, const v1::SubmitRequest* request, v1::SubmitResponse* response) {
-  const absl::StatusOr<NewJob> job = CheckSubmission(*request);
+  const absl::StatusOr<NewJob> job = CheckSubmission(*request, options_.data);
   if (!job.ok()) return ToGrpc(job.status());
   const absl::StatusOr<JobStore::Submission> submission = coordinator_->Submit(*job);
   if (!submission.ok()) return ToGrpc(submission.status());
@@ -226,6 +236,204 @@ grpc::Status JobService::Resume(grpc::ServerContext*, const v1::ResumeRequest* r
   if (!status.ok()) return ToGrpc(status);
   const absl::StatusOr<JobRecord> job = coordinator_->store()->Get(request->job_id());
   if (job.ok()) response->set_last_checkpoint(job->last_checkpoint);
+  return grpc::Status::OK;
+}
+
+grpc::Status JobService::Pause(grpc::ServerContext*, const v1::PauseRequest* request, v1::PauseResponse*) {
+  return ToGrpc(coordinator_->Pause(request->job_id()));
+}
+
+grpc::Status JobService::Kill(grpc::ServerContext*, const v1::KillRequest* request, v1::KillResponse* response) {
+  const absl::Status status = coordinator_->Kill(request->job_id());
+  if (!status.ok()) return ToGrpc(status);
+  const absl::StatusOr<JobRecord> job = coordinator_->store()->Get(request->job_id());
+  if (job.ok()) response->set_last_checkpoint(job->last_checkpoint);
+  return grpc::Status::OK;
+}
+
+grpc::Status JobService::Delete(grpc::ServerContext*, const v1::DeleteRequest* request, v1::DeleteResponse* response) {
+  return ToGrpc(DeleteJob(*request, response));
+}
+
+absl::Status JobService::DeleteJob(const v1::DeleteRequest& request, v1::DeleteResponse* response) {
+  JobStore* const store = coordinator_->store();
+  SLUICE_ASSIGN_OR_RETURN(const JobRecord job, store->Get(request.job_id()));
+  response->set_run_folder(job.run_folder);
+  if (request.files()) SLUICE_RETURN_IF_ERROR(CheckUnused(job.run_folder, store, job.id));
+  SLUICE_RETURN_IF_ERROR(store->Delete(job.id));
+  LogInfo("job deleted", {{"job", job.id}, {"files", request.files()}});
+  if (!request.files()) return absl::OkStatus();
+  absl::Status status = RemoveAll(job.run_folder);
+  if (status.ok()) status = DropForkCopy(job.fork_checkpoint);
+  if (status.ok()) return status;
+  return Annotate(status, absl::StrCat("the job is deleted, and its folder '", job.run_folder,
+                                       "' could not be removed; remove it by hand"));
+}
+
+absl::Status JobService::DropForkCopy(const std::string& copy) {
+  if (copy.empty()) return absl::OkStatus();
+  SLUICE_ASSIGN_OR_RETURN(const int others, coordinator_->store()->CountForksOf(copy));
+  return others > 0 ? absl::OkStatus() : RemoveAll(copy);
+}
+
+grpc::Status JobService::Fork(grpc::ServerContext*, const v1::ForkRequest* request, v1::ForkResponse* response) {
+  return ToGrpc(ForkJob(*request, response));
+}
+
+absl::Status JobService::ForkJob(const v1::ForkRequest& request, v1::ForkResponse* response) {
+  SLUICE_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  if (request.overrides_size() > kMaxOverrides) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("overrides: want at most ", kMaxOverrides, ", got ", request.overrides_size()));
+  }
+  JobStore* const store = coordinator_->store();
+  SLUICE_ASSIGN_OR_RETURN(const JobRecord parent, store->Get(request.job_id()));
+  // A retry is answered before anything is looked at again: the parent may have gone on.
+  if (const absl::StatusOr<JobRecord> made = store->FindRequest(request.request_id()); made.ok()) {
+    if (made->forked_from != parent.id) {
+      return absl::AlreadyExistsError(absl::StrCat("request id ", request.request_id(), " already names job ", made->id,
+                                                   ", which is no fork of ", parent.id, "; choose a new request id"));
+    }
+    response->set_job_id(made->id);
+    response->set_existed(true);
+    response->set_checkpoint(made->fork_checkpoint);
+    return absl::OkStatus();
+  }
+  SLUICE_ASSIGN_OR_RETURN(const std::string checkpoint, CheckpointOf(parent, request.checkpoint()));
+  const std::string copy = JoinPath(JoinPath(options_.runs_folder, kForks),
+                                    absl::StrCat(parent.id, "-", checkpoint.substr(checkpoint.rfind('/') + 1)));
+  const std::vector<std::string> overrides(request.overrides().begin(), request.overrides().end());
+  v1::SubmitRequest submit;
+  SLUICE_ASSIGN_OR_RETURN(*submit.mutable_spec(), ForkSpec(parent, overrides, copy, options_.data));
+  submit.set_request_id(request.request_id());
+  std::string text = absl::StrCat("# a fork of ", parent.id, " at ", checkpoint, "\n", SpecToYaml(submit.spec()));
+  for (const std::string& one : overrides) absl::StrAppend(&text, "# changed: ", one, "\n");
+  submit.set_spec_yaml(text);
+  SLUICE_ASSIGN_OR_RETURN(NewJob job, CheckSubmission(submit, options_.data));
+  job.forked_from = parent.id;
+  job.fork_checkpoint = copy;
+  SLUICE_RETURN_IF_ERROR(CopyCheckpointModel(checkpoint, copy));
+  const absl::StatusOr<JobStore::Submission> submission = coordinator_->Submit(job);
+  if (!submission.ok()) {
+    const absl::Status dropped = DropForkCopy(copy);
+    if (!dropped.ok()) LogWarning("a checkpoint's copy stays", {{"folder", copy}, {"error", dropped.ToString()}});
+    return submission.status();
+  }
+  LogInfo("job forked", {{"job", submission->job_id}, {"from", parent.id}, {"checkpoint", checkpoint}});
+  response->set_job_id(submission->job_id);
+  response->set_existed(submission->existed);
+  response->set_checkpoint(copy);
+  return absl::OkStatus();
+}
+
+grpc::Status JobService::Plan(grpc::ServerContext*, const v1::PlanRequest* request, v1::PlanResponse* response) {
+  AdmissionOptions options;
+  options.runs_folder = options_.runs_folder;
+  options.reward_address = options_.reward_address;
+  options.credentials = options_.credentials;
+  options.max_queued = options_.max_queued;
+  absl::StatusOr<v1::PlanResponse> plan = PlanAdmission(*request, options, coordinator_, options_.data);
+  if (!plan.ok()) return ToGrpc(plan.status());
+  *response = *std::move(plan);
+  return grpc::Status::OK;
+}
+
+grpc::Status JobService::ServerInfo(grpc::ServerContext*, const v1::ServerInfoRequest* request,
+                                    v1::ServerInfoResponse* response) {
+  response->set_version(std::string(ReleaseVersion()));
+  SetTime(absl::Now(), response->mutable_time());
+  response->set_host(HostName());
+  response->set_runs_folder(options_.runs_folder);
+  if (options_.data != nullptr) response->set_data_folder(options_.data->root());
+  const CoordinatorSnapshot snapshot = coordinator_->Snapshot();
+  response->set_epoch(snapshot.epoch);
+  response->set_ranks(coordinator_->options().ranks);
+  for (size_t i = 0; i < snapshot.members.size(); ++i) {
+    const int rank = static_cast<int>(i) < snapshot.world_size ? static_cast<int>(i) : -1;
+    *response->add_members() = MemberMessage(snapshot.members[i], rank, snapshot.now);
+  }
+  response->set_group_reason(snapshot.reason);
+  response->set_draining(snapshot.drain);
+  response->set_running_job(snapshot.job_id);
+  const absl::StatusOr<std::vector<JobRecord>> unfinished = coordinator_->store()->Unfinished();
+  if (!unfinished.ok()) return ToGrpc(unfinished.status());
+  const auto running = std::count_if(unfinished->begin(), unfinished->end(),
+                                     [](const JobRecord& job) { return job.state == JobState::kRunning; });
+  response->set_running(static_cast<int>(running));
+  response->set_queued(static_cast<int>(unfinished->size()) - static_cast<int>(running));
+  const absl::StatusOr<std::vector<JobRecord>> paused = coordinator_->store()->Paused();
+  if (!paused.ok()) return ToGrpc(paused.status());
+  response->set_paused(static_cast<int>(paused->size()));
+  const StorageFacts facts = LookAtStorage(options_.runs_folder);
+  response->set_free_bytes(facts.free_bytes);
+  response->set_total_bytes(facts.total_bytes);
+  response->set_shm_bytes(facts.shm_bytes);
+  if (!request->check_storage()) return grpc::Status::OK;
+  v1::PlanCheck* storage = response->add_checks();
+  storage->set_name("storage");
+  const absl::Status tried = TryStorage(options_.runs_folder);
+  storage->set_result(tried.ok() ? v1::PlanCheck::RESULT_OK : v1::PlanCheck::RESULT_FAILED);
+  storage->set_message(tried.ok() ? absl::StrCat(options_.runs_folder, " takes writes, fsync and renames")
+                                  : std::string(tried.message()));
+  v1::PlanCheck* reward = response->add_checks();
+  reward->set_name("reward");
+  if (options_.reward_address.empty()) {
+    reward->set_result(v1::PlanCheck::RESULT_SKIPPED);
+    reward->set_message("the coordinator does not know the reward server; start it with --reward HOST:PORT");
+    return grpc::Status::OK;
+  }
+  const absl::StatusOr<std::string> said =
+      CheckReward({.address = options_.reward_address, .credentials = options_.credentials});
+  reward->set_result(said.ok() ? v1::PlanCheck::RESULT_OK : v1::PlanCheck::RESULT_FAILED);
+  reward->set_message(said.ok() ? *said : std::string(said.status().message()));
+  return grpc::Status::OK;
+}
+
+grpc::Status JobService::ListArtifacts(grpc::ServerContext*, const v1::ListArtifactsRequest* request,
+                                       v1::ListArtifactsResponse* response) {
+  const absl::StatusOr<JobRecord> job = coordinator_->store()->Get(request->job_id());
+  if (!job.ok()) return ToGrpc(job.status());
+  const absl::StatusOr<ArtifactList> list = sluice::learner::ListArtifacts(job->run_folder, kMaxArtifacts);
+  if (!list.ok()) return ToGrpc(list.status());
+  response->set_run_folder(job->run_folder);
+  response->set_truncated(list->truncated);
+  for (const ArtifactFile& file : list->files) {
+    v1::Artifact* artifact = response->add_artifacts();
+    artifact->set_path(file.path);
+    artifact->set_bytes(file.bytes);
+    SetTime(file.modified, artifact->mutable_modified());
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status JobService::ReadArtifact(grpc::ServerContext*, const v1::ReadArtifactRequest* request,
+                                      v1::ReadArtifactResponse* response) {
+  if (request->max_bytes() > kMaxPieceBytes) {
+    return ToGrpc(absl::InvalidArgumentError(
+        absl::StrCat("max_bytes: want at most ", kMaxPieceBytes, ", got ", request->max_bytes())));
+  }
+  const absl::StatusOr<JobRecord> job = coordinator_->store()->Get(request->job_id());
+  if (!job.ok()) return ToGrpc(job.status());
+  ArtifactRange range;
+  range.offset = request->offset();
+  if (request->max_bytes() > 0) range.max_bytes = request->max_bytes();
+  range.identity = request->identity();
+  range.digest = request->digest();
+  absl::StatusOr<ArtifactPiece> piece = sluice::learner::ReadArtifact(job->run_folder, request->path(), range);
+  if (!piece.ok()) return ToGrpc(piece.status());
+  response->set_chunk_sha256(Sha256(piece->data));
+  response->set_data(std::move(piece->data));
+  response->set_total_bytes(piece->total_bytes);
+  response->set_identity(piece->identity);
+  response->set_sha256(piece->sha256);
+  return grpc::Status::OK;
+}
+
+grpc::Status JobService::Compare(grpc::ServerContext*, const v1::CompareRequest* request,
+                                 v1::CompareResponse* response) {
+  absl::StatusOr<v1::CompareResponse> compared = CompareJobs(*request, coordinator_->store());
+  if (!compared.ok()) return ToGrpc(compared.status());
+  *response = *std::move(compared);
   return grpc::Status::OK;
 }
 

@@ -1,4 +1,4 @@
-// The job API over gRPC: validate, submit, list, describe, cancel from the coordinator, watch from the job store.
+// The job API over gRPC: jobs from the coordinator, watch from the job store, files from the run folders.
 //
 // Watch streams are fed by one thread of this service: it reads the store, and a stream takes a few dozen events at
 // a time, so a slow reader costs neither memory nor anybody else's time. A reader that takes nothing for a while is
@@ -12,9 +12,11 @@
 #include <string>
 #include <vector>
 
+#include "common/rpc/credentials.h"
 #include "common/sync/mutex.h"
 #include "common/sync/thread.h"
 #include "learner/coordinator/coordinator.h"
+#include "learner/data/data_store.h"
 #include "sluice/v1/job.grpc.pb.h"
 
 namespace sluice::learner {
@@ -23,6 +25,11 @@ struct JobServiceOptions {
   int max_watchers = 256;
   // A stream that accepts no event for this long ends with Unavailable.
   absl::Duration watcher_patience = absl::Minutes(1);
+  std::string runs_folder = "runs";
+  const DataStore* data = nullptr;  // pushed data, outlives the service; null: none are taken
+  std::string reward_address;       // asked whether it could serve a job; empty: not
+  std::shared_ptr<const Credentials> credentials = Credentials::Plaintext();  // for that
+  int max_queued = 1000;                                                      // of the store
 };
 
 // Thread-safe. The coordinator outlives it; it must be stopped before its server shuts down.
@@ -42,6 +49,21 @@ class JobService final : public v1::JobService::WithCallbackMethod_Watch<v1::Job
                       v1::CancelResponse* response) override;
   grpc::Status Resume(grpc::ServerContext* context, const v1::ResumeRequest* request,
                       v1::ResumeResponse* response) override;
+  grpc::Status Pause(grpc::ServerContext* context, const v1::PauseRequest* request,
+                     v1::PauseResponse* response) override;
+  grpc::Status Kill(grpc::ServerContext* context, const v1::KillRequest* request, v1::KillResponse* response) override;
+  grpc::Status Delete(grpc::ServerContext* context, const v1::DeleteRequest* request,
+                      v1::DeleteResponse* response) override;
+  grpc::Status Fork(grpc::ServerContext* context, const v1::ForkRequest* request, v1::ForkResponse* response) override;
+  grpc::Status Plan(grpc::ServerContext* context, const v1::PlanRequest* request, v1::PlanResponse* response) override;
+  grpc::Status ServerInfo(grpc::ServerContext* context, const v1::ServerInfoRequest* request,
+                          v1::ServerInfoResponse* response) override;
+  grpc::Status ListArtifacts(grpc::ServerContext* context, const v1::ListArtifactsRequest* request,
+                             v1::ListArtifactsResponse* response) override;
+  grpc::Status ReadArtifact(grpc::ServerContext* context, const v1::ReadArtifactRequest* request,
+                            v1::ReadArtifactResponse* response) override;
+  grpc::Status Compare(grpc::ServerContext* context, const v1::CompareRequest* request,
+                       v1::CompareResponse* response) override;
   grpc::ServerWriteReactor<v1::JobEvent>* Watch(grpc::CallbackServerContext* context,
                                                 const v1::WatchRequest* request) override;
 
@@ -53,6 +75,10 @@ class JobService final : public v1::JobService::WithCallbackMethod_Watch<v1::Job
  private:
   class Watcher;
 
+  absl::Status DeleteJob(const v1::DeleteRequest& request, v1::DeleteResponse* response);
+  absl::Status ForkJob(const v1::ForkRequest& request, v1::ForkResponse* response);
+  // Removes a checkpoint's copy that no job began with any more.
+  absl::Status DropForkCopy(const std::string& copy);
   void FeedLoop();
   // Sends what there is for one watcher, up to its queue's bound.
   void Feed(Watcher* watcher);

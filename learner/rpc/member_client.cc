@@ -13,6 +13,7 @@
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
 #include "common/time/clock.h"
+#include "common/version/version.h"
 
 namespace sluice::learner {
 namespace {
@@ -135,6 +136,7 @@ absl::Status MemberClient::Join() {
   request.set_member_id(options_.member_id);
   request.set_address(options_.address);
   request.set_host(options_.host);
+  request.set_version(std::string(ReleaseVersion()));
   v1::JoinResponse response;
   grpc::ClientContext context;
   SetDeadline(&context, kCallTimeout);
@@ -186,6 +188,7 @@ void MemberClient::Take(const v1::View& message) {
   next.world_size = message.world_size();
   next.drain = message.drain();
   next.cancel_requested = message.assignment().cancel_requested();
+  next.pause_requested = message.assignment().pause_requested();
   if (!message.has_assignment()) {
     next.job = nullptr;
   } else if (next.job == nullptr || next.job->id != message.assignment().job_id()) {
@@ -195,7 +198,7 @@ void MemberClient::Take(const v1::View& message) {
   }
   const bool same = next.epoch == view_.epoch && next.rank == view_.rank && next.world_size == view_.world_size &&
                     next.job == view_.job && next.cancel_requested == view_.cancel_requested &&
-                    next.drain == view_.drain;
+                    next.pause_requested == view_.pause_requested && next.drain == view_.drain;
   if (same) return;
   next.generation = view_.generation + 1;
   view_ = std::move(next);

@@ -50,6 +50,7 @@ struct RankView {
   int world_size = 0;
   std::shared_ptr<const AssignedJob> job;  // null: nothing to do
   bool cancel_requested = false;
+  bool pause_requested = false;  // stop after a checkpoint and give the job back
   bool drain = false;
 };
 

@@ -25,7 +25,10 @@ absl::Status CheckText(absl::string_view what, absl::string_view text) {
 grpc::Status MemberService::Join(grpc::ServerContext*, const v1::JoinRequest* request, v1::JoinResponse* response) {
   absl::Status status = CheckText("address", request->address());
   status.Update(CheckText("host", request->host()));
-  if (status.ok()) status = coordinator_->Join(request->member_id(), request->address(), request->host());
+  status.Update(CheckText("version", request->version()));
+  if (status.ok()) {
+    status = coordinator_->Join(request->member_id(), request->address(), request->host(), request->version());
+  }
   response->set_heartbeat_interval_s(absl::ToDoubleSeconds(coordinator_->options().heartbeat_interval));
   response->set_lease_s(absl::ToDoubleSeconds(coordinator_->options().lease));
   return ToGrpc(status);
@@ -51,7 +54,8 @@ grpc::Status MemberService::Heartbeat(grpc::ServerContext*, const v1::MemberHear
   v1::Assignment* assignment = response->mutable_assignment();
   assignment->set_job_id(view->job->id);
   assignment->set_run_folder(view->job->run_folder);
-  assignment->set_cancel_requested(view->cancel_requested);
+  assignment->set_cancel_requested(view->wish == JobWish::kCancel);
+  assignment->set_pause_requested(view->wish == JobWish::kPause);
   if (request->job_id() == view->job->id) return grpc::Status::OK;  // it has the spec
   assignment->set_spec_yaml(view->job->spec_yaml);
   if (!assignment->mutable_spec()->ParseFromString(view->job->spec)) {

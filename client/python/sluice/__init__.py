@@ -32,10 +32,11 @@ if TYPE_CHECKING:
                                TlsError as TlsError, TrackerError as TrackerError,
                                UnauthenticatedError as UnauthenticatedError, UnknownJobError as UnknownJobError,
                                VersionError as VersionError, WrongServerError as WrongServerError)
-    from sluice.events import (Event as Event, GapEvent as GapEvent, JobDescription as JobDescription,
-                               JobState as JobState, JobSummary as JobSummary, LedgerBalance as LedgerBalance,
-                               LogEvent as LogEvent, Member as Member, MetricsEvent as MetricsEvent,
-                               Outcome as Outcome, StateEvent as StateEvent, UnknownEvent as UnknownEvent)
+    from sluice.events import (Artifact as Artifact, Cause as Cause, Event as Event, GapEvent as GapEvent,
+                               JobDescription as JobDescription, JobState as JobState, JobSummary as JobSummary,
+                               LedgerBalance as LedgerBalance, LogEvent as LogEvent, Member as Member,
+                               MetricsEvent as MetricsEvent, Outcome as Outcome, Plan as Plan,
+                               PlanCheck as PlanCheck, StateEvent as StateEvent, UnknownEvent as UnknownEvent)
     from sluice.metrics import Metrics as Metrics
     from sluice.ranker import RankerServer as RankerServer, TensorSpec as TensorSpec, serve_ranker as serve_ranker
     from sluice.run_folder import RunFolder as RunFolder
@@ -48,8 +49,8 @@ _HOME = {
                "NewerServerError", "OlderServerError", "PermissionDeniedError", "RunFolderError", "ServerDownError",
                "ServerError", "SluiceError", "SpecMistake", "TlsError", "TrackerError", "UnauthenticatedError",
                "UnknownJobError", "VersionError", "WrongServerError"),
-    "events": ("Event", "GapEvent", "JobDescription", "JobState", "JobSummary", "LedgerBalance", "LogEvent", "Member",
-               "MetricsEvent", "Outcome", "StateEvent", "UnknownEvent"),
+    "events": ("Artifact", "Cause", "Event", "GapEvent", "JobDescription", "JobState", "JobSummary", "LedgerBalance",
+               "LogEvent", "Member", "MetricsEvent", "Outcome", "Plan", "PlanCheck", "StateEvent", "UnknownEvent"),
     "metrics": ("Metrics",),
     "ranker": ("RankerServer", "TensorSpec", "serve_ranker"),
     "run_folder": ("RunFolder",),

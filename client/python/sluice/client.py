@@ -15,8 +15,9 @@ import grpc
 
 from sluice import errors, specs
 from sluice.credentials import Credentials
-from sluice.events import (Event, GapEvent, JobDescription, JobSummary, LogEvent, MetricsEvent, Outcome, StateEvent,
-                           description_of, event_of, summary_of)
+from sluice.download import download_file
+from sluice.events import (Artifact, Event, GapEvent, JobDescription, JobSummary, LogEvent, MetricsEvent, Outcome, Plan,
+                           StateEvent, artifact_of, description_of, event_of, plan_of, summary_of)
 from sluice.metrics import Metrics
 from sluice.run_folder import RunFolder
 from sluice.v1 import job_pb2
@@ -29,6 +30,11 @@ _MAX_SPEC_BYTES = 1 << 20
 _MAX_LISTED = 1000
 # A stream lasts at most so long and is then taken up again, so that none hangs for ever on a dead path.
 _STREAM_LIMIT_S = 1800.0
+# For calls whose server reads files or computes.
+_SLOW_CALL_S = 300.0
+# Calls that servers before them do not have.
+_NEWER = {"Pause": "pause jobs", "Kill": "kill jobs", "Delete": "delete jobs", "Fork": "fork jobs", "Plan": "plan jobs",
+          "ListArtifacts": "list files", "ReadArtifact": "send files"}
 _CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES), ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000),
@@ -124,7 +130,8 @@ class Client:
             name: self._channel.unary_unary(f"/sluice.v1.JobService/{name}",
                                             request_serializer=getattr(job_pb2, f"{name}Request").SerializeToString,
                                             response_deserializer=getattr(job_pb2, f"{name}Response").FromString)
-            for name in ("Validate", "Submit", "List", "Describe", "Cancel", "Resume")
+            for name in ("Validate", "Submit", "List", "Describe", "Cancel", "Resume", "Pause", "Kill", "Delete", "Fork",
+                         "Plan", "ListArtifacts", "ReadArtifact")
         }
         self._watch_stream = self._channel.unary_stream("/sluice.v1.JobService/Watch",
                                                         request_serializer=job_pb2.WatchRequest.SerializeToString,
@@ -190,6 +197,17 @@ class Client:
                                         spec_yaml=judged.text)
         answer = self._call("Submit", request)
         return Job(self, answer.job_id, answer.existed)
+
+    def plan(self, spec: SpecSource, *, overrides: Mapping[str, Any] | None = None) -> Plan:
+        """Everything that submitting this spec would meet on the coordinator, and what the job would do, need and take;
+        arguments as of `validate`. Creates nothing.
+
+        BadSpecError: the spec has mistakes.
+        """
+        judged = self.validate(spec, overrides=overrides)
+        if not judged.ok:
+            raise errors.BadSpecError(judged.mistakes)
+        return plan_of(self._call("Plan", job_pb2.PlanRequest(spec=judged.given), timeout=_SLOW_CALL_S))
 
     def list(self, limit: int = 100) -> list[JobSummary]:
         """Jobs, newest first; at most `limit`, 1 to 1000."""
@@ -282,8 +300,18 @@ class Client:
             return kinds[code](text)
         return errors.ServerError(f"the coordinator at {self.server} failed: {text}", code.name)
 
-    def _call(self, name: str, request: Any) -> Any:
-        deadline = time.monotonic() + self.timeout
+    def _call(self, name: str, request: Any, timeout: float | None = None) -> Any:
+        try:
+            return self._call_any(name, request, timeout or self.timeout)
+        except errors.WrongServerError:
+            if name not in _NEWER:
+                raise
+        self._call("List", job_pb2.ListRequest(limit=1))  # raises again if this is no coordinator at all
+        raise errors.OlderServerError(f"the coordinator at {self.server} is older than this package and cannot "
+                                      f"{_NEWER[name]}; bring it to the package's release")
+
+    def _call_any(self, name: str, request: Any, timeout: float) -> Any:
+        deadline = time.monotonic() + timeout
         pause = 0.05
         while True:
             try:
@@ -320,8 +348,63 @@ class Job:
         """
         self.client._call("Cancel", job_pb2.CancelRequest(job_id=self.id))
 
+    def pause(self) -> None:
+        """Asks the job to stop at its next step, with a checkpoint, and to wait until it is resumed; returns at once.
+
+        JobStateError: it has ended, or is being cancelled.
+        """
+        self.client._call("Pause", job_pb2.PauseRequest(job_id=self.id))
+
+    def kill(self) -> None:
+        """Ends the job now, as cancelled, without a checkpoint: what it did since the last one is lost.
+
+        JobStateError: it ended otherwise.
+        """
+        self.client._call("Kill", job_pb2.KillRequest(job_id=self.id))
+
+    def fork(self, overrides: Mapping[str, Any] | None = None, *, checkpoint: str = "",
+             request_id: str | None = None) -> Job:
+        """A new job that begins with this one's checkpoint, from step 0, with its spec and some changes: the way when
+        data or spec changed.
+
+        overrides: {"rl.steps": 50}. checkpoint: its name, as "step-00000120"; by default the last one. request_id: as of
+        Client.submit. InvalidRequestError: the changed spec has mistakes. UnknownJobError: there is no such checkpoint.
+        """
+        request = job_pb2.ForkRequest(request_id=request_id or uuid.uuid4().hex, job_id=self.id, checkpoint=checkpoint,
+                                      overrides=specs.overrides_of(overrides or {}))
+        answer = self.client._call("Fork", request, timeout=_SLOW_CALL_S)
+        return Job(self.client, answer.job_id, answer.existed)
+
+    def delete(self, *, files: bool = False) -> None:
+        """Forgets a job that has ended; files: removes its run folder too.
+
+        JobStateError: it has not ended, or (with files) a job that has not ended reads its run folder.
+        """
+        self.client._call("Delete", job_pb2.DeleteRequest(job_id=self.id, files=files), timeout=_SLOW_CALL_S)
+
+    def artifacts(self) -> list[Artifact]:
+        """The files of the run folder, by path. UnknownJobError: it has none yet."""
+        listed = self.client._call("ListArtifacts", job_pb2.ListArtifactsRequest(job_id=self.id))
+        return [artifact_of(artifact) for artifact in listed.artifacts]
+
+    def download(self, folder: str | os.PathLike[str], prefix: str = "") -> list[Path]:
+        """Fetches the files whose paths begin with `prefix` into `folder`, each checked by its digest; returns where they
+        are. A file that a try before fetched in part goes on where it stopped.
+
+        RunFolderError: bytes were damaged on their way, or this machine has no room.
+        """
+        def read(path: str, offset: int, identity: str) -> Any:
+            request = job_pb2.ReadArtifactRequest(job_id=self.id, path=path, offset=offset, identity=identity,
+                                                  digest=True)
+            return self.client._call("ReadArtifact", request, timeout=_SLOW_CALL_S)
+
+        wanted = [artifact for artifact in self.artifacts() if artifact.path.startswith(prefix)]
+        if not wanted:
+            raise errors.RunFolderError(f"no file of {self.id} begins with '{prefix}'; Job.artifacts() shows them")
+        return [download_file(artifact.path, Path(folder), read) for artifact in wanted]
+
     def resume(self) -> str:
-        """Lets a job that failed, was held or cancelled go on under its id; returns the checkpoint that it goes on from,
+        """Lets a job that failed, was held, cancelled or paused go on under its id; returns the checkpoint that it goes on from,
         or "" if it starts anew. Nothing happens to a job that has not ended.
 
         JobStateError: it succeeded, or is being cancelled.

@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Union
 
@@ -16,6 +17,7 @@ class JobState(enum.Enum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -23,7 +25,7 @@ class JobState(enum.Enum):
 
     @property
     def terminal(self) -> bool:
-        return self not in (JobState.QUEUED, JobState.RUNNING)
+        return self not in (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,52 @@ class Member:
     phase: str
     heartbeat_age_s: float
     actors: int
+    host: str = ""
+    version: str = ""  # of its release; empty: it does not say
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a job stopped, or does not get on: the first cause of any rank or process, not the last error."""
+
+    time: datetime
+    text: str
+    role: str  # "learner", "coordinator"
+    rank: int  # of a learner; -1: none
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of a run folder; path relative to it."""
+
+    path: str
+    bytes: int
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class PlanCheck:
+    """One thing that a submission meets. result: "ok", "warning", "failed", "skipped"."""
+
+    name: str
+    result: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job would do and need, and whether it would be admitted; nothing was created."""
+
+    checks: tuple[PlanCheck, ...]
+    effective_yaml: str
+    spec_digest: str
+    counts: Mapping[str, Any]  # docs/scale.md: counts, memory of a rank and of an actor, what is not known
+    estimate_s: float | None  # from a similar job that succeeded here; None: there is none
+    estimate_from: str
+
+    @property
+    def ok(self) -> bool:
+        return all(check.result != "failed" for check in self.checks)
 
 
 @dataclass(frozen=True)
@@ -78,6 +126,11 @@ class JobDescription:
     metrics: Mapping[str, float]  # the latest value of each
     results: Mapping[str, str]  # paths and texts
     members: tuple[Member, ...]
+    first_cause: Cause | None = None
+    forked_from: str = ""  # id of the job whose checkpoint it began with; empty: none
+    wish: str = ""  # "cancel" or "pause": asked for, not done yet
+    digests: Mapping[str, str] = field(default_factory=dict)
+    server_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,6 +181,8 @@ class LogEvent:
     time: datetime
     level: str
     text: str
+    role: str = "learner"
+    rank: int = 0  # of a learner; -1: none
 
 
 @dataclass(frozen=True)
@@ -192,7 +247,32 @@ def description_of(message: Any) -> JobDescription:
         message.policy_version, message.epoch,
         LedgerBalance(ledger.issued, ledger.trained, ledger.dropped, ledger.failed, ledger.cancelled, ledger.open,
                       ledger.frontier), dict(message.metrics), dict(message.results),
-        tuple(Member(m.member_id, m.rank, m.address, m.phase, m.heartbeat_age_s, m.actors) for m in message.members))
+        tuple(Member(m.member_id, m.rank, m.address, m.phase, m.heartbeat_age_s, m.actors, m.host, m.version)
+              for m in message.members), _cause(message), message.forked_from, message.wish, dict(message.digests),
+        message.server_version)
+
+
+def _cause(message: Any) -> Cause | None:
+    if not message.HasField("first_cause"):
+        return None
+    event = message.first_cause
+    if event.WhichOneof("event") == "log":
+        return Cause(_time(event.time), event.log.text, event.log.role or "learner", event.log.rank)
+    return Cause(_time(event.time), event.state.message, "coordinator", -1)
+
+
+def artifact_of(message: Any) -> Artifact:
+    """An Artifact from the coordinator's message."""
+    return Artifact(message.path, message.bytes, _time(message.modified))
+
+
+def plan_of(message: Any) -> Plan:
+    """A Plan from the coordinator's message."""
+    names = job_pb2.PlanCheck.Result
+    checks = tuple(PlanCheck(check.name, str(names.Name(check.result)).removeprefix("RESULT_").lower(), check.message)
+                   for check in message.checks)
+    return Plan(checks, message.effective_yaml, message.spec_digest, json.loads(message.plan_json or "{}"),
+                message.estimate_s or None, message.estimate_from)
 
 
 def event_of(message: Any) -> StateEvent | MetricsEvent | LogEvent | UnknownEvent:
@@ -206,5 +286,6 @@ def event_of(message: Any) -> StateEvent | MetricsEvent | LogEvent | UnknownEven
         return MetricsEvent(message.sequence, time, message.metrics.step, message.metrics.total_steps,
                             dict(message.metrics.values))
     if which == "log":
-        return LogEvent(message.sequence, time, message.log.level, message.log.text)
+        return LogEvent(message.sequence, time, message.log.level, message.log.text, message.log.role or "learner",
+                        message.log.rank)
     return UnknownEvent(message.sequence, time)

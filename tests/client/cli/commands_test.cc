@@ -7,6 +7,9 @@
 
 #include "absl/strings/str_split.h"
 #include "client/cli/job_client.h"
+#include "common/rpc/server.h"
+#include "common/status/exit_code.h"
+#include "common/sync/notification.h"
 #include "tests/learner/rpc/coordinator_fixture.h"
 
 namespace sluice::client {
@@ -16,6 +19,7 @@ using learner::JobReport;
 using learner::MemberClient;
 using learner::RankView;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 constexpr char kSpec[] = "kind: sft\nname: tiny\ndata: d\nsft:\n  passes: 2\n";
@@ -52,10 +56,11 @@ class CommandsTest : public learner::CoordinatorFixture {
     learner::CoordinatorFixture::TearDown();
   }
 
-  void Connect(const std::string& address, OutputFormat format = OutputFormat::kTable) {
+  void Connect(const std::string& address, OutputFormat format = OutputFormat::kTable,
+               absl::Duration timeout = absl::Seconds(20)) {
     JobClientOptions options;
     options.server = address;
-    options.timeout = absl::Seconds(20);
+    options.timeout = timeout;
     client_ = std::make_unique<JobClient>(MakeChannel(address), options);
     out_ = std::make_unique<Captured>();
     err_ = std::make_unique<Captured>();
@@ -125,7 +130,7 @@ TEST_F(CommandsTest, ADryRunPrintsTheEffectiveSpecAndSubmitsNothing) {
   SubmitFlags flags;
   flags.spec_path = spec_path_;
   flags.overrides = {"sft.passes=5"};
-  flags.dry_run = true;
+  flags.dry_run = "client";
   EXPECT_EQ(commands_->Submit(flags), 0);
   const std::string text = out_->Take();
   EXPECT_THAT(text, HasSubstr("  passes: 5\n"));
@@ -140,7 +145,7 @@ TEST_F(CommandsTest, ADryRunInJsonIsOneDocument) {
   Connect(server_->address(), OutputFormat::kJson);
   SubmitFlags flags;
   flags.spec_path = spec_path_;
-  flags.dry_run = true;
+  flags.dry_run = "client";
   flags.ranks = 2;
   EXPECT_EQ(commands_->Submit(flags), 0);
   const nlohmann::json all = nlohmann::json::parse(out_->Take());
@@ -190,6 +195,10 @@ TEST_F(CommandsTest, SubmitWithWatchEndsWithTheOutcome) {
   RunJobs(1, absl::CancelledError("on request"));
   watcher.Join();
   EXPECT_EQ(code, 12);
+  // Once the story stood on standard output too, and `id=$(sluicectl submit --watch)` held all of it.
+  const std::string id = out_->Take();
+  EXPECT_EQ(std::count(id.begin(), id.end(), '\n'), 1);
+  EXPECT_THAT(err_->Take(), HasSubstr("cancelled: on request"));
 }
 
 TEST_F(CommandsTest, WaitIsSilentAndEndsWithTheOutcome) {
@@ -274,25 +283,400 @@ TEST_F(CommandsTest, NoCoordinatorIsSaidPlainlyWithExitCodeEleven) {
   const std::string address = server_->address();
   server_.reset();
   Connect(address);
-  EXPECT_EQ(commands_->List(10), 11);
+  EXPECT_EQ(commands_->List(10, ""), 11);
   EXPECT_EQ(err_->Take(), absl::StrCat("sluicectl: no coordinator answers at ", address,
                                        "; start one with 'sluice-learner coordinator', or name another with --server "
                                        "or SLUICE_SERVER\n"));
   EXPECT_EQ(out_->Take(), "");
 }
 
+// Such a coordinator was once called absent.
+TEST_F(CommandsTest, ACoordinatorThatGivesNoAnswerInTimeIsCalledBusy) {
+  struct Silent final : v1::JobService::Service {
+    grpc::Status List(grpc::ServerContext*, const v1::ListRequest*, v1::ListResponse*) override {
+      answer.WaitFor(absl::Seconds(60));
+      return grpc::Status::OK;
+    }
+    Notification answer;
+  } silent;
+  const auto server = RpcServer::Start("127.0.0.1:0", {&silent}).value();
+  Connect(server->address(), OutputFormat::kTable, absl::Milliseconds(300));
+  EXPECT_EQ(commands_->List(10, ""), 11);
+  const std::string said = err_->Take();
+  EXPECT_THAT(said, HasSubstr("gave no answer within 300ms; it is there, and busy or stuck"));
+  EXPECT_THAT(said, Not(HasSubstr("no coordinator")));
+  silent.answer.Notify();
+}
+
+TEST_F(CommandsTest, AnOlderCoordinatorIsToldFromNone) {
+  struct Older final : v1::JobService::Service {
+    grpc::Status List(grpc::ServerContext*, const v1::ListRequest*, v1::ListResponse* response) override {
+      response->add_jobs()->set_job_id("a-1");
+      return grpc::Status::OK;
+    }
+  } older;
+  const auto server = RpcServer::Start("127.0.0.1:0", {&older}).value();
+  Connect(server->address());
+  EXPECT_EQ(commands_->Pause("a-1"), 4);
+  EXPECT_THAT(err_->Take(), HasSubstr("is older than this sluicectl"));
+  EXPECT_EQ(commands_->ListData(), 4);
+  EXPECT_THAT(err_->Take(), HasSubstr("cannot take data; bring it to the same release"));
+}
+
 TEST_F(CommandsTest, ListsAreTablesOrJson) {
-  EXPECT_EQ(commands_->List(10), 0);
+  EXPECT_EQ(commands_->List(10, ""), 0);
   EXPECT_EQ(out_->Take(), "");
   const std::string id = SubmitTiny();
-  EXPECT_EQ(commands_->List(10), 0);
+  EXPECT_EQ(commands_->List(10, ""), 0);
   EXPECT_THAT(out_->Take(), HasSubstr(id));
   Connect(server_->address(), OutputFormat::kJson);
-  EXPECT_EQ(commands_->List(10), 0);
+  EXPECT_EQ(commands_->List(10, ""), 0);
   EXPECT_EQ(nlohmann::json::parse(out_->Take())["jobs"][0]["job_id"], id);
   Connect(server_->address(), OutputFormat::kJsonl);
-  EXPECT_EQ(commands_->List(10), 0);
+  EXPECT_EQ(commands_->List(10, ""), 0);
   EXPECT_EQ(nlohmann::json::parse(out_->Take())["state"], "queued");
+}
+
+TEST_F(CommandsTest, EveryFormOfAListHoldsTheSame) {
+  const std::string id = SubmitTiny();
+  const auto list = [&](OutputFormat format) {
+    Connect(server_->address(), format);
+    EXPECT_EQ(commands_->List(10, "queued"), 0);
+    return out_->Take();
+  };
+  EXPECT_EQ(list(OutputFormat::kName), id + "\n");
+  EXPECT_EQ(nlohmann::json::parse(list(OutputFormat::kJson)).at("schema_version"), kSchemaVersion);
+  EXPECT_EQ(nlohmann::json::parse(list(OutputFormat::kJsonl)).at("schema_version"), kSchemaVersion);
+  EXPECT_THAT(list(OutputFormat::kYaml), StartsWith("schema_version: 1\njobs:\n  -\n    job_id: " + id + "\n"));
+  EXPECT_THAT(list(OutputFormat::kWide), HasSubstr("NAME"));
+  Connect(server_->address(), OutputFormat::kName);
+  EXPECT_EQ(commands_->List(10, "running"), 0);
+  EXPECT_EQ(out_->Take(), "");
+}
+
+TEST_F(CommandsTest, APausedJobWaitsUntilItIsResumed) {
+  const std::string id = SubmitTiny();
+  EXPECT_EQ(commands_->Pause(id), 0);
+  EXPECT_THAT(err_->Take(), HasSubstr("sluicectl resume " + id));
+  EXPECT_EQ(client_->Describe(id)->summary().state(), v1::JOB_STATE_PAUSED);
+  server_.reset();
+  StartServer();
+  Connect(server_->address());
+  EXPECT_EQ(client_->Describe(id)->summary().state(), v1::JOB_STATE_PAUSED);
+  EXPECT_EQ(commands_->Resume(id), 0);
+  auto member = MakeMember("m");
+  EXPECT_EQ(WaitForJob(member.get()).job->id, id);
+}
+
+TEST_F(CommandsTest, APauseStopsARunningJobAndWaitGoesOnPastIt) {
+  const std::string id = SubmitTiny();
+  auto member = MakeMember("m");
+  const RankView view = WaitForJob(member.get());
+  EXPECT_EQ(commands_->Pause(id), 0);
+  EXPECT_TRUE(WaitFor(member.get(), [](const RankView& now) { return now.pause_requested; }).pause_requested);
+  ASSERT_TRUE(member->Finish(id, view.epoch, PreemptedError("stopped after a checkpoint")).ok());
+  EXPECT_EQ(client_->Describe(id)->summary().state(), v1::JOB_STATE_PAUSED);
+  EXPECT_EQ(commands_->Wait(id, absl::Milliseconds(60)), 11);
+  EXPECT_THAT(err_->Take(), HasSubstr("is paused; it goes on after: sluicectl resume"));
+}
+
+TEST_F(CommandsTest, AKilledJobHasEndedWhenTheCommandReturns) {
+  const std::string id = SubmitTiny();
+  auto member = MakeMember("m");
+  WaitForJob(member.get());
+  EXPECT_EQ(commands_->Kill(id), 0);
+  EXPECT_THAT(err_->Take(), HasSubstr("killed; what it did since its start is lost"));
+  EXPECT_EQ(client_->Describe(id)->summary().state(), v1::JOB_STATE_CANCELLED);
+  EXPECT_EQ(WaitFor(member.get(), [](const RankView& now) { return now.job == nullptr; }).job, nullptr);
+}
+
+TEST_F(CommandsTest, OnlyAnEndedJobIsDeletedAndItsFilesOnRequest) {
+  const std::string id = SubmitTiny();
+  EXPECT_EQ(commands_->Delete(id, false), 4);
+  EXPECT_THAT(err_->Take(), HasSubstr("only a job that has ended can be deleted"));
+  EXPECT_EQ(commands_->Kill(id), 0);
+  const std::string folder = client_->Describe(id)->run_folder();
+  ASSERT_TRUE(MakeDirectories(folder).ok());
+  EXPECT_EQ(commands_->Delete(id, true), 0);
+  EXPECT_FALSE(PathExists(folder));
+  EXPECT_EQ(commands_->Describe(id), 2);
+}
+
+TEST_F(CommandsTest, FilesThatAnotherJobReadsAreNotDeleted) {
+  const std::string id = SubmitTiny();
+  EXPECT_EQ(commands_->Kill(id), 0);
+  const std::string folder = client_->Describe(id)->run_folder();
+  SubmitFlags flags;
+  flags.spec_path = spec_path_;
+  flags.overrides = {"model.path=" + folder};
+  EXPECT_EQ(commands_->Submit(flags), 0);
+  err_->Take();
+  EXPECT_EQ(commands_->Delete(id, true), 4);
+  EXPECT_THAT(err_->Take(), HasSubstr("is queued and reads '" + folder));
+}
+
+TEST_F(CommandsTest, AForkBeginsWithTheCheckpointAndItsChangesAreChecked) {
+  const std::string id = SubmitTiny();
+  ForkFlags fork;
+  fork.job = id;
+  EXPECT_EQ(commands_->Fork(fork), 2);
+  EXPECT_THAT(err_->Take(), HasSubstr("has no checkpoint yet"));
+  const std::string checkpoint = JoinPath(client_->Describe(id)->run_folder(), "checkpoints/step-00000003");
+  ASSERT_TRUE(MakeDirectories(JoinPath(checkpoint, "model")).ok());
+  ASSERT_TRUE(WriteFileAtomically(JoinPath(checkpoint, "model/config.json"), "{}").ok());
+  ASSERT_TRUE(WriteFileAtomically(JoinPath(checkpoint, "manifest.json"), "{}").ok());
+  JobReport report;
+  report.report_id = "r";
+  report.last_checkpoint = checkpoint;
+  ASSERT_TRUE(server_->coordinator()->Report(id, report).ok());
+
+  fork.overrides = {"sft.pases=1"};
+  EXPECT_EQ(commands_->Fork(fork), 2);
+  EXPECT_THAT(err_->Take(), HasSubstr("did you mean passes?"));
+  fork.overrides = {"model.layers=2"};
+  EXPECT_EQ(commands_->Fork(fork), 2);
+  fork.overrides = {"sft.passes=7", "data=other"};
+  fork.request_id = "once";
+  EXPECT_EQ(commands_->Fork(fork), 0);
+  std::string forked = out_->Take();
+  forked.pop_back();
+  const v1::DescribeResponse described = client_->Describe(forked).value();
+  EXPECT_EQ(described.forked_from(), id);
+  EXPECT_EQ(described.spec().sft().passes(), 7);
+  EXPECT_EQ(described.spec().data(), "other");
+  EXPECT_EQ(described.spec().model().path(), described.fork_checkpoint());
+  ASSERT_TRUE(RemoveAll(checkpoint).ok());  // the parent prunes it
+  EXPECT_TRUE(PathExists(JoinPath(described.fork_checkpoint(), "model/config.json")));
+  EXPECT_EQ(commands_->Fork(fork), 0);  // its answer got lost
+  EXPECT_EQ(out_->Take(), forked + "\n");
+  EXPECT_EQ(commands_->Kill(forked), 0);
+  EXPECT_EQ(commands_->Delete(forked, true), 0);
+  EXPECT_FALSE(PathExists(described.fork_checkpoint()));
+}
+
+TEST_F(CommandsTest, ADryRunOnTheServerChecksEverythingAndCreatesNothing) {
+  SubmitFlags flags;
+  flags.spec_path = spec_path_;
+  flags.dry_run = "server";
+  EXPECT_EQ(commands_->Submit(flags), 2);  // there is no data set "d"
+  const std::string text = out_->Take();
+  EXPECT_THAT(text, HasSubstr("failed   data"));
+  EXPECT_THAT(text, HasSubstr("warning  group"));
+  EXPECT_THAT(text, HasSubstr("ok       storage"));
+  EXPECT_THAT(text, HasSubstr("skipped  reward"));
+  EXPECT_TRUE(client_->List(10)->jobs().empty());
+  Connect(server_->address(), OutputFormat::kJson);
+  EXPECT_EQ(commands_->Submit(flags), 2);
+  const auto json = nlohmann::json::parse(out_->Take());
+  EXPECT_EQ(json.at("admitted"), false);
+  EXPECT_EQ(json.at("plan").at("ranks"), 1);
+}
+
+TEST_F(CommandsTest, MetricsAreTheLatestOrASeries) {
+  const std::string id = SubmitTiny();
+  RunJobs(1, absl::OkStatus());
+  MetricsFlags flags;
+  flags.job = id;
+  EXPECT_EQ(commands_->Metrics(flags), 0);
+  EXPECT_THAT(out_->Take(), HasSubstr("loss    3     0.3333"));
+  flags.names = {"loss"};
+  EXPECT_EQ(commands_->Metrics(flags), 0);
+  EXPECT_EQ(out_->Take(), "STEP  loss\n1     1\n2     0.5\n3     0.3333\n");
+  flags.last = true;
+  EXPECT_EQ(commands_->Metrics(flags), 0);
+  EXPECT_EQ(out_->Take(), "STEP  loss\n3     0.3333\n");
+  flags.names = {"lss"};
+  EXPECT_EQ(commands_->Metrics(flags), 2);
+  EXPECT_THAT(err_->Take(), HasSubstr("has no metric 'lss' so far"));
+  Connect(server_->address(), OutputFormat::kJsonl);
+  flags = {};
+  flags.job = id;
+  flags.follow = true;
+  EXPECT_EQ(commands_->Metrics(flags), 0);
+  const std::string lines = out_->Take();
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 3);
+}
+
+TEST_F(CommandsTest, LinesAreChosenByWhereTheyComeFromAndWhatTheySay) {
+  const std::string id = SubmitTiny();
+  JobReport report;
+  report.report_id = "r";
+  report.logs = {{"info", "begins", "learner", 0},
+                 {"error", "broke", "learner", 1, learner::LineCause::kOwn},
+                 {"info", "goes on", "learner", 1}};
+  ASSERT_TRUE(server_->coordinator()->Report(id, report).ok());
+  const auto lines = [&](const LogFlags& flags) {
+    EXPECT_EQ(commands_->Logs(id, flags), 0);
+    return out_->Take();
+  };
+  LogFlags rank;
+  rank.rank = 1;
+  const std::string of_rank = lines(rank);
+  EXPECT_THAT(of_rank, HasSubstr("rank 1: error: broke\n"));
+  EXPECT_THAT(of_rank, Not(HasSubstr("begins")));
+  LogFlags level;
+  level.level = "warning";
+  EXPECT_EQ(absl::StrSplit(lines(level), '\n').begin()->substr(9), "rank 1: error: broke");
+  LogFlags tail;
+  tail.tail = 1;
+  EXPECT_THAT(lines(tail), HasSubstr("goes on"));
+  tail.tail = 0;
+  EXPECT_EQ(lines(tail), "");
+  LogFlags grep;
+  grep.grep = "^b(eg|x)";
+  EXPECT_THAT(lines(grep), HasSubstr("begins"));
+  LogFlags role;
+  role.role = "coordinator";
+  EXPECT_THAT(lines(role), HasSubstr("queued: submitted"));
+  LogFlags since;
+  since.since = absl::Hours(-1);  // later than all
+  EXPECT_EQ(lines(since), "");
+  grep.grep = "(";
+  EXPECT_EQ(commands_->Logs(id, grep), 2);
+  EXPECT_THAT(err_->Take(), HasSubstr("'(' is no regular expression"));
+  // The first cause is the rank's that broke.
+  EXPECT_EQ(commands_->Describe(id), 0);
+  EXPECT_THAT(out_->Take(), HasSubstr("first cause      broke"));
+}
+
+TEST_F(CommandsTest, FilesAreFetchedWholeAndGoOnWhereTheyStopped) {
+  const std::string id = SubmitTiny();
+  EXPECT_EQ(commands_->Artifacts(id), 2);  // no run folder yet
+  const std::string run = client_->Describe(id)->run_folder();
+  ASSERT_TRUE(MakeDirectories(JoinPath(run, "export/best")).ok());
+  const std::string large(3 << 20, 'x');
+  ASSERT_TRUE(WriteFileAtomically(JoinPath(run, "export/best/model.safetensors"), large).ok());
+  ASSERT_TRUE(WriteFileAtomically(JoinPath(run, "export/best/config.json"), "{}").ok());
+  ASSERT_TRUE(WriteFileAtomically(JoinPath(run, "report.html"), "<html>").ok());
+  EXPECT_EQ(commands_->Artifacts(id), 0);
+  EXPECT_THAT(out_->Take(), HasSubstr("3145728"));
+  const std::string to = JoinPath(folder_, "fetched");
+  EXPECT_EQ(commands_->Download(id, {"export/"}, to), 0);
+  EXPECT_EQ(ReadFile(JoinPath(to, "export/best/model.safetensors")).value(), large);
+  EXPECT_FALSE(PathExists(JoinPath(to, "report.html")));
+  EXPECT_EQ(commands_->Download(id, {"nothing"}, to), 2);
+
+  // A first half from an earlier try, of the same file.
+  v1::ReadArtifactRequest request;
+  request.set_job_id(id);
+  request.set_path("export/best/model.safetensors");
+  const v1::ReadArtifactResponse half = client_->ReadArtifact(request).value();
+  const std::string target = JoinPath(folder_, "half/export/best/model.safetensors");
+  ASSERT_TRUE(MakeDirectories(JoinPath(folder_, "half/export/best")).ok());
+  ASSERT_TRUE(WriteFileAtomically(target + ".part", half.data()).ok());
+  ASSERT_TRUE(WriteFileAtomically(target + ".part.identity", half.identity()).ok());
+  EXPECT_EQ(commands_->Download(id, {"export/"}, JoinPath(folder_, "half")), 0);
+  EXPECT_EQ(ReadFile(target).value(), large);
+  EXPECT_FALSE(PathExists(target + ".part"));
+
+  EXPECT_EQ(commands_->Export(id, "best", JoinPath(folder_, "model")), 0);
+  EXPECT_EQ(ReadFile(JoinPath(folder_, "model/config.json")).value(), "{}");
+  EXPECT_EQ(commands_->Export(id, "best", JoinPath(folder_, "model")), 2);
+  EXPECT_EQ(commands_->Export(id, "final", JoinPath(folder_, "other")), 4);
+  EXPECT_EQ(commands_->Report(id, JoinPath(folder_, "r.html")), 0);
+  EXPECT_EQ(ReadFile(JoinPath(folder_, "r.html")).value(), "<html>");
+}
+
+TEST_F(CommandsTest, PushedDataAreNamedByTheirDigestInSpecs) {
+  EXPECT_EQ(commands_->ListData(), 4);
+  EXPECT_THAT(err_->Take(), HasSubstr("start it with --data-root"));
+  server_.reset();
+  options_.data_root = JoinPath(folder_, "data-root");
+  options_.data_quota_bytes = 4 << 20;
+  StartServer();
+  Connect(server_->address(), OutputFormat::kName);
+  const std::string events = JoinPath(folder_, "events.csv");
+  ASSERT_TRUE(WriteFileAtomically(events, std::string(2 << 20, 'e')).ok());
+  EXPECT_EQ(commands_->PushData(events, ""), 0);
+  std::string digest = out_->Take();
+  digest.pop_back();
+  EXPECT_EQ(digest.size(), 64u);
+  EXPECT_EQ(commands_->PushData(events, ""), 0);
+  EXPECT_THAT(err_->Take(), HasSubstr("these files were pushed before"));
+  EXPECT_EQ(commands_->ListData(), 0);
+
+  ASSERT_TRUE(WriteFileAtomically(
+                  spec_path_, "kind: prepare\nprepare: {events: \"digest:" + digest.substr(0, 10) + "/events.csv\"}\n")
+                  .ok());
+  SubmitFlags flags;
+  flags.spec_path = spec_path_;
+  out_->Take();
+  EXPECT_EQ(commands_->Submit(flags), 0);
+  std::string id = out_->Take();
+  id.pop_back();
+  const std::string path = client_->Describe(id)->spec().prepare().events();
+  EXPECT_EQ(path, JoinPath(JoinPath(options_.data_root, digest), "events.csv"));
+  EXPECT_TRUE(PathExists(path));
+  EXPECT_EQ(commands_->RemoveData(digest), 4);
+  EXPECT_THAT(err_->Take(), HasSubstr("is queued and reads"));
+  EXPECT_EQ(commands_->Kill(id), 0);
+
+  flags.overrides = {"prepare.events=digest:0000000000/x"};
+  EXPECT_EQ(commands_->Submit(flags), 2);
+  EXPECT_THAT(err_->Take(), HasSubstr("no pushed data have the digest"));
+  ASSERT_TRUE(WriteFileAtomically(events, std::string(3 << 20, 'f')).ok());
+  EXPECT_EQ(commands_->PushData(events, ""), 14);
+  EXPECT_THAT(err_->Take(), HasSubstr("the quota of"));
+  EXPECT_EQ(commands_->RemoveData(digest.substr(0, 12)), 0);
+  EXPECT_EQ(commands_->PushData(events, ""), 0);
+}
+
+TEST_F(CommandsTest, TheDoctorFindsWhatIsThereAndGivesAFixForWhatIsNot) {
+  EXPECT_EQ(commands_->Doctor(), 0);
+  const std::string text = out_->Take();
+  for (const char* name : {"dns", "tcp", "api", "clock", "versions", "storage", "room", "shm"}) {
+    EXPECT_THAT(text, HasSubstr(name));
+  }
+  EXPECT_THAT(text, HasSubstr("fix: start 1 x 'sluice-learner rank"));  // there is no group
+  const std::string address = server_->address();
+  server_.reset();
+  EXPECT_EQ(commands_->Doctor(), 11);
+  EXPECT_THAT(out_->Take(), HasSubstr("failed  tcp"));
+}
+
+TEST_F(CommandsTest, TheScreenShowsJobsAndRanksOnceWhereNobodyLooks) {
+  const std::string id = SubmitTiny();
+  auto member = MakeMember("m");
+  WaitForJob(member.get());
+  EXPECT_EQ(commands_->Top(), 0);
+  const std::string text = out_->Take();
+  EXPECT_THAT(text, HasSubstr("1 running, 0 queued, 0 paused"));
+  EXPECT_THAT(text, HasSubstr("m:7090"));
+  EXPECT_THAT(text, HasSubstr(id));
+}
+
+TEST_F(CommandsTest, SpecsAreComparedKeyByKey) {
+  const std::string id = SubmitTiny();
+  EXPECT_EQ(commands_->Diff(spec_path_, id), 0);
+  const std::string other = JoinPath(folder_, "other.yaml");
+  ASSERT_TRUE(WriteFileAtomically(other, "kind: sft\nname: tiny\ndata: e\ntime_limit_s: 5\nsft: {passes: 2}\n").ok());
+  EXPECT_EQ(commands_->Diff(spec_path_, other), 1);
+  EXPECT_EQ(out_->Take(),
+            "KEY           A  B  ON RESUME\ndata          d  e  needs a fork\ntime_limit_s  0  5  may change\n");
+}
+
+TEST_F(CommandsTest, AFirstSpecIsValidOnceItsPlacesAreFilledIn) {
+  for (const char* kind : {"prepare", "sft", "rl", "evaluate"}) {
+    EXPECT_EQ(commands_->InitConfig(kind), 0);
+    const std::string text = out_->Take();
+    EXPECT_TRUE(ResolveSpec(text, kind).ok()) << ResolveSpec(text, kind).status();
+  }
+  EXPECT_EQ(commands_->InitConfig("nothing"), 2);
+}
+
+TEST_F(CommandsTest, QuietSaysNothingButDataAndErrors) {
+  Console console;
+  console.out = out_->file;
+  console.err = err_->file;
+  console.quiet = true;
+  Commands quiet(client_.get(), console, &stop_);
+  SubmitFlags flags;
+  flags.spec_path = spec_path_;
+  EXPECT_EQ(quiet.Submit(flags), 0);
+  EXPECT_EQ(err_->Take(), "");
+  EXPECT_NE(out_->Take(), "");
+  EXPECT_EQ(quiet.Describe("nope"), 2);
+  EXPECT_NE(err_->Take(), "");
 }
 
 TEST_F(CommandsTest, DescribeIsTextOrJson) {
@@ -325,7 +709,7 @@ TEST_F(CommandsTest, LogsEndWithWhatThereIs) {
   report.report_id = "r";
   report.logs = {{"info", "a line"}};
   ASSERT_TRUE(server_->coordinator()->Report(id, report).ok());
-  EXPECT_EQ(commands_->Logs(id, false), 0);  // the job is still queued
+  EXPECT_EQ(commands_->Logs(id, {}), 0);  // the job is still queued
   EXPECT_THAT(out_->Take(), HasSubstr("a line\n"));
 }
 

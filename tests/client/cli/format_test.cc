@@ -6,6 +6,7 @@
 #include <cmath>
 #include <string>
 
+#include "client/cli/console.h"
 #include "common/file/file.h"
 
 namespace sluice::client {
@@ -30,6 +31,20 @@ v1::JobSummary Summary() {
 
 TEST(FormatTest, ColumnsLineUp) {
   EXPECT_EQ(Table({{"ID", "STATE", "X"}, {"a-long-id", "ok", ""}}), "ID         STATE  X\na-long-id  ok     \n");
+}
+
+TEST(FormatTest, ColoursTakeNoRoom) {
+  EXPECT_EQ(Table({{"STATE", "X"}, {ColoredState("failed"), "y"}}), "STATE   X\n\033[31mfailed\033[0m  y\n");
+}
+
+TEST(FormatTest, YamlReadsBackToWhatItWas) {
+  EXPECT_EQ(YamlText({{"a", "plain"},
+                      {"b", "yes"},
+                      {"c", "1"},
+                      {"d", nullptr},
+                      {"e", {1, "x: y"}},
+                      {"f", nlohmann::ordered_json::object()}}),
+            "a: plain\nb: \"yes\"\nc: \"1\"\nd: null\ne:\n  - 1\n  - \"x: y\"\nf: {}\n");
 }
 
 TEST(FormatTest, AJobIsOneLineOfTheTable) {

@@ -1,7 +1,9 @@
 """The client against a job service whose answers are scripted."""
+import hashlib
 import os
 import socket
 import sys
+import tempfile
 import threading
 import unittest
 from concurrent import futures
@@ -111,6 +113,72 @@ class ClientTest(unittest.TestCase):
         self.assertEqual(service.requests, {})
 
     # ---------------------------------------------------------------------------------------------------- looking
+
+    def test_a_job_is_paused_killed_deleted_and_forked(self):
+        service, client = self.serve(List=lambda r, c: job_pb2.ListResponse(jobs=[job_pb2.JobSummary(job_id="a-1", state=RUNNING)]),
+                                     Pause=lambda r, c: job_pb2.PauseResponse(),
+                                     Kill=lambda r, c: job_pb2.KillResponse(),
+                                     Delete=lambda r, c: job_pb2.DeleteResponse(),
+                                     Fork=lambda r, c: job_pb2.ForkResponse(job_id="f-1"))
+        job = client.job("a-1")
+        job.pause()
+        job.kill()
+        job.delete(files=True)
+        fork = job.fork({"rl.steps": 5}, checkpoint="step-00000002")
+        self.assertEqual(fork.id, "f-1")
+        self.assertTrue(service.requests["Delete"][0].files)
+        asked = service.requests["Fork"][0]
+        self.assertEqual((asked.job_id, list(asked.overrides), asked.checkpoint), ("a-1", ["rl.steps=5"], "step-00000002"))
+        self.assertTrue(asked.request_id)
+
+    def test_an_older_coordinator_is_told_from_none(self):
+        _, client = self.serve(List=lambda r, c: job_pb2.ListResponse(jobs=[job_pb2.JobSummary(job_id="a-1", state=RUNNING)]))
+        with self.assertRaisesRegex(sluice.OlderServerError, "cannot pause jobs"):
+            client.job("a-1").pause()
+
+    def test_a_file_is_fetched_in_pieces_and_goes_on_after_a_fault(self):
+        content = bytes(range(256)) * 40
+        faults = [True]
+
+        def read(request, context):
+            if request.offset > 4000 and faults:
+                faults.pop()
+                context.abort(grpc.StatusCode.INTERNAL, "the disk")
+            piece = content[request.offset:request.offset + 3000]
+            last = request.offset + len(piece) == len(content)
+            return job_pb2.ReadArtifactResponse(data=piece, total_bytes=len(content), identity="i",
+                                                chunk_sha256=hashlib.sha256(piece).hexdigest(),
+                                                sha256=hashlib.sha256(content).hexdigest() if last else "")
+
+        listed = job_pb2.ListArtifactsResponse(artifacts=[job_pb2.Artifact(path="export/best/m", bytes=len(content)),
+                                                          job_pb2.Artifact(path="other", bytes=1)])
+        service, client = self.serve(List=lambda r, c: job_pb2.ListResponse(jobs=[job_pb2.JobSummary(job_id="a-1", state=RUNNING)]),
+                                     ListArtifacts=lambda r, c: listed, ReadArtifact=read)
+        job = client.job("a-1")
+        with tempfile.TemporaryDirectory() as folder:
+            with self.assertRaises(sluice.ServerError):
+                job.download(folder, "export/")
+            self.assertEqual(sorted(os.listdir(os.path.join(folder, "export", "best"))), ["m.part", "m.part.identity"])
+            before = len(service.requests["ReadArtifact"])
+            (path,) = job.download(folder, "export/")
+            self.assertEqual(path.read_bytes(), content)
+            self.assertEqual(service.requests["ReadArtifact"][before].offset, 6000)
+            self.assertEqual(os.listdir(path.parent), ["m"])
+
+    def test_a_server_does_not_choose_where_files_go(self):
+        listed = job_pb2.ListArtifactsResponse(artifacts=[job_pb2.Artifact(path="../evil", bytes=1)])
+        _, client = self.serve(List=lambda r, c: job_pb2.ListResponse(jobs=[job_pb2.JobSummary(job_id="a-1", state=RUNNING)]),
+                               ListArtifacts=lambda r, c: listed)
+        with tempfile.TemporaryDirectory() as folder, self.assertRaises(sluice.RunFolderError):
+            client.job("a-1").download(folder)
+
+    def test_a_plan_has_its_checks_and_its_estimate(self):
+        check = job_pb2.PlanCheck(name="data", result=job_pb2.PlanCheck.RESULT_FAILED, message="nowhere")
+        _, client = self.serve(Validate=lambda r, c: GOOD,
+                               Plan=lambda r, c: job_pb2.PlanResponse(checks=[check], plan_json='{"counts": {"steps": 3}}'))
+        plan = client.plan("kind: sft\n")
+        self.assertFalse(plan.ok)
+        self.assertEqual((plan.checks[0].result, plan.counts["counts"]["steps"], plan.estimate_s), ("failed", 3, None))
 
     def test_jobs_are_listed_and_described_as_plain_values(self):
         summary = job_pb2.JobSummary(job_id="a-1",

@@ -232,13 +232,13 @@ TEST_F(CoordinatorTest, AJobThatKeepsEndingItsGroupFails) {
 TEST_F(CoordinatorTest, CancellingAsksTheGroup) {
   const std::string job = Submit("job");
   Join("a"), Join("b");
-  EXPECT_FALSE(View("a").cancel_requested);
+  EXPECT_EQ(View("a").wish, JobWish::kNone);
   ASSERT_TRUE(coordinator_->Cancel(job).ok());
-  EXPECT_TRUE(View("a").cancel_requested);
+  EXPECT_EQ(View("a").wish, JobWish::kCancel);
   EXPECT_EQ(StateOf(job), JobState::kRunning);
   ASSERT_TRUE(Finish(job, 1, JobInput::kCancelled).ok());
   EXPECT_EQ(StateOf(job), JobState::kCancelled);
-  EXPECT_FALSE(View("a").cancel_requested);
+  EXPECT_EQ(View("a").wish, JobWish::kNone);
 }
 
 TEST_F(CoordinatorTest, CancellingAQueuedJobEndsItAtOnce) {
@@ -403,6 +403,81 @@ TEST_F(CoordinatorTest, ImpossibleOptionsAreRefused) {
   options.ranks = 1;
   options.lease = options.heartbeat_interval;
   EXPECT_EQ(options.Validate().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(CoordinatorTest, APausedJobWaitsOverRestartsUntilItIsResumed) {
+  const std::string job = Submit("job");
+  Join("a"), Join("b");
+  ASSERT_TRUE(coordinator_->Pause(job).ok());
+  EXPECT_EQ(View("a").wish, JobWish::kPause);
+  EXPECT_EQ(StateOf(job), JobState::kRunning);
+  ASSERT_TRUE(Finish(job, 1, JobInput::kPreempt).ok());  // the checkpoint is written
+  EXPECT_EQ(StateOf(job), JobState::kPaused);
+  EXPECT_EQ(View("a").job, nullptr);
+  Restart();
+  Join("a"), Join("b");
+  EXPECT_EQ(View("a").job, nullptr);
+  EXPECT_EQ(StateOf(job), JobState::kPaused);
+  ASSERT_TRUE(coordinator_->Resume(job).ok());
+  EXPECT_EQ(View("a").job->id, job);
+  EXPECT_EQ(View("a").wish, JobWish::kNone);
+}
+
+TEST_F(CoordinatorTest, APauseIsTakenBackByAResume) {
+  const std::string job = Submit("job");
+  Join("a"), Join("b");
+  ASSERT_TRUE(coordinator_->Pause(job).ok());
+  ASSERT_TRUE(coordinator_->Resume(job).ok());
+  EXPECT_EQ(View("a").wish, JobWish::kNone);
+  // A rank that had stopped already gives the job back: it is queued, and goes on.
+  ASSERT_TRUE(Finish(job, 1, JobInput::kPreempt).ok());
+  EXPECT_EQ(StateOf(job), JobState::kRunning);
+}
+
+TEST_F(CoordinatorTest, APauseOutlivesTheGroupThatWasAskedForIt) {
+  const std::string job = Submit("job");
+  Join("a"), Join("b");
+  ASSERT_TRUE(coordinator_->Pause(job).ok());
+  Pass(absl::Seconds(6), {});  // both are lost before they stop
+  Join("a"), Join("b");
+  EXPECT_EQ(View("a").job->id, job);
+  EXPECT_EQ(View("a").wish, JobWish::kPause);
+}
+
+TEST_F(CoordinatorTest, PausingAJobWhoseGroupIsGoneNeedsNobody) {
+  const std::string job = Submit("job");
+  Join("a"), Join("b");
+  Pass(absl::Seconds(6), {});
+  ASSERT_TRUE(coordinator_->Pause(job).ok());
+  EXPECT_EQ(StateOf(job), JobState::kPaused);
+}
+
+TEST_F(CoordinatorTest, AKilledJobIsOverAtOnceAndTheNextOneRuns) {
+  const std::string job = Submit("job"), next = Submit("next");
+  Join("a"), Join("b");
+  ASSERT_TRUE(coordinator_->Kill(job).ok());
+  EXPECT_EQ(StateOf(job), JobState::kCancelled);
+  EXPECT_EQ(store_->Get(job)->exit_code, 12);
+  EXPECT_EQ(View("a").job->id, next);
+  // What its ranks still say of it is late.
+  EXPECT_EQ(Finish(job, 1, JobInput::kSucceed).code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(StateOf(job), JobState::kCancelled);
+  JobReport report;
+  report.report_id = "r";
+  report.epoch = 1;
+  EXPECT_EQ(coordinator_->Report(job, report).status().code(), absl::StatusCode::kAborted);
+}
+
+TEST_F(CoordinatorTest, ARankThatIsLostIsNamedAsTheCause) {
+  const std::string job = Submit("job");
+  Join("a"), Join("b");
+  Pass(absl::Seconds(6), {"a"});
+  const std::vector<JobEvent> events = store_->LastEvents(job, 100).value();
+  const JobEvent* cause = FirstCause(events);
+  ASSERT_NE(cause, nullptr);
+  const LogLine& line = std::get<LogLine>(cause->what);
+  EXPECT_THAT(line.text, HasSubstr("rank 1 (host, b:7090) was lost: no heartbeat for"));
+  EXPECT_EQ(line.role, "coordinator");
 }
 
 }  // namespace

@@ -372,5 +372,56 @@ TEST_F(JobStoreTest, AFullDiskFailsTheWriteAndHarmsNothing) {
   EXPECT_TRUE(store_->Apply(id, JobInput::kCancel, "", 12, now_).ok());
 }
 
+TEST_F(JobStoreTest, AStoreOfTheFirstFormatIsTakenOver) {
+  const std::string id = Submit("r1");
+  store_.reset();
+  {
+    auto database = SqliteDatabase::Open(path_, 1 << 30);
+    ASSERT_TRUE(database.ok());
+    ASSERT_TRUE((*database)->Execute("ALTER TABLE jobs DROP COLUMN forked_from").ok());
+    ASSERT_TRUE((*database)->Execute("ALTER TABLE jobs DROP COLUMN fork_checkpoint").ok());
+    ASSERT_TRUE((*database)->Execute("PRAGMA user_version=1").ok());
+  }
+  Reopen();
+  EXPECT_EQ(store_->Get(id)->forked_from, "");
+  EXPECT_EQ(store_->Get(id)->name, "My run");
+}
+
+TEST_F(JobStoreTest, APausedJobIsNoUnfinishedOne) {
+  const std::string id = Submit("r1");
+  ASSERT_TRUE(store_->Apply(id, JobInput::kPause, "", 0, now_).ok());
+  Reopen();
+  EXPECT_TRUE(store_->Unfinished()->empty());
+  ASSERT_EQ(store_->Paused()->size(), 1u);
+  EXPECT_EQ(store_->Paused()->front().id, id);
+}
+
+TEST_F(JobStoreTest, AnEndedJobIsForgottenWithItsRequest) {
+  const std::string id = Submit("r1"), other = Submit("r2");
+  EXPECT_EQ(store_->Delete(id).code(), absl::StatusCode::kFailedPrecondition);
+  ASSERT_TRUE(store_->Apply(id, JobInput::kCancel, "", 12, now_).ok());
+  EXPECT_EQ(store_->FindRequest("r1")->id, id);
+  ASSERT_TRUE(store_->Delete(id).ok());
+  EXPECT_EQ(store_->Get(id).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(store_->FindRequest("r1").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_TRUE(store_->Events(id, 0, 10)->empty());
+  EXPECT_EQ(store_->Delete(id).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(store_->Get(other)->state, JobState::kQueued);
+  EXPECT_FALSE(store_->Submit(Job("r1"), now_ + absl::Seconds(1))->existed);
+}
+
+TEST_F(JobStoreTest, LinesKeepWhereTheyComeFrom) {
+  const std::string id = Submit("r1");
+  ASSERT_TRUE(store_->Append(id, {"warning", "gone", "coordinator", -1, LineCause::kOwn}, now_).ok());
+  Reopen();
+  const std::vector<JobEvent> events = store_->LastEvents(id, 1).value();
+  ASSERT_EQ(events.size(), 1u);
+  const LogLine& line = std::get<LogLine>(events.front().what);
+  EXPECT_EQ(line.role, "coordinator");
+  EXPECT_EQ(line.rank, -1);
+  EXPECT_EQ(line.cause, LineCause::kOwn);
+  EXPECT_EQ(events.front().sequence, 2u);
+}
+
 }  // namespace
 }  // namespace sluice::learner

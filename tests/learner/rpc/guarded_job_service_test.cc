@@ -173,6 +173,34 @@ TEST_F(GuardedJobServiceTest, ReadersSeeAllAndChangeNothing) {
   EXPECT_EQ(DescribeAs("eve", "n-000000").code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(GuardedJobServiceTest, TheJobOfSomebodyElseIsNeitherStoppedNorForkedNorRead) {
+  for (const char* who : {"bob", "eve"}) {
+    const auto with = [&](auto request, auto response, auto method) {
+      request.set_job_id(as_ada_);
+      return As(who, [&](grpc::ClientContext* context) { return (jobs_.get()->*method)(context, request, &response); });
+    };
+    EXPECT_EQ(with(v1::PauseRequest(), v1::PauseResponse(), &v1::JobService::Stub::Pause).code(), kDenied);
+    EXPECT_EQ(with(v1::KillRequest(), v1::KillResponse(), &v1::JobService::Stub::Kill).code(), kDenied);
+    EXPECT_EQ(with(v1::DeleteRequest(), v1::DeleteResponse(), &v1::JobService::Stub::Delete).code(), kDenied);
+    v1::ForkRequest fork;
+    fork.set_request_id("fork");
+    EXPECT_EQ(with(fork, v1::ForkResponse(), &v1::JobService::Stub::Fork).code(), kDenied) << who;
+    const absl::Status files =
+        with(v1::ListArtifactsRequest(), v1::ListArtifactsResponse(), &v1::JobService::Stub::ListArtifacts);
+    v1::CompareRequest compare;
+    compare.add_arms(absl::StrCat("mine=", as_bob_));
+    compare.add_arms(absl::StrCat(as_bob_, ",", as_ada_));
+    v1::CompareResponse compared;
+    const absl::Status arms =
+        As(who, [&](grpc::ClientContext* context) { return jobs_->Compare(context, compare, &compared); });
+    // Readers see the jobs of others: what lacks then is a run folder, or outcomes.
+    EXPECT_EQ(files.code(), std::string(who) == "eve" ? absl::StatusCode::kNotFound : kDenied);
+    EXPECT_EQ(arms.code(), std::string(who) == "eve" ? absl::StatusCode::kFailedPrecondition : kDenied);
+  }
+  EXPECT_EQ(Describe(as_ada_).status().code(), kUnauthenticated);
+  EXPECT_TRUE(DescribeAs("ada", as_ada_).ok());
+}
+
 TEST_F(GuardedJobServiceTest, AdminsDoEverything) {
   EXPECT_THAT(ListAs("root", 1), ElementsAre(as_bob_));
   EXPECT_TRUE(CancelAs("root", as_ada_).ok());

@@ -1,4 +1,4 @@
-#include "client/cli/plan_job.h"
+#include "common/job_plan/job_plan.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 #include "common/file/file.h"
 #include "common/spec/spec.h"
 
-namespace sluice::client {
+namespace sluice {
 namespace {
 
 using testing::HasSubstr;
@@ -113,4 +113,4 @@ TEST_F(PlanJobTest, ReadsTheModelsOwnConfig) {
 }
 
 }  // namespace
-}  // namespace sluice::client
+}  // namespace sluice

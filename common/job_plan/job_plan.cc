@@ -1,4 +1,4 @@
-#include "client/cli/plan_job.h"
+#include "common/job_plan/job_plan.h"
 
 #include <algorithm>
 #include <cmath>
@@ -15,7 +15,7 @@
 #include "common/plan/plan.h"
 #include "common/status/status.h"
 
-namespace sluice::client {
+namespace sluice {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -243,4 +243,4 @@ std::string PlanText(const Json& plan) {
   return text;
 }
 
-}  // namespace sluice::client
+}  // namespace sluice
