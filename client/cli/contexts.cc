@@ -11,8 +11,8 @@
 #include "absl/strings/str_join.h"
 #include "common/file/file.h"
 #include "common/rpc/channel.h"
-#include "common/spec/yaml_tree.h"
 #include "common/status/status.h"
+#include "common/yaml/yaml_tree.h"
 
 namespace sluice::client {
 namespace {
