@@ -53,7 +53,8 @@ void AddMaking(CLI::App* app, Flags* flags) {
   submit->add_option("--threads", flags->submit.threads, "Compute threads of a rank in that plan")
       ->capture_default_str()
       ->check(CLI::Range(1, 1024));
-  CLI::App* validate = app->add_subcommand("validate", "Check a job spec; every mistake with its place.");
+  CLI::App* validate = app->add_subcommand(
+      "validate", "Check a job spec; every mistake with its place. -o wide: where each value comes from.");
   validate->add_option("FILE", flags->submit.spec_path, "Job spec, YAML; -: standard input")->required();
   AddOverrides(validate, &flags->submit.overrides);
   CLI::App* fork = app->add_subcommand(

@@ -159,6 +159,8 @@ std::string Usage(const CLI::App& command, const std::vector<std::string>& path)
 
 std::string NamesOf(const OptionFacts& option) {
   if (option.positional) return option.placeholder;
+  // A flag that takes a value after "=" alone.
+  if (option.names == std::vector<std::string>{"--dry-run"}) return "--dry-run[=client|server]";
   return absl::StrCat(absl::StrJoin(option.names, ", "), option.takes_value ? " VALUE" : "");
 }
 

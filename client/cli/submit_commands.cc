@@ -9,6 +9,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/format.h"
 #include "client/cli/spec_file.h"
+#include "client/cli/spec_schema.h"
 #include "common/job_plan/job_plan.h"
 #include "common/progress/progress.h"
 #include "common/status/exit_code.h"
@@ -47,15 +48,22 @@ int Commands::Validate(const std::string& spec_path, const std::vector<std::stri
     }
     return Fail(spec.status());
   }
-  if (console().for_people()) {
-    Talk(ValidText(spec_path, *spec, overrides.size()));
-    return 0;
+  if (console().for_people()) Talk(ValidText(spec_path, *spec, overrides.size()));
+  // Where every value that counts comes from.
+  nlohmann::ordered_json values = nlohmann::ordered_json::array();
+  std::vector<std::vector<std::string>> rows = {{"KEY", "VALUE", "FROM"}};
+  for (const auto& [path, value] : FlatSpec(spec->resolved.effective)) {
+    const auto place = spec->resolved.places.find(path);
+    const std::string from = place == spec->resolved.places.end() ? "default" : place->second.ToString();
+    values.push_back({{"path", path}, {"value", value}, {"from", from}});
+    rows.push_back({path, value, from});
   }
   printer_.One({{"valid", true},
                 {"spec_digest", SpecDigest(spec->resolved.effective)},
                 {"keys_given", CountKeys(spec->resolved.given)},
-                {"keys", CountKeys(spec->resolved.effective)}},
-               "spec_digest", "");
+                {"keys", CountKeys(spec->resolved.effective)},
+                {"values", values}},
+               "spec_digest", console().format == OutputFormat::kWide ? Table(rows) : "");
   return 0;
 }
 

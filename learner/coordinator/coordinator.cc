@@ -126,7 +126,7 @@ absl::StatusOr<GroupView> Coordinator::Beat(const Heartbeat& heartbeat) {
   member->waiting_blocks = heartbeat.waiting_blocks;
   member->step = heartbeat.step;
   if (heartbeat.leaving && !member->leaving) LogInfo("member is leaving", {{"member", member->id}});
-  member->leaving = member->leaving || heartbeat.leaving;  // nobody is asked to stop and then not
+  member->leaving = heartbeat.leaving;
   member->balance = heartbeat.balance;
   SLUICE_RETURN_IF_ERROR(RefreshLocked());
   GroupView view = ViewLocked(heartbeat.member_id);

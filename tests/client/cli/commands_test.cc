@@ -175,6 +175,15 @@ TEST_F(CommandsTest, AMistakeInTheSpecHasItsPlaceAndExitCodeTwo) {
   EXPECT_EQ(commands_->Submit(flags), 2);
 }
 
+TEST_F(CommandsTest, AWideValidationSaysWhereEveryValueComesFrom) {
+  Connect(server_->address(), OutputFormat::kWide);
+  EXPECT_EQ(commands_->Validate(spec_path_, {"sft.passes=7"}), 0);
+  const std::string text = out_->Take();
+  EXPECT_THAT(text, ::testing::ContainsRegex("sft.passes +7 +--set sft.passes=7\n"));
+  EXPECT_THAT(text, ::testing::ContainsRegex("name +tiny +.*job.yaml:2:"));
+  EXPECT_THAT(text, ::testing::ContainsRegex("sft.targets_per_step +650 +default\n"));
+}
+
 TEST_F(CommandsTest, WatchTellsTheStoryAndEndsWithTheOutcome) {
   const std::string id = SubmitTiny();
   RunJobs(1, absl::DataLossError("bad file"));
