@@ -55,6 +55,7 @@ struct ModelActor {
   bool unnoticed = false;  // its stream is broken, and the rank does not know yet
   uint64_t active = 0;
   uint64_t shadow = 0;  // whole and hashed, not swapped in
+  uint64_t proven = 0;  // the highest version whose right hash the rank has heard in this attachment
   std::optional<PublicationOrder> fetching;
   std::optional<PublicationOrder> order;  // waits
   std::deque<PublicationOrder> from_rank;
@@ -108,7 +109,8 @@ class World {
       absl::StrAppend(&text, static_cast<int>(one.kind), ".", one.version, one.source, ",");
     };
     for (const ModelActor& actor : actors_) {
-      absl::StrAppend(&text, "|", actor.handle, ".", actor.unnoticed, ".", actor.active, ".", actor.shadow, ":");
+      absl::StrAppend(&text, "|", actor.handle, ".", actor.unnoticed, ".", actor.active, ".", actor.shadow, ".",
+                      actor.proven, ":");
       if (actor.fetching) order(*actor.fetching);
       absl::StrAppend(&text, ":");
       if (actor.order) order(*actor.order);
@@ -190,7 +192,10 @@ class World {
   void Send() {
     for (PublicationOrder& order : publication_.TakeOrders()) {
       for (ModelActor& actor : actors_) {
-        if (actor.handle == order.actor) actor.from_rank.push_back(order);
+        if (actor.handle != order.actor) continue;
+        const bool commit = order.kind == PublicationOrder::Kind::kCommit;
+        if (commit && actor.proven < order.version) wrong_ = "an actor is told to commit what it did not prove";
+        actor.from_rank.push_back(order);
       }
     }
     publication_.TakeTimes();
@@ -226,6 +231,7 @@ class World {
         publication_.OnPrepared(actor.handle, word.version, now_);
         break;
       case Word::kVerified:
+        actor.proven = std::max(actor.proven, word.version);
         publication_.OnVerified(actor.handle, word.version, ChecksumOf(word.version), word.peer_failed, now_);
         break;
       case Word::kDamaged:
