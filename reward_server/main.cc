@@ -21,6 +21,7 @@
 #include "common/status/status.h"
 #include "common/sync/notification.h"
 #include "common/sync/thread.h"
+#include "common/time/retry.h"
 #include "reward_server/batch/batcher.h"
 #include "reward_server/mapped_rankers.h"
 #include "reward_server/ranker/score_groups.h"
@@ -108,8 +109,13 @@ absl::Status Serve(const Flags& flags, const sigset_t& stop_signals) {
   SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<const Dataset> dataset, Dataset::Load(flags.data));
   SLUICE_ASSIGN_OR_RETURN(RankerSet rankers, LoadRankers(dataset));
   SLUICE_RETURN_IF_ERROR(Warm(rankers));
+  // Models outside may take their time to get ready, and who stops this process need not wait for them.
+  const WaitFunction wait_for_start = [&stop_signals](absl::Duration time) {
+    const timespec limit = absl::ToTimespec(time);
+    return sigtimedwait(&stop_signals, nullptr, &limit) < 0;
+  };
   SLUICE_ASSIGN_OR_RETURN(const std::vector<const MappedRanker*> mapped,
-                          AddMappedRankers(flags.rankers, dataset, &rankers));
+                          AddMappedRankers(flags.rankers, dataset, wait_for_start, &rankers));
   if (flags.check) return absl::OkStatus();
 
   const NowFunction now = MonotonicClock();
@@ -191,6 +197,10 @@ int main(int argc, char** argv) {
   at::set_num_threads(1);
 
   const absl::Status status = sluice::reward::Serve(flags, stop_signals);
+  if (absl::IsCancelled(status)) {
+    sluice::LogInfo("stopped while starting", {{"reason", status.message()}});
+    return 0;
+  }
   if (!status.ok()) {
     const absl::string_view message = status.message();
     std::fprintf(stderr, "sluice-reward: %.*s\n", static_cast<int>(message.size()), message.data());

@@ -12,8 +12,12 @@
 namespace sluice::reward {
 namespace {
 
-absl::StatusOr<std::unique_ptr<TensorModel>> OpenModel(const QueryEncoder& encoder) {
-  if (encoder.mapping().kind == RankerMapping::Kind::kOpenInference) return RemoteModel::Connect(encoder, {});
+absl::StatusOr<std::unique_ptr<TensorModel>> OpenModel(const QueryEncoder& encoder, const WaitFunction& wait) {
+  if (encoder.mapping().kind == RankerMapping::Kind::kOpenInference) {
+    RemoteModelTools tools;
+    tools.start_wait = wait;
+    return RemoteModel::Connect(encoder, tools);
+  }
   return LoadExportedModel(encoder);
 }
 
@@ -21,7 +25,7 @@ absl::StatusOr<std::unique_ptr<TensorModel>> OpenModel(const QueryEncoder& encod
 
 absl::StatusOr<std::vector<const MappedRanker*>> AddMappedRankers(const std::vector<std::string>& files,
                                                                   const std::shared_ptr<const Dataset>& dataset,
-                                                                  RankerSet* rankers) {
+                                                                  const WaitFunction& wait, RankerSet* rankers) {
   std::vector<const MappedRanker*> added;
   for (const std::string& file : files) {
     SLUICE_ASSIGN_OR_RETURN(const RankerMapping mapping, ReadRankerMapping(file));
@@ -31,7 +35,7 @@ absl::StatusOr<std::vector<const MappedRanker*>> AddMappedRankers(const std::vec
     }
     LogInfo("opening ranker", {{"ranker", mapping.name}, {"file", file}});
     SLUICE_ASSIGN_OR_RETURN(QueryEncoder encoder, QueryEncoder::Create(mapping, dataset));
-    SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<TensorModel> model, OpenModel(encoder));
+    SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<TensorModel> model, OpenModel(encoder, wait));
     auto ranker = std::make_unique<MappedRanker>(std::move(encoder), std::move(model), MonotonicClock());
     SLUICE_RETURN_IF_ERROR(Annotate(ranker->Check(), file));
     LogInfo("ranker ready", {{"ranker", ranker->name()}, {"version", ranker->version()}});

@@ -8,16 +8,18 @@
 
 #include "absl/status/statusor.h"
 #include "common/catalog/dataset.h"
+#include "common/time/retry.h"
 #include "reward_server/ranker/ranker_set.h"
 #include "reward_server/ranker_mapping/mapped_ranker.h"
 
 namespace sluice::reward {
 
 // Reads each file, connects to or loads its model, and has it score its golden groups. The rankers returned are owned
-// by `rankers`. Errors are those of the parts, and name the file.
+// by `rankers`. Errors are those of the parts, and name the file. Cancelled: `wait`, which waits for servers to get
+// ready, gave up.
 absl::StatusOr<std::vector<const MappedRanker*>> AddMappedRankers(const std::vector<std::string>& files,
                                                                   const std::shared_ptr<const Dataset>& dataset,
-                                                                  RankerSet* rankers);
+                                                                  const WaitFunction& wait, RankerSet* rankers);
 
 }  // namespace sluice::reward
 

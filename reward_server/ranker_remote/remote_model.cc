@@ -69,18 +69,19 @@ absl::StatusOr<std::unique_ptr<RemoteModel>> RemoteModel::Connect(const QueryEnc
   return model;
 }
 
-absl::Status RemoteModel::Retry(absl::Time deadline, const std::function<absl::Status(absl::Duration)>& call) const {
+absl::Status RemoteModel::Retry(absl::Time deadline, const WaitFunction& wait,
+                                const std::function<absl::Status(absl::Duration)>& call) const {
   RetryOptions options;
   options.initial_backoff = absl::Milliseconds(20);
   options.max_backoff = absl::Seconds(1);
   options.total_timeout = std::max(deadline - tools_.now(), absl::ZeroDuration());
   options.attempt_timeout = options.total_timeout;
   Random random(DeriveSeed(tools_.seed, {requests_.load()}));
-  const WaitFunction sleep = [](absl::Duration wait) {
-    absl::SleepFor(wait);
+  const WaitFunction sleep = [](absl::Duration time) {
+    absl::SleepFor(time);
     return true;
   };
-  return CallWithRetry(options, tools_.now, tools_.wait ? tools_.wait : sleep, &random, call);
+  return CallWithRetry(options, tools_.now, wait ? wait : sleep, &random, call);
 }
 
 absl::Status RemoteModel::IsReady(absl::Duration timeout) const {
@@ -109,7 +110,8 @@ absl::Status RemoteModel::IsReady(absl::Duration timeout) const {
 absl::Status RemoteModel::WaitUntilReady() const {
   // At least one question, also with a time of zero.
   const absl::Time deadline = tools_.now() + std::max(mapping_.remote.start, absl::Seconds(1));
-  const absl::Status status = Retry(deadline, [&](absl::Duration timeout) { return IsReady(timeout); });
+  const absl::Status status =
+      Retry(deadline, tools_.start_wait, [&](absl::Duration timeout) { return IsReady(timeout); });
   return Annotate(status, absl::StrCat(mapping_.source, ": open_inference"));
 }
 
@@ -118,7 +120,7 @@ absl::StatusOr<::inference::ModelMetadataResponse> RemoteModel::Metadata() const
   request.set_name(mapping_.remote.model);
   request.set_version(mapping_.remote.version);
   ::inference::ModelMetadataResponse answer;
-  const absl::Status status = Retry(tools_.now() + kSmallCall, [&](absl::Duration timeout) {
+  const absl::Status status = Retry(tools_.now() + kSmallCall, tools_.wait, [&](absl::Duration timeout) {
     grpc::ClientContext context;
     SetDeadline(&context, timeout);
     return Said(stub_->ModelMetadata(&context, request, &answer), "the metadata of the model was asked for");
@@ -167,7 +169,7 @@ absl::StatusOr<::inference::ModelInferResponse> RemoteModel::Infer(::inference::
                                                     "deadline; raise open_inference.calls or deadline_s"));
   }
   ::inference::ModelInferResponse answer;
-  const absl::Status status = Retry(deadline, [&](absl::Duration timeout) {
+  const absl::Status status = Retry(deadline, tools_.wait, [&](absl::Duration timeout) {
     grpc::ClientContext context;
     SetDeadline(&context, timeout);
     answer.Clear();

@@ -23,11 +23,12 @@
 
 namespace sluice::reward {
 
-// What is injected. `wait` waits real time; it returns false where the process is to stop.
+// What is injected. Both functions wait real time and return false where the caller is to give up; empty: sleeps.
 struct RemoteModelTools {
   NowFunction now = MonotonicClock();
-  WaitFunction wait;  // empty: sleeps
-  uint64_t seed = 0;  // of the delays between tries
+  WaitFunction wait;        // between the tries of a call, from any thread
+  WaitFunction start_wait;  // until the server is ready, from the thread of Connect
+  uint64_t seed = 0;        // of the delays between tries
 };
 
 // A failed call is tried again within its deadline where nothing was computed for it: the server is not there
@@ -37,8 +38,9 @@ class RemoteModel : public TensorModel {
  public:
   // Waits up to mapping.remote.start for server and model to be ready, compares the model's metadata with the mapping,
   // and asks for one score; the version that answers is the one that later answers must have.
-  // Unavailable, DeadlineExceeded: not ready in time. NotFound: no such model or version. InvalidArgument: the mapping
-  // does not fit, by the key. FailedPrecondition, DataLoss: the answer is not what was asked for.
+  // Unavailable, DeadlineExceeded: not ready in time. Cancelled: start_wait gave up. NotFound: no such model or
+  // version. InvalidArgument: the mapping does not fit, by the key. FailedPrecondition, DataLoss: the answer is not
+  // what was asked for.
   static absl::StatusOr<std::unique_ptr<RemoteModel>> Connect(const QueryEncoder& encoder,
                                                               const RemoteModelTools& tools);
 
@@ -54,7 +56,8 @@ class RemoteModel : public TensorModel {
   absl::Status IsReady(absl::Duration timeout) const;
   absl::StatusOr<::inference::ModelMetadataResponse> Metadata() const;
   // A call until it succeeds, fails for good, or the time is over.
-  absl::Status Retry(absl::Time deadline, const std::function<absl::Status(absl::Duration)>& call) const;
+  absl::Status Retry(absl::Time deadline, const WaitFunction& wait,
+                     const std::function<absl::Status(absl::Duration)>& call) const;
   absl::StatusOr<::inference::ModelInferResponse> Infer(::inference::ModelInferRequest request,
                                                         absl::Time deadline) const;
   bool Enter(absl::Time deadline) const;

@@ -95,6 +95,15 @@ class OwnRankerTest(harness.SluiceTest):
         good = self.mapping(server.address, golden=self.golden([1.009, 0.003]))
         self.check_call("check", "sluice-reward", "--data", data, "--ranker", good, "--check")
 
+    def test_a_stop_does_not_wait_for_a_model_that_is_not_there(self):
+        data = self.prepare(ranker={"sequential": False})
+        where = {"address": harness.free_address(), "model": "ranker", "start_s": 600}
+        reward = self.start("reward", "sluice-reward", "--data", data, "--ranker", self.mapping("", open_inference=where))
+        reward.wait_for("opening ranker")
+        reward.terminate()
+        self.assertEqual(reward.wait(), harness.DONE)
+        self.assertIn("stopped while starting", reward.said())
+
     def test_functions_that_raise_return_too_few_or_nan_are_refused(self):
         data = self.prepare(ranker={"sequential": False})
         for fn, words in ((lambda user, history, item: 1 / 0, "the ranker function raised ZeroDivisionError"),

@@ -144,6 +144,21 @@ TEST(MappingTest, TheDigestKnowsWhatDecidesScoresAndNothingElse) {
   EXPECT_NE(Parse(MappingWith("score: {}", "score: {column: 1}"))->digest, digest);
 }
 
+TEST(MappingTest, TheExamplesOfThePageAreMappings) {
+  const std::string page = ReadFile(SLUICE_SOURCE_DIR "/docs/ranker_mapping.md").value();
+  const std::string open = "```yaml\n";
+  int examples = 0;
+  for (size_t at = page.find(open); at != std::string::npos; at = page.find(open, at)) {
+    at += open.size();
+    const std::string text = page.substr(at, page.find("```", at) - at);
+    if (text.rfind("name:", 0) != 0) continue;  // a part of one
+    ++examples;
+    const auto mapping = Parse(text);
+    EXPECT_TRUE(mapping.ok()) << mapping.status();
+  }
+  EXPECT_EQ(examples, 2);
+}
+
 TEST(MappingTest, AFileIsReadWithItsFolderAndAMissingOneIsNotFound) {
   const std::string folder = JoinPath(::testing::TempDir(), "ranker_mapping");
   ASSERT_TRUE(MakeDirectories(folder).ok());
