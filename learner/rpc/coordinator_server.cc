@@ -49,7 +49,7 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(cons
                                                        server->audit_.get());
   server->data_service_ = std::make_unique<DataService>(
       server->data_.get(), server->store_.get(),
-      [guard = server->guard_.get()](const grpc::ServerContextBase& context, absl::string_view method) {
+      [guard = server->guard_.get()](grpc::ServerContextBase* context, absl::string_view method) {
         return guard->AdmitData(context, method);
       });
   server->members_ = std::make_unique<MemberService>(server->coordinator_.get());

@@ -42,8 +42,8 @@ absl::Status CheckUnused(const std::string& folder, JobStore* jobs, const std::s
   return absl::OkStatus();
 }
 
-absl::Status DataService::Open(const grpc::ServerContext* context, absl::string_view method) const {
-  SLUICE_RETURN_IF_ERROR(admit_(*context, method));
+absl::Status DataService::Open(grpc::ServerContext* context, absl::string_view method) const {
+  SLUICE_RETURN_IF_ERROR(admit_(context, method));
   if (data_ != nullptr) return absl::OkStatus();
   return absl::FailedPreconditionError("this coordinator takes no pushed data; start it with --data-root FOLDER");
 }

@@ -19,7 +19,7 @@ class DataService final : public v1::DataService::Service {
  public:
   // `data`: null to refuse every call, with the remedy.
   // admit: whether the caller may call this method ("Put"); asked first.
-  using Admit = std::function<absl::Status(const grpc::ServerContextBase& context, absl::string_view method)>;
+  using Admit = std::function<absl::Status(grpc::ServerContextBase* context, absl::string_view method)>;
   DataService(DataStore* data, JobStore* jobs, Admit admit) : data_(data), jobs_(jobs), admit_(std::move(admit)) {}
 
   grpc::Status Begin(grpc::ServerContext* context, const v1::BeginPushRequest* request,
@@ -33,7 +33,7 @@ class DataService final : public v1::DataService::Service {
                       v1::RemoveDataResponse* response) override;
 
  private:
-  absl::Status Open(const grpc::ServerContext* context, absl::string_view method) const;
+  absl::Status Open(grpc::ServerContext* context, absl::string_view method) const;
 
   DataStore* const data_;
   JobStore* const jobs_;

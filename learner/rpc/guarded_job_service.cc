@@ -157,7 +157,7 @@ absl::Status GuardedJobService::Claim(const Caller& caller, const std::string& r
   return absl::PermissionDeniedError("this request id is somebody else's; choose a new one");
 }
 
-absl::Status GuardedJobService::AdmitData(const grpc::ServerContextBase& context, absl::string_view method) {
+absl::Status GuardedJobService::AdmitData(grpc::ServerContextBase* context, absl::string_view method) {
   const std::string path = absl::StrCat("/", v1::DataService::service_full_name(), "/", method);
   const absl::StatusOr<Caller> caller = Admit(context, path, "");
   if (!caller.ok()) return caller.status();
@@ -211,46 +211,46 @@ grpc::Status GuardedJobService::Resume(grpc::ServerContext* context, const v1::R
 
 grpc::Status GuardedJobService::Pause(grpc::ServerContext* context, const v1::PauseRequest* request,
                                       v1::PauseResponse* response) {
-  return Change(*context, "Pause", request->job_id(), [&] { return jobs_->Pause(context, request, response); });
+  return Change(context, "Pause", request->job_id(), [&] { return jobs_->Pause(context, request, response); });
 }
 
 grpc::Status GuardedJobService::Kill(grpc::ServerContext* context, const v1::KillRequest* request,
                                      v1::KillResponse* response) {
-  return Change(*context, "Kill", request->job_id(), [&] { return jobs_->Kill(context, request, response); });
+  return Change(context, "Kill", request->job_id(), [&] { return jobs_->Kill(context, request, response); });
 }
 
 grpc::Status GuardedJobService::Delete(grpc::ServerContext* context, const v1::DeleteRequest* request,
                                        v1::DeleteResponse* response) {
-  return Change(*context, "Delete", request->job_id(), [&] { return jobs_->Delete(context, request, response); });
+  return Change(context, "Delete", request->job_id(), [&] { return jobs_->Delete(context, request, response); });
 }
 
 grpc::Status GuardedJobService::Plan(grpc::ServerContext* context, const v1::PlanRequest* request,
                                      v1::PlanResponse* response) {
-  const absl::StatusOr<Caller> caller = Admit(*context, "Plan", "");
+  const absl::StatusOr<Caller> caller = Admit(context, "Plan", "");
   return caller.ok() ? jobs_->Plan(context, request, response) : ToGrpc(caller.status());
 }
 
 grpc::Status GuardedJobService::ServerInfo(grpc::ServerContext* context, const v1::ServerInfoRequest* request,
                                            v1::ServerInfoResponse* response) {
-  const absl::StatusOr<Caller> caller = Admit(*context, "ServerInfo", "");
+  const absl::StatusOr<Caller> caller = Admit(context, "ServerInfo", "");
   return caller.ok() ? jobs_->ServerInfo(context, request, response) : ToGrpc(caller.status());
 }
 
 grpc::Status GuardedJobService::ListArtifacts(grpc::ServerContext* context, const v1::ListArtifactsRequest* request,
                                               v1::ListArtifactsResponse* response) {
-  const absl::StatusOr<Caller> caller = Admit(*context, "ListArtifacts", request->job_id());
+  const absl::StatusOr<Caller> caller = Admit(context, "ListArtifacts", request->job_id());
   return caller.ok() ? jobs_->ListArtifacts(context, request, response) : ToGrpc(caller.status());
 }
 
 grpc::Status GuardedJobService::ReadArtifact(grpc::ServerContext* context, const v1::ReadArtifactRequest* request,
                                              v1::ReadArtifactResponse* response) {
-  const absl::StatusOr<Caller> caller = Admit(*context, "ReadArtifact", request->job_id());
+  const absl::StatusOr<Caller> caller = Admit(context, "ReadArtifact", request->job_id());
   return caller.ok() ? jobs_->ReadArtifact(context, request, response) : ToGrpc(caller.status());
 }
 
 grpc::Status GuardedJobService::Fork(grpc::ServerContext* context, const v1::ForkRequest* request,
                                      v1::ForkResponse* response) {
-  const absl::StatusOr<Caller> caller = Admit(*context, "Fork", "");
+  const absl::StatusOr<Caller> caller = Admit(context, "Fork", "");
   if (!caller.ok()) return ToGrpc(caller.status());
   // Its checkpoint and its spec are the parent's: who forks a job may see it.
   absl::Status outcome = Check(*caller, "Describe", request->job_id());
@@ -262,7 +262,7 @@ grpc::Status GuardedJobService::Fork(grpc::ServerContext* context, const v1::For
 
 grpc::Status GuardedJobService::Compare(grpc::ServerContext* context, const v1::CompareRequest* request,
                                         v1::CompareResponse* response) {
-  const absl::StatusOr<Caller> caller = Admit(*context, "Compare", "");
+  const absl::StatusOr<Caller> caller = Admit(context, "Compare", "");
   if (!caller.ok()) return ToGrpc(caller.status());
   for (const std::string& arm : request->arms()) {
     for (const absl::string_view job : absl::StrSplit(arm.substr(arm.find('=') + 1), ',', absl::SkipEmpty())) {

@@ -69,7 +69,7 @@ class GuardedJobService final : public v1::JobService::WithCallbackMethod_Watch<
 
   // The same for a method of DataService, such as "Put": whether its caller may. Refusals are logged, and so is what
   // was admitted and changes something for others.
-  absl::Status AdmitData(const grpc::ServerContextBase& context, absl::string_view method);
+  absl::Status AdmitData(grpc::ServerContextBase* context, absl::string_view method);
 
  private:
   // A request id belongs to whom claims it first: noted before its job is there, so that none ever lacks its owner.
