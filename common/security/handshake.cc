@@ -6,7 +6,10 @@
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
 #include <poll.h>
+#include <pthread.h>
 
+#include <csignal>
+#include <ctime>
 #include <memory>
 
 #include "absl/cleanup/cleanup.h"
@@ -21,6 +24,27 @@ namespace sluice {
 namespace {
 
 constexpr char kHttp2[] = "\x02h2";
+
+// While it lives, a write to a connection that the peer has closed is an error of this thread and not the death of the
+// process: OpenSSL writes without MSG_NOSIGNAL.
+class BlockedSigpipe {
+ public:
+  BlockedSigpipe() {
+    sigemptyset(&pipe_);
+    sigaddset(&pipe_, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+  }
+  ~BlockedSigpipe() {
+    const timespec now = {};
+    if (sigismember(&before_, SIGPIPE) == 0) sigtimedwait(&pipe_, nullptr, &now);  // the one that a write left, if any
+    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  BlockedSigpipe(const BlockedSigpipe&) = delete;
+
+ private:
+  sigset_t pipe_;
+  sigset_t before_;
+};
 
 // One try, with what it needs until its end.
 class Handshake {
@@ -165,6 +189,7 @@ class Handshake {
 }  // namespace
 
 absl::Status TryHandshake(const std::string& address, const TlsFiles& files, RoleSet server, absl::Duration timeout) {
+  const BlockedSigpipe blocked;
   return Handshake(address, files, server, MonotonicNow() + timeout).Run();
 }
 
