@@ -207,6 +207,10 @@ class Reader {
         ReadRemote(&section, &to->remote);
       } else {
         to->file = Path(section.Needed("file", "file: ranker.pt2"));
+        to->file_sha256 = section.Text("sha256");
+        if (section.Has("sha256") && to->file_sha256.size() != 64) {
+          section.Report("sha256", "want the 64 digits that sha256sum prints");
+        }
       }
       section.End();
     }

@@ -81,6 +81,7 @@ struct RankerMapping {
   Kind kind = Kind::kOpenInference;
   RemoteModelOptions remote;  // kOpenInference
   std::string file;           // of an exported model
+  std::string file_sha256;    // as the file must have it; "": as it is
   Layout layout = Layout::kPairs;
   int64_t max_pairs = 4096;  // in one call, padding included
   std::vector<MappedInput> inputs;

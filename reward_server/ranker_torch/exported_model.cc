@@ -227,6 +227,12 @@ absl::StatusOr<std::unique_ptr<TensorModel>> LoadAotInductor(const std::string& 
 absl::StatusOr<std::unique_ptr<TensorModel>> LoadExportedModel(const QueryEncoder& encoder) {
   const RankerMapping& mapping = encoder.mapping();
   SLUICE_ASSIGN_OR_RETURN(std::string digest, FileSha256(mapping.file));
+  // Torch does not look at the checksums inside its files.
+  if (!mapping.file_sha256.empty() && digest != mapping.file_sha256) {
+    return absl::DataLossError(absl::StrCat("'", mapping.file, "' has the SHA-256 ", digest, ", ", mapping.source,
+                                            " wants ", mapping.file_sha256,
+                                            "; it is damaged or another one: export it again, or mend the mapping"));
+  }
   if (mapping.kind == RankerMapping::Kind::kTorchScript) return LoadTorchScript(mapping.file, std::move(digest));
   return LoadAotInductor(mapping.file, std::move(digest), mapping.remote.calls);
 }

@@ -1,5 +1,6 @@
 """Rankers that Python exported score here as they do in Python: AOTInductor and TorchScript, pairs and users. A package of
 another torch, or a damaged one, is refused."""
+import hashlib
 import json
 import os
 import subprocess
@@ -105,6 +106,10 @@ def check(surroundings):
 
 def refuse_others(work, path, mapping, serve):
     whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    serve(mapping, DAMAGED, "has the SHA-256")
+    text = mapping.read_text()
+    mapping.write_text(text.replace(f", sha256: {hashlib.sha256(whole).hexdigest()}", ""))
     other = work / "other.pt2"
     for old, new, words in ((torch.__version__, "2.0.0", "was exported by torch 2.0.0"),
                             ("sluice_torch", "another_tool", "does not say which torch compiled it")):

@@ -23,6 +23,7 @@ Both kinds are programs: load only files of those whom you would let run command
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import json
 import os
@@ -97,13 +98,16 @@ def export_ranker(what: Exportable, path: str) -> None:
 
 
 def mapping_text(what: Exportable, path: str) -> str:
-    """A ranker mapping for the exported file, as far as the names of the inputs tell what they hold."""
+    """A ranker mapping for the file that export_ranker wrote, as far as the names of the inputs tell what they hold."""
     import torch
     types = {torch.bool: "BOOL", torch.int8: "INT8", torch.int16: "INT16", torch.int32: "INT32", torch.int64: "INT64",
              torch.uint8: "UINT8", torch.float16: "FP16", torch.bfloat16: "BF16", torch.float32: "FP32",
              torch.float64: "FP64"}
     name = os.path.basename(path).rsplit(".", 1)[0]
-    lines = [f"name: {name}", ("aot_inductor" if path.endswith(".pt2") else "torchscript") + f": {{file: {os.path.basename(path)}}}",
+    with open(path, "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    kind = "aot_inductor" if path.endswith(".pt2") else "torchscript"
+    lines = [f"name: {name}", f"{kind}: {{file: {os.path.basename(path)}, sha256: {digest}}}",
              "inputs:  # in the order of the module's arguments"]
     for key, tensor in what.inputs.items():
         source = key if key in _SOURCES else "TODO"

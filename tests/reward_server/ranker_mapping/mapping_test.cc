@@ -86,6 +86,9 @@ TEST(MappingTest, ExportedModelsNameTheirFileAndPositions) {
   EXPECT_EQ(mapping->kind, RankerMapping::Kind::kAotInductor);
   EXPECT_EQ(mapping->file, "folder/ranker.pt2");
   EXPECT_EQ(mapping->outputs[0].output, "0");
+  EXPECT_THAT(Refused(MappingWith("open_inference: {address: '127.0.0.1:8001', model: ranker}",
+                                  "aot_inductor: {file: ranker.pt2, sha256: abc}")),
+              HasSubstr("aot_inductor.sha256: want the 64 digits that sha256sum prints"));
 }
 
 TEST(MappingTest, EveryMistakeIsToldAtOnceWithItsPlace) {

@@ -118,6 +118,19 @@ TEST_F(ExportedModelTest, MissingAndDamagedFilesAreSaidAndNeverServed) {
   EXPECT_FALSE(Load("aot_inductor: {file: r.pt2}").ok());
 }
 
+TEST_F(ExportedModelTest, AFileOfAnotherDigestIsRefusedBeforeItIsLoaded) {
+  Save("return item");
+  const std::string digest = FileSha256(Path("r.pt")).value();
+  const std::string model = "torchscript: {file: r.pt, sha256: " + digest + "}";
+  ASSERT_TRUE(Load(model).ok());
+  std::string bytes = ReadFile(Path("r.pt")).value();
+  bytes[bytes.size() / 2] ^= 1;
+  ASSERT_TRUE(WriteFileAtomically(Path("r.pt"), bytes).ok());
+  const absl::Status status = Load(model);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("m.yaml wants " + digest));
+}
+
 TEST_F(ExportedModelTest, TheVersionIsTheFiles) {
   Save("return item");
   ASSERT_TRUE(Load().ok());
