@@ -217,6 +217,7 @@ absl::StatusOr<ordered_json> DescribeDataset(const std::string& folder) {
                       {"truth", TruthJson(*dataset)},
                       {"max_history", dataset->max_history()},
                       {"codes_a_level", dataset->vocabulary().codes},
+                      {"first_token", dataset->vocabulary().first},
                       {"vocabulary", dataset->vocabulary().size()},
                       {"catalog", TrieJson(dataset->trie())},
                       {"notes", dataset->notes()},

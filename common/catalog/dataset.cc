@@ -84,10 +84,12 @@ absl::Status CheckContents(const Dataset::Contents& contents) {
   if (items > kMaxCount || static_cast<int64_t>(contents.user_names.size()) > kMaxCount) {
     return Contradiction(absl::StrCat("want at most ", kMaxCount, " users and items"));
   }
-  if (contents.levels < 1 || contents.levels > 8 || contents.codes < 1 ||
-      contents.codes > (kMaxVocabulary - SidVocabulary::kFirstCodeToken) / contents.levels) {
+  if (contents.levels < 1 || contents.levels > 8 || contents.codes < 1 || contents.first_token < 0 ||
+      contents.first_token > kMaxVocabulary - SidVocabulary::kFirstCodeToken ||
+      contents.codes > (kMaxVocabulary - SidVocabulary::kFirstCodeToken - contents.first_token) / contents.levels) {
     return Contradiction(absl::StrCat("want 1 to 8 levels and a vocabulary of at most ", kMaxVocabulary,
-                                      " tokens, got ", contents.levels, " levels of ", contents.codes, " codes"));
+                                      " tokens, got ", contents.levels, " levels of ", contents.codes,
+                                      " codes from token ", contents.first_token, " on"));
   }
   if (contents.max_history < 1 || contents.max_history > kMaxHistory) {
     return Contradiction(absl::StrCat("want max_history in [1, ", kMaxHistory, "], got ", contents.max_history));
@@ -115,6 +117,10 @@ absl::Status CheckContents(const Dataset::Contents& contents) {
   return absl::OkStatus();
 }
 
+SidVocabulary VocabularyOf(const Dataset::Contents& contents) {
+  return {.levels = contents.levels, .codes = contents.codes, .first = contents.first_token};
+}
+
 absl::StatusOr<Trie> BuildTrie(const Dataset::Contents& contents, const SidVocabulary& vocabulary) {
   std::vector<int32_t> tokens(contents.item_codes.size());
   for (size_t i = 0; i < tokens.size(); ++i) {
@@ -136,6 +142,7 @@ struct Manifest {
   std::vector<std::string> notes;
   int64_t users = 0, items = 0, events = 0;
   int levels = 0, codes = 0, max_history = 0;
+  int32_t first_token = 0;
   std::string catalog_version;
   bool has_truth = false;  // the files of truth/ are among `files`
   std::map<std::string, FileEntry> files;
@@ -185,6 +192,7 @@ absl::StatusOr<Manifest> ReadManifest(const std::string& folder) {
     manifest.levels = root.at("levels").get<int>();
     manifest.codes = root.at("codes").get<int>();
     manifest.max_history = root.at("max_history").get<int>();
+    manifest.first_token = root.value("first_token", 0);
     manifest.catalog_version = root.at("catalog_version").get<std::string>();
     for (const auto& [name, entry] : root.at("files").items()) {
       if (!IsInnerPath(name)) return absl::DataLossError(absl::StrCat("'", path, "' names the file '", name, "'"));
@@ -313,7 +321,7 @@ absl::StatusOr<ordered_json> DigestFiles(const std::string& folder) {
 absl::StatusOr<std::shared_ptr<const Dataset>> Dataset::FromContents(Contents contents) {
   SLUICE_RETURN_IF_ERROR(CheckContents(contents));
   std::shared_ptr<Dataset> dataset(new Dataset);
-  dataset->vocabulary_ = {contents.levels, contents.codes};
+  dataset->vocabulary_ = VocabularyOf(contents);
   SLUICE_ASSIGN_OR_RETURN(Trie trie, BuildTrie(contents, dataset->vocabulary_));
   dataset->trie_ = std::make_shared<const Trie>(std::move(trie));
   dataset->contents_ = std::move(contents);
@@ -328,6 +336,7 @@ absl::StatusOr<std::shared_ptr<const Dataset>> Dataset::Load(const std::string& 
   contents.notes = manifest.notes;
   contents.levels = manifest.levels;
   contents.codes = manifest.codes;
+  contents.first_token = manifest.first_token;
   contents.max_history = manifest.max_history;
   SLUICE_ASSIGN_OR_RETURN(contents.item_names, reader.Names(kItemNames));
   SLUICE_ASSIGN_OR_RETURN(contents.user_names, reader.Names(kUserNames));
@@ -426,7 +435,7 @@ DatasetWriter::~DatasetWriter() {
 absl::Status DatasetWriter::Finish(const Dataset::Contents& contents) {
   SLUICE_CHECK(!finished_, "a data set is written once");
   SLUICE_RETURN_IF_ERROR(CheckContents(contents));
-  SLUICE_ASSIGN_OR_RETURN(const Trie trie, BuildTrie(contents, {contents.levels, contents.codes}));
+  SLUICE_ASSIGN_OR_RETURN(const Trie trie, BuildTrie(contents, VocabularyOf(contents)));
   SLUICE_RETURN_IF_ERROR(WriteArrays(staging_, contents));
   if (contents.truth != nullptr) SLUICE_RETURN_IF_ERROR(contents.truth->Write(JoinPath(staging_, kTruthFolder)));
   SLUICE_ASSIGN_OR_RETURN(ordered_json files, DigestFiles(staging_));
@@ -444,6 +453,7 @@ absl::Status DatasetWriter::Finish(const Dataset::Contents& contents) {
                            {"semantic_ids", trie.num_leaves()},
                            {"colliding_items", trie.num_colliding_items()},
                            {"files", std::move(files)}};
+  if (contents.first_token > 0) manifest["first_token"] = contents.first_token;
   std::string text;
   try {
     text = manifest.dump(2) + "\n";

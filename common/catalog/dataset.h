@@ -59,6 +59,7 @@ class Dataset {
     std::vector<int32_t> item_codes;      // [items, levels]
     int levels = 0;
     int codes = 0;
+    int32_t first_token = 0;  // SidVocabulary::first
     int max_history = 20;
     std::shared_ptr<const MarketTruth> truth;  // null: a data set of real events
   };

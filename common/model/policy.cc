@@ -276,6 +276,7 @@ absl::StatusOr<PromptInput> Policy::EncodePrompt(absl::Span<const int32_t> histo
   }
   const int32_t begin = reversed ? config_.begin_reversed_token : config_.begin_token;
   if (begin >= 0) prompt.push_back(begin);
+  prompt.insert(prompt.end(), config_.prefix_tokens.begin(), config_.prefix_tokens.end());
   for (const int32_t item : history) {
     if (item < 0 || item >= trie_->num_items()) {
       return absl::InvalidArgumentError(
@@ -288,6 +289,7 @@ absl::StatusOr<PromptInput> Policy::EncodePrompt(absl::Span<const int32_t> histo
       const absl::Span<const int32_t> tokens = trie_->TokensOfLeaf(leaf);
       prompt.insert(prompt.end(), tokens.begin(), tokens.end());
     }
+    prompt.insert(prompt.end(), config_.separator_tokens.begin(), config_.separator_tokens.end());
   }
   return prompt;
 }

@@ -104,10 +104,11 @@ class Policy {
   int64_t new_leaves() const { return new_leaves_; }
   std::shared_ptr<const Trie> trie() const { return trie_; }
 
-  // The input of a history (item ids, oldest first) under this policy's encoder: the begin token, then one entry an
-  // item (merged) or L tokens an item (codes). `reversed` takes begin_reversed_token instead of begin_token; the
-  // items are encoded in the order given either way, so the caller reverses them.
-  // InvalidArgument: empty history, item outside the catalog. FailedPrecondition: no trie, no such begin token.
+  // The input of a history (item ids, oldest first) under this policy's encoder: the begin token and the prefix, then
+  // one entry an item (merged) or L tokens an item (codes), each followed by the separator. `reversed` takes
+  // begin_reversed_token instead of begin_token; the items are encoded in the order given either way, so the caller
+  // reverses them. InvalidArgument: empty history, item outside the catalog. FailedPrecondition: no trie, no such begin
+  // token.
   absl::StatusOr<PromptInput> EncodePrompt(absl::Span<const int32_t> history, bool reversed = false) const;
 
   // --- Training -----------------------------------------------------------------------------------------------

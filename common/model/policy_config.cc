@@ -19,6 +19,8 @@ constexpr int64_t kMaxSize = int64_t{1} << 24;
 constexpr int64_t kMaxLayers = 1024;
 constexpr int64_t kMaxHeadDim = 512;
 constexpr int64_t kMaxParameters = int64_t{1} << 38;
+// Of a prompt's prefix or separator.
+constexpr size_t kMaxPromptTokens = 4096;
 
 struct ArchitectureNames {
   PolicyArchitecture architecture;
@@ -196,6 +198,22 @@ absl::Status ReadBeginToken(const Json& json, PolicyConfig* config) {
   return absl::OkStatus();
 }
 
+// A list of token ids; Validate compares them with the vocabulary.
+absl::Status ReadTokens(const Json& section, const char* key, std::vector<int32_t>* tokens) {
+  const Json* found = Find(section, key);
+  if (found == nullptr) return absl::OkStatus();
+  if (!found->is_array() || found->size() > kMaxPromptTokens) {
+    return Wrong(absl::StrCat("sluice.", key), absl::StrCat("must be a list of at most ", kMaxPromptTokens, " tokens"));
+  }
+  for (const Json& token : *found) {
+    if (!token.is_number_unsigned() || token.get<uint64_t>() >= static_cast<uint64_t>(kMaxSize)) {
+      return Wrong(absl::StrCat("sluice.", key), "must hold token ids");
+    }
+    tokens->push_back(static_cast<int32_t>(token.get<uint64_t>()));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadEncoder(const Json& json, PolicyConfig* config) {
   const Json* section = Find(json, "sluice");
   if (section == nullptr) return ReadBeginToken(json, config);
@@ -218,7 +236,16 @@ absl::Status ReadEncoder(const Json& json, PolicyConfig* config) {
     if (value < -1 || value >= kMaxSize) return Wrong(absl::StrCat("sluice.", key), "is not a token id");
     *token = static_cast<int32_t>(value);
   }
-  return absl::OkStatus();
+  for (const auto& [key, number] : {std::pair<const char*, int32_t*>{"first_token", &config->first_token},
+                                    {"sid_levels", &config->sid_levels},
+                                    {"sid_codes", &config->sid_codes}}) {
+    int64_t value = 0;
+    SLUICE_RETURN_IF_ERROR(ReadInteger(*section, key, &value));
+    if (value < 0 || value >= kMaxSize) return Wrong(absl::StrCat("sluice.", key), "is too large, or below 0");
+    *number = static_cast<int32_t>(value);
+  }
+  SLUICE_RETURN_IF_ERROR(ReadTokens(*section, "prefix_tokens", &config->prefix_tokens));
+  return ReadTokens(*section, "separator_tokens", &config->separator_tokens);
 }
 
 }  // namespace
@@ -284,6 +311,19 @@ absl::Status PolicyConfig::Validate() const {
       return Wrong(absl::StrCat("sluice.", name),
                    absl::StrCat("is ", token, ", outside the vocabulary of ", vocab_size));
     }
+  }
+  for (const auto& [name, tokens] :
+       {std::pair<const char*, const std::vector<int32_t>*>{"prefix_tokens", &prefix_tokens},
+        {"separator_tokens", &separator_tokens}}) {
+    for (const int32_t token : *tokens) {
+      if (token < 0 || token >= vocab_size) {
+        return Wrong(absl::StrCat("sluice.", name),
+                     absl::StrCat("hold ", token, ", outside the vocabulary of ", vocab_size));
+      }
+    }
+  }
+  if (first_token < 0 || first_token >= vocab_size) {
+    return Wrong("sluice.first_token", absl::StrCat("is ", first_token, ", outside the vocabulary of ", vocab_size));
   }
   if (encoder == PromptEncoderKind::kMerged) {
     if (num_leaves < 1 || num_leaves > (int64_t{1} << 31) - 2) {
@@ -368,6 +408,11 @@ std::string PolicyConfig::ToJson() const {
     section["item_embedding"] = item_embedding;
     section["num_leaves"] = num_leaves;
   }
+  if (first_token > 0) section["first_token"] = first_token;
+  if (sid_levels > 0) section["sid_levels"] = sid_levels;
+  if (sid_codes > 0) section["sid_codes"] = sid_codes;
+  if (!prefix_tokens.empty()) section["prefix_tokens"] = prefix_tokens;
+  if (!separator_tokens.empty()) section["separator_tokens"] = separator_tokens;
   if (value_hidden > 0) section["value_hidden"] = value_hidden;
   if (!catalog_version.empty()) section["catalog_version"] = catalog_version;
   json["sluice"] = section;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
@@ -48,7 +49,19 @@ struct PolicyConfig {
   std::string catalog_version;  // that it was trained on: for kMerged, the trie that leaves are numbered by
   int32_t begin_token = -1;     // -1: prompts start without one
   int32_t begin_reversed_token = -1;
+  // Of a language model that semantic IDs were added to (sluice.text): where they begin in its vocabulary, and what
+  // they stand among in a prompt: prefix, item, separator, item, separator.
+  int32_t first_token = 0;                  // SidVocabulary::first
+  int sid_levels = 0, sid_codes = 0;        // that the model has tokens for; 0: not known
+  std::vector<int32_t> prefix_tokens = {};  // after the begin token, if there is one
+  std::vector<int32_t> separator_tokens = {};
   int64_t value_hidden = 0;  // width of the value head's hidden layer; 0: the policy has none
+
+  // Entries of a prompt before its first item, and those of an item with what follows it, for items of `levels` tokens.
+  int32_t EntriesBeforeItems() const { return (begin_token >= 0 ? 1 : 0) + static_cast<int32_t>(prefix_tokens.size()); }
+  int32_t EntriesOfItem(int levels) const {
+    return (encoder == PromptEncoderKind::kMerged ? 1 : levels) + static_cast<int32_t>(separator_tokens.size());
+  }
 
   // Fields that contradict each other, by name. Called by everything that makes a policy.
   absl::Status Validate() const;

@@ -318,6 +318,7 @@ struct EvaluateOptions {
 struct SidOptions {
   std::string index;
   std::string item_vectors;
+  std::string model;
   int levels = 3;
   int codes = 256;
   bool unique_level = true;

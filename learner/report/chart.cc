@@ -14,8 +14,8 @@ namespace sluice::learner {
 namespace {
 
 // Drawing area, in SVG units; the page scales it.
-constexpr double kWidth = 480, kHeight = 220;
-constexpr double kLeft = 52, kRight = 12, kTop = 12, kBottom = 40;
+constexpr double kWidth = 480, kHeight = 224;
+constexpr double kLeft = 52, kRight = 12, kTop = 12, kBottom = 44;
 constexpr int kColours = 8;       // classes c0 to c7 of the style sheet
 constexpr size_t kBuckets = 300;  // thinned series keep the lowest and the highest point of each
 
@@ -139,7 +139,7 @@ class Drawing {
                             AxisNumber(v, y_.step));
     }
     const auto name = [this](double at, const std::string& text) {
-      absl::StrAppendFormat(&svg_, "<text class=\"x\" x=\"%.1f\" y=\"%.1f\">%s</text>", X(at), kHeight - kBottom + 18,
+      absl::StrAppendFormat(&svg_, "<text class=\"x\" x=\"%.1f\" y=\"%.1f\">%s</text>", X(at), kHeight - kBottom + 22,
                             text);
     };
     for (size_t i = 0; i < categories.size(); ++i) name(static_cast<double>(i), EscapeHtml(categories[i]));

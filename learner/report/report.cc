@@ -63,7 +63,7 @@ h4{font-size:.9rem;margin:0}
 @media screen and (max-width:40rem){th,td{padding:.3rem .4rem;font-size:.9rem}th:first-child,td:first-child{min-width:6.5rem}.facts th{width:7rem}svg text{font-size:16px}}
 .good{color:var(--good)}.bad{color:var(--bad);font-weight:700}
 pre{margin:0;padding:.9rem;overflow-x:auto;background:var(--card);border-radius:.5rem;font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
-@media print{html{font-size:10pt}body{max-width:none;padding:0;font-size:1rem}.scroll{overflow:visible}th,td,thead th{padding:.15rem .25rem;font-size:7.5pt;white-space:normal}td.text{min-width:0}th:first-child,td:first-child{position:static;min-width:0}.charts{grid-template-columns:1fr 1fr}.chart,.example,tr{break-inside:avoid}thead{display:table-header-group}.chart,.example{border:1px solid var(--line)}pre{white-space:pre-wrap}h2{break-after:avoid}}
+@media print{html{font-size:10pt}body{max-width:none;padding:0;font-size:1rem}.scroll{overflow:visible}th,td,thead th{padding:.15rem .15rem;font-size:7pt;white-space:normal}td.text{min-width:0}th:first-child,td:first-child{position:static;min-width:0}.charts{grid-template-columns:1fr 1fr}.chart,.example,tr{break-inside:avoid}thead{display:table-header-group}.chart,.example{border:1px solid var(--line)}pre{white-space:pre-wrap}h2{break-after:avoid}}
 )css";
 
 std::string FormatValue(double value, ReportColumn::Format format) {

@@ -313,6 +313,7 @@ void Copy(const v1::ModelSpec& spec, ModelOptions* options) {
 void Copy(const v1::SidSpec& spec, SidOptions* options) {
   if (spec.has_index()) options->index = spec.index();
   if (spec.has_item_vectors()) options->item_vectors = spec.item_vectors();
+  if (spec.has_model()) options->model = spec.model();
   if (spec.has_levels()) options->levels = spec.levels();
   if (spec.has_codes()) options->codes = spec.codes();
   if (spec.has_unique_level()) options->unique_level = spec.unique_level();

@@ -55,8 +55,9 @@ absl::StatusOr<PolicyConfig> NewPolicyConfig(const ModelOptions& options, const 
   config.num_leaves = options.merged_encoder ? dataset.trie().num_leaves() : 0;
   config.catalog_version = dataset.trie().version();
   config.value_hidden = ValueWidth(options, config.hidden_size);
-  config.begin_token = SidVocabulary::kBegin;
-  config.begin_reversed_token = SidVocabulary::kBeginReversed;
+  config.first_token = dataset.vocabulary().first;
+  config.begin_token = config.first_token + SidVocabulary::kBegin;
+  config.begin_reversed_token = config.first_token + SidVocabulary::kBeginReversed;
   SLUICE_RETURN_IF_ERROR(config.Validate());
   return config;
 }
@@ -83,6 +84,13 @@ absl::StatusOr<std::unique_ptr<Policy>> LoadOrCreatePolicy(const RunContext& con
                                                    dataset.vocabulary().size(),
                                                    "; train the model on this data set, or give its own"));
   }
+  if ((*policy)->config().first_token != dataset.vocabulary().first) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the semantic IDs of the model at '", folder, "' begin at token ", (*policy)->config().first_token,
+        " and those of the data set '", dataset.folder(), "' at ", dataset.vocabulary().first,
+        "; prepare the data set with prepare.sids.model naming that model, or without it for a model of semantic IDs "
+        "alone"));
+  }
   // A merged policy's leaves were compared on loading. Of codes alone one catalog's look like another's.
   const std::string& trained_on = (*policy)->config().catalog_version;
   if (!trained_on.empty() && trained_on != dataset.trie().version()) {
@@ -107,11 +115,33 @@ absl::StatusOr<std::unique_ptr<Policy>> MakePolicy(const RunContext& context, co
   return policy;
 }
 
-absl::Status ExportPolicy(const Policy& policy, const RunFolder& folder, const std::string& which) {
+namespace {
+
+// What transformers saves of a tokenizer; a model of semantic IDs alone has none of it.
+constexpr const char* kTokenizerFiles[] = {
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt",     "tokenizer.model",       "chat_template.jinja"};
+
+absl::Status CopyTokenizer(const std::string& model, const std::string& target) {
+  if (model.empty()) return absl::OkStatus();
+  SLUICE_ASSIGN_OR_RETURN(const std::string source, ResolveModelFolder(model));
+  for (const char* name : kTokenizerFiles) {
+    if (!PathExists(JoinPath(source, name))) continue;
+    SLUICE_ASSIGN_OR_RETURN(const std::string content, ReadFile(JoinPath(source, name)));
+    SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(target, name), absl::string_view(content)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ExportPolicy(const RunContext& context, const Policy& policy, const RunFolder& folder,
+                          const std::string& which) {
   const std::string target = folder.export_folder(which);
   const std::string aside = target + ".tmp";
   SLUICE_RETURN_IF_ERROR(RemoveAll(aside));
   SLUICE_RETURN_IF_ERROR(MakeDirectories(aside));
+  SLUICE_RETURN_IF_ERROR(CopyTokenizer(context.options.model.path, aside));
   SLUICE_RETURN_IF_ERROR(policy.Save(aside));
   SLUICE_RETURN_IF_ERROR(SyncDirectory(aside));
   SLUICE_RETURN_IF_ERROR(RemoveAll(target));

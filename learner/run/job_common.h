@@ -39,8 +39,10 @@ absl::StatusOr<PolicyConfig> NewPolicyConfig(const ModelOptions& options, const 
 // Placed where the context says.
 absl::StatusOr<std::unique_ptr<Policy>> MakePolicy(const RunContext& context, const Dataset& dataset);
 
-// Writes the policy to export/<which> of the run folder: aside, then renamed over an earlier one.
-absl::Status ExportPolicy(const Policy& policy, const RunFolder& folder, const std::string& which);
+// Writes the policy to export/<which> of the run folder: aside, then renamed over an earlier one. With it goes the
+// tokenizer of the model that the job started from, if it has one.
+absl::Status ExportPolicy(const RunContext& context, const Policy& policy, const RunFolder& folder,
+                          const std::string& which);
 
 // The fixed examples that a job validates on.
 std::vector<Example> ValidationExamples(const RunContext& context, const Dataset& dataset, int users);

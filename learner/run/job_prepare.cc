@@ -11,6 +11,8 @@
 #include "common/catalog/semantic_ids.h"
 #include "common/market/exposure_bias.h"
 #include "common/market/market.h"
+#include "common/model/model_folder.h"
+#include "common/model/policy_config.h"
 #include "common/random/random.h"
 #include "common/ranker/dataset_ranking.h"
 #include "common/ranker/sequential_ranker.h"
@@ -50,6 +52,8 @@ class PrepareJob {
   absl::StatusOr<bool> AlreadyDone() const;
   absl::StatusOr<PreparedEvents> ReadAndFilter();
   absl::Status AssignSids(int64_t log_items, PreparedEvents* prepared);
+  // Puts the tokens of semantic IDs where the language model of prepare.sids.model has them.
+  absl::Status PlaceTokens(Dataset::Contents* contents) const;
   absl::StatusOr<PreparedEvents> GenerateEvents();
   // The sequential ranker, or the two of them where one's log has injected bias.
   absl::Status TrainRankers(const Dataset& dataset, const std::string& staging);
@@ -123,6 +127,25 @@ absl::StatusOr<PreparedEvents> PrepareJob::GenerateEvents() {
                               {"items", static_cast<double>(contents.item_names.size())},
                               {"events", static_cast<double>(contents.event_item.size())}};
   return prepared;
+}
+
+absl::Status PrepareJob::PlaceTokens(Dataset::Contents* contents) const {
+  const std::string& model = options_.sids.model;
+  if (model.empty()) return absl::OkStatus();
+  SLUICE_ASSIGN_OR_RETURN(const std::string folder, ResolveModelFolder(model));
+  const std::string path = JoinPath(folder, "config.json");
+  SLUICE_ASSIGN_OR_RETURN(const std::string json, ReadFile(path));
+  absl::StatusOr<PolicyConfig> config = PolicyConfig::FromJson(json);
+  if (!config.ok()) return Annotate(config.status(), absl::StrCat("prepare.sids.model '", folder, "'"));
+  if (config->sid_levels != contents->levels || config->sid_codes != contents->codes) {
+    return absl::InvalidArgumentError(absl::StrCat("the model at '", folder, "' has tokens for ", config->sid_levels,
+                                                   " levels of ", config->sid_codes, " codes, the data set has ",
+                                                   contents->levels, " of ", contents->codes,
+                                                   "; add them to the model with python -m sluice.text --levels ",
+                                                   contents->levels, " --codes ", contents->codes));
+  }
+  contents->first_token = config->first_token;
+  return absl::OkStatus();
 }
 
 absl::Status PrepareJob::AssignSids(int64_t log_items, PreparedEvents* prepared) {
@@ -235,6 +258,7 @@ absl::Status PrepareJob::Run() {
   }
   SLUICE_ASSIGN_OR_RETURN(PreparedEvents prepared, options_.market ? GenerateEvents() : ReadAndFilter());
   if (!options_.market) SLUICE_RETURN_IF_ERROR(AssignSids(log_items_, &prepared));
+  SLUICE_RETURN_IF_ERROR(PlaceTokens(&prepared.contents));
   SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<const Dataset> dataset, Dataset::FromContents(prepared.contents));
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<DatasetWriter> writer, DatasetWriter::Create(output()));
   SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(writer->staging(), kSpecFile), context_.spec_digest));

@@ -768,7 +768,7 @@ absl::Status RlJob::Finish() {
   SLUICE_ASSIGN_OR_RETURN(const LedgerBalance balance, TotalBalance());
   if (!context_.is_first()) return absl::OkStatus();
   if (!ending_.empty()) context_.monitor->ReportLog(ending_);
-  SLUICE_RETURN_IF_ERROR(ExportPolicy(*policy_, *folder_, "final"));
+  SLUICE_RETURN_IF_ERROR(ExportPolicy(context_, *policy_, *folder_, "final"));
   RunResults results;
   results.kind = "rl";
   results.texts["name"] = context_.options.name;

@@ -185,7 +185,7 @@ absl::Status SftJob::Finish() {
   SLUICE_RETURN_IF_ERROR(SaveCheckpoint(next_, JobCheckpoints::Writing::kNow));
   if (!context_.is_first()) return absl::OkStatus();
   if (!ending_.empty()) context_.monitor->ReportLog(ending_);
-  SLUICE_RETURN_IF_ERROR(ExportPolicy(*policy_, *folder_, "final"));
+  SLUICE_RETURN_IF_ERROR(ExportPolicy(context_, *policy_, *folder_, "final"));
   RunResults results;
   results.kind = "sft";
   results.texts["name"] = context_.options.name;

@@ -445,7 +445,7 @@ absl::StatusOr<ReportData> BuildReport(const std::string& title, absl::Span<cons
   ReportData cells;                 // the tables and charts of the stratified analyses
   std::set<std::string> described;  // data sets
   std::set<std::pair<std::string, std::string>> surroundings;
-  std::vector<NamedLists> examples;
+  std::vector<NamedLists> trained, tested;  // lists of training jobs and of evaluations
   int training_runs = 0;
   std::vector<std::pair<std::string, std::vector<MetricsRow>>> curves;
   for (const std::string& path : run_folders) {
@@ -512,13 +512,13 @@ absl::StatusOr<ReportData> BuildReport(const std::string& title, absl::Span<cons
         report.environment.push_back({std::string(fact), value});
       }
     }
-    std::vector<ExampleLists> lists = ReadExamples(path);
-    for (size_t i = 0; i < lists.size(); ++i) {
-      // Several evaluations are told apart by their names, the lists of one training job by their steps.
-      examples.push_back({results.kind == "evaluate" ? name
-                          : lists[i].step == 0       ? absl::StrCat(name, ", before (step 0)")
-                                                     : absl::StrCat(name, ", step ", lists[i].step),
-                          std::move(lists[i])});
+    for (ExampleLists& lists : ReadExamples(path)) {
+      if (results.kind == "evaluate") {
+        tested.push_back({name, std::move(lists)});
+      } else {
+        const char* const when = lists.step == 0 ? ", before (step " : ", step ";
+        trained.push_back({absl::StrCat(name, when, lists.step, lists.step == 0 ? ")" : ""), std::move(lists)});
+      }
     }
     const auto run = numbers("run");
     if (run.count("seconds") > 0) {
@@ -550,6 +550,9 @@ absl::StatusOr<ReportData> BuildReport(const std::string& title, absl::Span<cons
     AppendStrata(evaluations, "popularity_decile", "popularity decile", "training events of the target", &report);
     AppendStrata(evaluations, "history", "events before the target", "events", &report);
   }
+  // Evaluations are of the same users, validations of others in each job: side by side are the former, if there are
+  // any.
+  const std::vector<NamedLists>& examples = tested.empty() ? trained : tested;
   if (!examples.empty()) AppendExamples(examples, &report);
   for (ReportTable& table : validation_tables) report.tables.push_back(std::move(table));
   for (ReportTable& table : cells.tables) report.tables.push_back(std::move(table));

@@ -18,17 +18,18 @@
 namespace sluice::learner {
 namespace {
 
-// Trunk position of the last row of the history item `anchor`.
-int32_t AnchorPosition(const PolicyConfig& config, int levels, size_t anchor) {
-  const int32_t begin = config.begin_token >= 0 ? 1 : 0;
-  const int32_t rows_per_item = config.encoder == PromptEncoderKind::kMerged ? 1 : levels;
-  return begin + static_cast<int32_t>(anchor + 1) * rows_per_item - 1;
+// Trunk position of the last row of the history item `anchor`, separator included: what the next item is predicted
+// from.
+int32_t AnchorPosition(const PolicyConfig& config, int levels, bool reversed, size_t anchor) {
+  // A reversed sequence has a begin token where others may have none.
+  const int32_t begin = reversed && config.begin_token < 0 ? 1 : 0;
+  return begin + config.EntriesBeforeItems() + static_cast<int32_t>(anchor + 1) * config.EntriesOfItem(levels) - 1;
 }
 
 // Rows of a window in a pass: its prompt, and the tokens of its branches that are inputs (all but the last).
 int64_t RowsOf(const PolicyConfig& config, int levels, const SftWindow& window) {
   const bool merged = config.encoder == PromptEncoderKind::kMerged;
-  const int64_t prompt = AnchorPosition(config, levels, window.items.size() - 1) + 1;
+  const int64_t prompt = AnchorPosition(config, levels, window.reversed, window.items.size() - 1) + 1;
   return prompt + (merged ? window.targets() : 1) * (levels - 1);
 }
 
@@ -44,7 +45,7 @@ absl::StatusOr<SftBatch> MakeSftBatch(const Policy& policy, const Trie& trie,
     SLUICE_ASSIGN_OR_RETURN(PromptInput input, policy.EncodePrompt(window->items, window->reversed));
     for (size_t anchor = static_cast<size_t>(window->first_anchor); anchor < window->items.size(); ++anchor) {
       const absl::Span<const int32_t> tokens = trie.TokensOfLeaf(trie.LeafOfItem(window->TargetOf(anchor)));
-      const int32_t position = AnchorPosition(config, trie.levels(), anchor);
+      const int32_t position = AnchorPosition(config, trie.levels(), window->reversed, anchor);
       if (codes && anchor + 1 < window->items.size()) {
         for (size_t level = 0; level < tokens.size(); ++level) {
           batch.trunk_targets.push_back({prompt, position + static_cast<int32_t>(level), tokens[level]});

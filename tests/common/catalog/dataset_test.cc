@@ -62,6 +62,23 @@ class DatasetTest : public ::testing::Test {
   const std::string folder_;
 };
 
+TEST_F(DatasetTest, SemanticIdsMayStandBehindTheTokensOfALanguageModel) {
+  Dataset::Contents contents = SmallContents();
+  contents.first_token = 1000;
+  ASSERT_TRUE(Dataset::Write(folder_, contents).ok());
+  const auto dataset = Dataset::Load(folder_);
+  ASSERT_TRUE(dataset.ok()) << dataset.status();
+  EXPECT_EQ((*dataset)->vocabulary().first, 1000);
+  EXPECT_EQ((*dataset)->vocabulary().size(), 1000 + 3 + 2 * 5);
+  const Trie& trie = (*dataset)->trie();
+  EXPECT_THAT(trie.TokensOfLeaf(trie.LeafOfItem(1)), ElementsAre(1003 + 1, 1003 + 5 + 4));
+  EXPECT_NE(trie.version(), (*Dataset::FromContents(SmallContents()))->trie().version());
+  for (const int32_t wrong : {-1, 1 << 24}) {
+    contents.first_token = wrong;
+    EXPECT_THAT(Dataset::FromContents(contents).status().message(), HasSubstr("a vocabulary of at most"));
+  }
+}
+
 TEST_F(DatasetTest, ExamplesAreTheEventsOfALabelThatHaveAHistory) {
   const auto dataset = Dataset::FromContents(SmallContents());
   ASSERT_TRUE(dataset.ok()) << dataset.status();

@@ -74,6 +74,33 @@ TEST(PolicyConfigTest, WhatIsWrittenReadsBackEqual) {
   EXPECT_EQ(again.begin_reversed_token, 2);
 }
 
+TEST(PolicyConfigTest, ALanguageModelsPromptsAreReadAndWrittenBack) {
+  Json json = Version5Qwen3();
+  json["sluice"] = {{"encoder", "codes"},          {"begin_token", -1},      {"begin_reversed_token", 82},
+                    {"first_token", 80},           {"sid_levels", 3},        {"sid_codes", 5},
+                    {"prefix_tokens", {7, 0, 99}}, {"separator_tokens", {4}}};
+  const PolicyConfig config = Read(json);
+  EXPECT_EQ(config.first_token, 80);
+  EXPECT_EQ(config.sid_levels, 3);
+  EXPECT_EQ(config.sid_codes, 5);
+  EXPECT_EQ(config.prefix_tokens, (std::vector<int32_t>{7, 0, 99}));
+  EXPECT_EQ(config.separator_tokens, (std::vector<int32_t>{4}));
+  EXPECT_EQ(PolicyConfig::FromJson(config.ToJson()).value().ToJson(), config.ToJson());
+  for (const auto& [key, value] : {std::pair<const char*, Json>{"prefix_tokens", {100}},
+                                   {"prefix_tokens", {-1}},
+                                   {"prefix_tokens", {"a"}},
+                                   {"separator_tokens", 3},
+                                   {"separator_tokens", std::vector<int>(5000, 1)},
+                                   {"first_token", 100},
+                                   {"first_token", -1},
+                                   {"sid_levels", "three"}}) {
+    Json wrong = json;
+    wrong["sluice"][key] = value;
+    EXPECT_THAT(PolicyConfig::FromJson(wrong.dump()).status().message(), HasSubstr(std::string("sluice.") + key))
+        << value;
+  }
+}
+
 TEST(PolicyConfigTest, DefaultsAreThoseOfTransformers) {
   Json json = Version5Qwen3();
   json.erase("head_dim");

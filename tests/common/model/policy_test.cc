@@ -74,6 +74,18 @@ TEST(PolicyTest, APromptOfCodesHasAllTokensOfEachItem) {
   EXPECT_THAT(Policy::Create(config, TinyTrie(), 1).value()->EncodePrompt({1}).value(), ElementsAre(3, 8));
 }
 
+TEST(PolicyTest, APromptOfALanguageModelHasWordsAroundItsItems) {
+  PolicyConfig config = SmallConfig(PolicyArchitecture::kQwen3, kCodes);
+  config.begin_token = -1;
+  config.prefix_tokens = {0, 2};
+  config.separator_tokens = {1};
+  const auto policy = Policy::Create(config, TinyTrie(), 1).value();
+  EXPECT_THAT(policy->EncodePrompt({0, 1}).value(), ElementsAre(0, 2, 4, 7, 1, 3, 8, 1));
+  EXPECT_THAT(policy->EncodePrompt({1}, /*reversed=*/true).value(), ElementsAre(2, 0, 2, 3, 8, 1));
+  EXPECT_EQ(config.EntriesBeforeItems(), 2);
+  EXPECT_EQ(config.EntriesOfItem(2), 3);
+}
+
 TEST(PolicyTest, WrongHistoriesAreRefused) {
   PolicyConfig config = SmallConfig(PolicyArchitecture::kQwen3, kCodes);
   config.begin_reversed_token = -1;

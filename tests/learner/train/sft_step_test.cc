@@ -23,11 +23,13 @@ constexpr double kExact = 1e-10;
 
 class SftStepTest : public ::testing::TestWithParam<PromptEncoderKind> {
  protected:
-  std::unique_ptr<Policy> MakePolicy(uint64_t seed = 3) const {
+  PolicyConfig MakeConfig() const {
     const auto architecture = PolicyArchitecture::kQwen3;
-    return testing::RandomPolicy(merged() ? testing::SmallMergedConfig(architecture, kCodes, *trie_)
-                                          : testing::SmallConfig(architecture, kCodes),
-                                 trie_, seed, at::kDouble);
+    return merged() ? testing::SmallMergedConfig(architecture, kCodes, *trie_)
+                    : testing::SmallConfig(architecture, kCodes);
+  }
+  std::unique_ptr<Policy> MakePolicy(uint64_t seed = 3) const {
+    return testing::RandomPolicy(MakeConfig(), trie_, seed, at::kDouble);
   }
 
   // Windows of ragged lengths, cut from random sequences, some reversed.
@@ -112,6 +114,21 @@ TEST_P(SftStepTest, LossAndGradientEqualOneSequenceATarget) {
   EXPECT_EQ(losses.num_tokens, plan.targets * trie_->levels());
   EXPECT_NEAR(losses.tokens.item<double>(), naive.item<double>(), kExact * 100);
   ExpectGradients(*policy, parameters, kExact * 10);
+}
+
+TEST_P(SftStepTest, WordsAroundTheItemsAreReadAndNotPredicted) {
+  PolicyConfig config = MakeConfig();
+  config.begin_token = -1;  // a reversed window keeps its own
+  config.prefix_tokens = {0, 2, 0};
+  config.separator_tokens = {2, 1};
+  const std::unique_ptr<Policy> policy = testing::RandomPolicy(config, trie_, 3, at::kDouble);
+  const SftStepPlan plan = MakePlan();
+  const SftBatch batch = MakeSftBatch(*policy, *trie_, plan.OfRank(0, 1)).value();
+  const torch::NoGradGuard no_grad;
+  const SftLosses losses = SftLossSums(*policy, batch, 0, 0).value();
+  EXPECT_EQ(losses.num_tokens, plan.targets * trie_->levels());
+  const at::Tensor naive = NaiveLossSum(*policy, testing::NamedParameters(*policy), plan);
+  EXPECT_NEAR(losses.tokens.item<double>(), naive.item<double>(), kExact * 100);
 }
 
 TEST_P(SftStepTest, TheItemsLossAndItsGradientEqualOneSequenceATarget) {
