@@ -45,8 +45,8 @@ def exportable(module):
     free = {"history": "length"}
     if module.users_once:
         free["item"] = "items"
-    return Exportable(module, {"user": torch.tensor([0, 1, 2]), "history": many, "item": many if module.users_once else
-                               many[:, 0].contiguous()}, free)
+    return Exportable(module, {"user": torch.tensor([0, 1, 2]), "history": many, "item":
+                               many[:, :3].contiguous() if module.users_once else many[:, 0].contiguous()}, free)
 
 
 def golden(module):

@@ -65,6 +65,8 @@ def _check(what: Exportable, path: str) -> None:
         raise InvalidRequestError("want a torch.nn.Module in eval mode; call its eval()")
     if not what.inputs or not all(isinstance(tensor, torch.Tensor) and tensor.dim() >= 1 for tensor in what.inputs.values()):
         raise InvalidRequestError("want an example tensor of one dimension or more for each input")
+    if len({id(tensor) for tensor in what.inputs.values()}) < len(what.inputs):
+        raise InvalidRequestError("want a tensor of its own for each input: torch takes two names of one for the same input")
     rows = {name: len(tensor) for name, tensor in what.inputs.items()}
     if len(set(rows.values())) != 1 or min(rows.values()) < 2:
         raise InvalidRequestError(f"want examples of the same two or more rows, got {rows}")
