@@ -93,7 +93,7 @@ TEST(PolicyConfigTest, ALanguageModelsPromptsAreReadAndWrittenBack) {
                                    {"separator_tokens", std::vector<int>(5000, 1)},
                                    {"first_token", 100},
                                    {"first_token", -1},
-                                   {"sid_levels", "three"}}) {
+                                   {"sid_levels", -2}}) {
     Json wrong = json;
     wrong["sluice"][key] = value;
     EXPECT_THAT(PolicyConfig::FromJson(wrong.dump()).status().message(), HasSubstr(std::string("sluice.") + key))
