@@ -130,7 +130,7 @@ absl::Status MappedRanker::CheckGolden() const {
 }
 
 absl::Status MappedRanker::Check() const {
-  const absl::Status status = CheckGolden();
+  absl::Status status = CheckGolden();
   if (status.ok() || status.code() == absl::StatusCode::kFailedPrecondition) {
     MutexLock lock(&mutex_);
     refused_ = status;
