@@ -288,7 +288,7 @@ void LeaseToGroup(benchmark::State& state) {
   Thread scoring = StartThread("batch", [&] { batcher.Run(); });
 
   InstantDecoder decoder(rank.dataset);
-  actor::GrpcRewardClient reward_client(reward_server->address(), now);
+  actor::GrpcRewardClient reward_client(MakeChannel(reward_server->address()), now);
   actor::RolloutWorker worker(&decoder, &reward_client,
                               {.backoff = {}, .now = now, .wait = [](absl::Duration) { return false; }});
   NoWeights loader;
