@@ -70,8 +70,14 @@ class ScriptedActor {
   absl::Status Receive(const v1::RankMessage& message) {
     v1::ActorMessage reply;
     if (message.has_policy_offer()) {
-      reply.mutable_ready()->set_job_id(message.policy_offer().job_id());
-      reply.mutable_ready()->set_policy_version(message.policy_offer().policy_version());
+      v1::Verified* const held = reply.mutable_verified();  // as if it had fetched them before
+      held->set_job_id(message.policy_offer().job_id());
+      held->set_policy_version(message.policy_offer().policy_version());
+      held->set_checksum(message.policy_offer().checksum());
+      session_.Send(std::move(reply));
+    } else if (message.has_policy_commit()) {
+      reply.mutable_ready()->set_job_id(message.policy_commit().job_id());
+      reply.mutable_ready()->set_policy_version(message.policy_commit().policy_version());
       session_.Send(reply);
       reply.mutable_credit()->set_leases(scripts_->empty() ? 0 : 2);
       session_.Send(std::move(reply));
