@@ -96,7 +96,7 @@ def rank_and_coordinator(x):
         cluster.address = real
         for i in range(2):
             cluster.start_actor(f"actor-{i}")
-        watch = cluster.submit(x.rl(steps=x.pick(60, 400)))
+        watch = cluster.submit(x.rl(steps=x.pick(240, 800)))
         folder = cluster.run_folder(alive=[watch])
         x.step(folder, 1, alive=[watch])
         for number in range(x.pick(1, 5)):
@@ -111,7 +111,7 @@ def rank_and_coordinator(x):
                 wait_until(lambda: harness.last_step(folder) != before or watch.ended(), "the group goes on")
             x.assertLess(proxy.connections - made, STORM)
         x.assertEqual(watch.wait(), DONE, watch.said())
-        x.check_rl_results(folder, x.pick(60, 400), 16)
+        x.check_rl_results(folder, x.pick(240, 800), 16)
         x.check_audit(folder)
         x.assertFalse(far.ended(), far.said())
     x.note(f"rank and coordinator: parted for longer than a lease, back in {x.recoveries[-1]:.1f} s")
@@ -156,7 +156,7 @@ def rank_and_rank(x):
             "10.0.0.1", "--insecure").wait_for("rank started")
     for i in range(2):
         cluster.start_actor(f"actor-{i}")
-    watch = cluster.submit(x.rl(steps=60))
+    watch = cluster.submit(x.rl(steps=240))
     folder = cluster.run_folder(alive=[watch])
     x.step(folder, 1, alive=[watch])
     before = harness.last_step(folder)
@@ -168,7 +168,7 @@ def rank_and_rank(x):
         wait_until(lambda: harness.last_step(folder) != before, "the job goes on", alive=[watch])
     ip("link", "set", "near", "up")
     x.assertEqual(watch.wait(), DONE, watch.said())
-    x.check_rl_results(folder, 60, 16)
+    x.check_rl_results(folder, 240, 16)
     x.check_audit(folder)
     wait_until(lambda: harness.metric(cluster.metrics, "sluice_coordinator_members") == 3, "all three ranks are known")
     x.note(f"rank and rank: goes on after {x.recoveries[-1]:.1f} s with a standby")
