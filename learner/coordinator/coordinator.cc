@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/log/log.h"
@@ -178,20 +177,18 @@ void Coordinator::Leave(const std::string& member_id, const std::string& reason)
   const Member* const member = FindLocked(member_id);
   if (member == nullptr) return;
   // One that leaves a broken group to form it anew is not what broke it.
-  TellGoneLocked(*member, absl::StrCat("left the group: ", reason));
+  TellGoneLocked(*member, absl::StrCat("left the group: ", reason), LineCause::kPeer);
   members_.erase(members_.begin() + (member - members_.data()));
   LogInfo("member left", {{"member", member_id}, {"reason", reason}});
   const absl::Status status = RefreshLocked();
   if (!status.ok()) LogError("could not form the group anew", {{"error", status.ToString()}});
 }
 
-void Coordinator::TellGoneLocked(const Member& member, const std::string& what) {
+void Coordinator::TellGoneLocked(const Member& member, const std::string& what, LineCause cause) {
   const auto found = std::find(group_.begin(), group_.end(), member.id);
   if (found == group_.end()) return;
-  const bool lost = absl::StartsWith(what, "was lost");
   TellLocked("warning",
-             absl::StrCat("rank ", found - group_.begin(), " (", member.host, ", ", member.address, ") ", what),
-             lost ? LineCause::kOwn : LineCause::kPeer);
+             absl::StrCat("rank ", found - group_.begin(), " (", member.host, ", ", member.address, ") ", what), cause);
 }
 
 void Coordinator::ExpireLocked() {
@@ -211,7 +208,8 @@ void Coordinator::ExpireLocked() {
     TellGoneLocked(member,
                    absl::StrFormat("was lost: no heartbeat for %.1f s; its process died, its machine stopped, or "
                                    "the network between broke",
-                                   absl::ToDoubleSeconds(now - member.last_heard)));
+                                   absl::ToDoubleSeconds(now - member.last_heard)),
+                   LineCause::kOwn);
   }
   members_.erase(std::remove_if(members_.begin(), members_.end(),
                                 [now](const Member& member) { return member.lease_until <= now; }),

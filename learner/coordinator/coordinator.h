@@ -145,7 +145,8 @@ class Coordinator {
   // A line among those of the running job, if there is one.
   void TellLocked(const std::string& level, const std::string& text, LineCause cause)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void TellGoneLocked(const Member& member, const std::string& what) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TellGoneLocked(const Member& member, const std::string& what, LineCause cause)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ExpireLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Member* FindLocked(const std::string& member_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   GroupView ViewLocked(const std::string& member_id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -50,7 +50,7 @@ MemberClient::MemberClient(std::shared_ptr<grpc::Channel> channel, MemberClientO
 
 void MemberClient::Start() {
   thread_ = StartThread("heartbeat", [this] {
-    while (WaitForBeat(RunOnce())) {
+    while (Wait(RunOnce(), /*until_beat=*/true)) {
     }
   });
 }
@@ -64,26 +64,15 @@ void MemberClient::Stop() {
   thread_.Join();
 }
 
-bool MemberClient::Wait(absl::Duration duration) {
+bool MemberClient::Wait(absl::Duration duration, bool until_beat) {
   const absl::Time until = MonotonicNow() + duration;
   MutexLock lock(&mutex_);
-  while (!stopped_) {
+  while (!stopped_ && !(until_beat && beat_now_)) {
     const absl::Duration left = until - MonotonicNow();
     if (left <= absl::ZeroDuration()) return true;
     changed_.WaitFor(&mutex_, left);
   }
-  return false;
-}
-
-bool MemberClient::WaitForBeat(absl::Duration duration) {
-  const absl::Time until = MonotonicNow() + duration;
-  MutexLock lock(&mutex_);
-  while (!stopped_ && !beat_now_) {
-    const absl::Duration left = until - MonotonicNow();
-    if (left <= absl::ZeroDuration()) return true;
-    changed_.WaitFor(&mutex_, left);
-  }
-  beat_now_ = false;
+  if (until_beat) beat_now_ = false;
   return !stopped_;
 }
 

@@ -123,10 +123,8 @@ class MemberClient {
   absl::Status Join();
   absl::Status Beat();
   void Take(const v1::View& message);
-  // Sleeps unless stopped meanwhile.
-  bool Wait(absl::Duration duration);
-  // The same, until a heartbeat is wanted at once.
-  bool WaitForBeat(absl::Duration duration);
+  // Sleeps unless stopped meanwhile; `until_beat`: or until a heartbeat is wanted at once. False: stopped.
+  bool Wait(absl::Duration duration, bool until_beat = false);
   absl::Status Retry(const std::function<absl::Status(absl::Duration)>& call);
 
   const MemberClientOptions options_;

@@ -87,8 +87,10 @@ absl::Status ShareState(Collective& collective, CheckpointState* state, Policy* 
                                                    "; all ranks must read the same model"));
   }
   SLUICE_RETURN_IF_ERROR(collective.Broadcast(policy->parameters(), kFirst));
-  at::Tensor first_moments = optimizer->first_moments().clone();
-  at::Tensor second_moments = optimizer->second_moments().clone();
+  // The first rank's are only read.
+  const at::Tensor first_moments = first ? optimizer->first_moments() : torch::empty_like(optimizer->first_moments());
+  const at::Tensor second_moments =
+      first ? optimizer->second_moments() : torch::empty_like(optimizer->second_moments());
   SLUICE_RETURN_IF_ERROR(collective.Broadcast(first_moments, kFirst));
   SLUICE_RETURN_IF_ERROR(collective.Broadcast(second_moments, kFirst));
   if (!first) {
