@@ -183,6 +183,8 @@ TEST_F(RemoteModelTest, ASlowServerFailsTheGroupAtTheDeadline) {
   };
   const GroupResult result = Score();
   released.Notify();
+  // A call may reach the server when nobody waits for it any more; it must not outlive what it waits for.
+  server_->Shutdown(absl::ZeroDuration());
   EXPECT_EQ(result.status, GroupStatus::kFailed);
   EXPECT_THAT(result.error, HasSubstr("model 'ranker' at " + address_));
 }
