@@ -28,6 +28,11 @@ PEERS = {"coordinator": "coordinator", "reward": "reward", "learner": "rank"}
 FOLDERS = {"state": True, "runs": True, "run-folder": True, "data": False}
 # Flags of certificates, and the key of the Secret that cert-manager writes each under.
 TLS = {"tls-ca": "ca.crt", "tls-cert": "tls.crt", "tls-key": "tls.key"}
+DOMAIN = ".sluice.internal"  # of the roles' names in certificates
+# Secrets that a person writes before the launch, who mounts them, and their key.
+BY_HAND = {"sluice-tokens": ("coordinator", "tokens")}
+# What a secret looks like: our tokens, keys in PEM, AWS's key ids.
+SECRET = re.compile(r"\bsluice_(?=[\w-]*[A-Z])[\w-]{43}\b|PRIVATE KEY-----|\bAKIA[0-9A-Z]{16}\b")
 # What a container here must say, beyond what the program itself demands: defaults listen on loopback, or not at all.
 NEEDED = {"coordinator": ("address", "metrics-address", "state", "runs", "ranks", "drain-seconds"),
           "rank": ("coordinator", "address", "collective-host", "metrics-address"),

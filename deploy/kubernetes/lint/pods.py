@@ -210,13 +210,18 @@ def gpu_and_device(cluster: Cluster) -> Findings:
 
 @rule("mounts-and-volumes")
 def mounts_and_volumes(cluster: Cluster) -> Findings:
-    """Every mount has its volume, every volume a mount and one source, and each path is there once."""
+    """Every mount has its volume, every volume a mount and one source, and each path is there once, where it can be made."""
     for pod in cluster.pods:
         used = set()
         for container in pod.containers:
             paths = [mount["mountPath"] for mount in container.mounts]
             for path in sorted({path for path in paths if paths.count(path) > 1}):
                 yield pod.title, f"container {container.name} mounts {path} twice"
+            for outer in container.mounts:
+                if outer.get("readOnly"):
+                    for path in paths:
+                        if path.startswith(outer["mountPath"].rstrip("/") + "/"):
+                            yield pod.title, f"nobody can make {path} inside {outer['mountPath']}, which is read-only"
             for mount in container.mounts:
                 used.add(mount["name"])
                 if mount["name"] not in pod.volumes:

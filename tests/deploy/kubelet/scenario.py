@@ -11,17 +11,18 @@ from dataclasses import dataclass, field
 
 from . import edges
 from .cluster import Cluster, memory_is_limited, role
-from .manifests import Object, PodSpec
+from .manifests import Object, PodSpec, title
 from .network import inside
 from .pods import Container, Exit, Pod
 from .probes import harness
+from .secrets_written import CLIENT_TOKEN
 
 COORDINATOR, RANK = "StatefulSet/sluice-coordinator", "StatefulSet/sluice-rank"
 ACTOR, REWARD = "Deployment/sluice-actor", "Deployment/sluice-reward"
 STEPS, GROUPS = 20, 16
 LIMIT_S = 240  # for any one thing to happen, on however busy a machine
 DATA = "/srv/sluice/data/current"
-CLIENT_SECRET = "sluice-client-tls"  # of component cert-manager
+CLIENT_SECRET = "sluice-client-tls"
 
 
 @dataclass
@@ -88,11 +89,17 @@ class Scenario:
                 "volumes": [{"name": "shared", "persistentVolumeClaim": {"claimName": "sluice-shared"}},
                             {"name": "specs", "configMap": {"name": "client"}}],
                 "restartPolicy": "Never", "terminationGracePeriodSeconds": 5}
-        if any(thing["kind"] == "Secret" and thing["metadata"]["name"] == CLIENT_SECRET for thing in self.cluster.things):
-            container["env"] += [{"name": f"SLUICE_TLS_{name}", "value": f"/tls/{file}"}
-                                 for name, file in (("CA", "ca.crt"), ("CERT", "tls.crt"), ("KEY", "tls.key"))]
-            container["volumeMounts"].append({"name": "tls", "mountPath": "/tls", "readOnly": True})
-            spec["volumes"].append({"name": "tls", "secret": {"secretName": CLIENT_SECRET, "defaultMode": 0o440}})
+        # What docs/kubernetes.md says: the authority to believe, and a token where there are tokens, else the certificate.
+        token = any(title(thing) == f"Secret/{CLIENT_TOKEN}" for thing in self.cluster.things)
+        files = {"TLS_CA": "ca.crt", **({} if token else {"TLS_CERT": "tls.crt", "TLS_KEY": "tls.key"})}
+        container["env"] += [{"name": f"SLUICE_{name}", "value": f"/tls/{file}"} for name, file in files.items()]
+        container["volumeMounts"].append({"name": "tls", "mountPath": "/tls", "readOnly": True})
+        spec["volumes"].append({"name": "tls", "secret": {"secretName": CLIENT_SECRET, "defaultMode": 0o440,
+                                                          "items": [{"key": key, "path": key} for key in files.values()]}})
+        if token:
+            container["env"].append({"name": "SLUICE_TOKEN_FILE", "value": "/token/token"})
+            container["volumeMounts"].append({"name": "token", "mountPath": "/token", "readOnly": True})
+            spec["volumes"].append({"name": "token", "secret": {"secretName": CLIENT_TOKEN, "defaultMode": 0o440}})
         labels = {"app.kubernetes.io/name": "sluice", "app.kubernetes.io/component": "client"}
         pod = self.cluster.add(PodSpec("client", "sluice", labels, {}, spec, "Client"))
         pod.on_demand = True
