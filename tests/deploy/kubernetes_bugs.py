@@ -224,6 +224,10 @@ BUGS = (
     bug("environment-plain", "an argument refers to a variable that is not set", cut(RANK, f"{BOX}/env")),
     bug("environment-plain", "a secret in the environment", put(ACTOR, f"{BOX}/env", [
         {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "token", "key": "token"}}}])),
+    bug("environment-plain", "keys of the object store for actors", put(ACTOR, f"{BOX}/env", [
+        {"name": "AWS_ACCESS_KEY_ID", "valueFrom": {"secretKeyRef": {"name": "sluice-object-store", "key": "access-key-id"}}}])),
+    bug("environment-plain", "a key of the object store as it is", put(RANK, f"{BOX}/env/1", {
+        "name": "AWS_ACCESS_KEY_ID", "value": "AKIAEXAMPLE"})),
     bug("environment-plain", "variables from a whole ConfigMap",
         put(ACTOR, f"{BOX}/envFrom", [{"configMapRef": {"name": "x"}}])),
     bug("environment-plain", "every Service as variables", cut(ACTOR, f"{POD}/enableServiceLinks")),
@@ -437,6 +441,10 @@ BUGS = (
     bug("edge-extra", "the world is open to actors",
         put("NetworkPolicy/sluice-actor", "/spec/egress/-", {"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]})),
     bug("edge-extra", "actors at every port of a rank", cut("NetworkPolicy/sluice-rank", "/spec/ingress/0/ports")),
+    bug("edge-extra", "ranks may ask the cloud's metadata for its rights",
+        put("NetworkPolicy/sluice-rank-store", "/spec/egress/0/to/0/ipBlock/except", ["10.0.0.0/8"])),
+    bug("edge-extra", "an edge to an object store that nobody has keys of", cut(RANK, f"{BOX}/env/2"), cut(RANK, f"{BOX}/env/1")),
+    bug("edge-missing", "keys of an object store that ranks may not reach", drop("NetworkPolicy/sluice-rank-store")),
     bug("edge-port-served", "an edge to a port that moved",
         put("NetworkPolicy/sluice-reward", "/spec/ingress/0/ports/0/port", 7071)),
     # One-shot jobs.
