@@ -343,6 +343,32 @@ class SchemaTest(unittest.TestCase):
         self.assertEqual(self.problems([{"kind": "Service"}], [self.MINOR]),
                          [f"{self.MINOR}: Service/?: want apiVersion and kind"])
 
+    def test_the_client_s_pod_keeps_to_them_and_to_what_is_asked_of_others(self):
+        pod, = lint.load(written_files.read(os.path.join(KUBERNETES, "client.yaml")))
+        self.assertEqual(self.problems([pod]), [])
+        things = checked_in()[os.path.join(KUBERNETES, "rendered", "dev-cpu.yaml")]
+        policy = lint.Cluster(things).named("NetworkPolicy", "sluice-client")
+        self.assertEqual(pod["metadata"]["labels"], policy["spec"]["podSelector"]["matchLabels"])
+        # As a workload of the namespace every rule about pods, secrets and names judges it.
+        owner = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": pod["metadata"],
+                 "spec": {"replicas": 1, "selector": {"matchLabels": pod["metadata"]["labels"]},
+                          "template": {"metadata": {"labels": pod["metadata"]["labels"]}, "spec": pod["spec"]}}}
+        cluster = [*things, owner]
+        # It is no service: it has no command line of ours, no listener, no probe, no budget, no account and no release.
+        excepted = {"command-of-role", "flags-known", "log-json", "secured", "container-names", "probes-three", "budget-once",
+                    "governing-service", "account-own", "labels-recommended", "image-version-label"}
+        self.assertEqual({name for name, where, _ in lint.findings(cluster) if "sluice-client" in where}, excepted)
+        broken = copy.deepcopy(cluster)
+        broken[-1]["spec"]["template"]["spec"]["volumes"][2]["secret"]["defaultMode"] = 0o644
+        self.assertIn("secrets-private", {name for name, where, _ in lint.findings(broken) if "sluice-client" in where})
+        box, = pod["spec"]["containers"]
+        self.assertIn(box["image"], {container.spec["image"] for _, container in lint.Cluster(things).containers()})
+        self.assertEqual({entry["name"]: entry["value"] for entry in box["env"]}, {
+            "SLUICE_SERVER": "sluice-coordinator:7070", "SLUICE_TLS_CA": "/etc/sluice/tls/ca.crt",
+            "SLUICE_TLS_CERT": "/etc/sluice/tls/tls.crt", "SLUICE_TLS_KEY": "/etc/sluice/tls/tls.key"})
+        secret = lint.Cluster(things).named("Certificate", "sluice-client")["spec"]["secretName"]
+        self.assertEqual(pod["spec"]["volumes"][2]["secret"]["secretName"], secret)
+
     @needs_kubectl
     def test_wrong_fields_are_named(self):
         for title, pointer, value, said in (

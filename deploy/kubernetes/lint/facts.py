@@ -19,7 +19,7 @@ RUN = ("sluice-learner", "run")  # what a one-shot job's rank runs
 GLOO = "32768-60999"  # where the kernel puts a listener that asks for any port; NCCL's too
 
 # Environment variables of ours that a process reads. NCCL's are none of ours, and none was tried.
-ENVIRONMENT = ("SLUICE_SERVER",)
+ENVIRONMENT = ("SLUICE_SERVER", "SLUICE_TLS_CA", "SLUICE_TLS_CERT", "SLUICE_TLS_KEY", "SLUICE_TOKEN_FILE")
 # Secrets that are read from the environment alone, whose role reads them, and the Secret that a person writes for them.
 STORE_KEYS = {"AWS_ACCESS_KEY_ID": "access-key-id", "AWS_SECRET_ACCESS_KEY": "secret-access-key"}
 STORE_ROLE, STORE_SECRET = "rank", "sluice-object-store"
