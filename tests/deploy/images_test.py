@@ -391,7 +391,8 @@ class PackageTest(unittest.TestCase):
                       *(f"usr/lib/sluice/{name}" for name in package.LIBRARIES),
                       *(f"usr/lib/systemd/system/{name}" for name in package.UNITS), "usr/lib/sysusers.d/sluice.conf",
                       "etc/default/sluice", "usr/share/doc/sluice/copyright", "usr/share/doc/sluice/changelog.gz",
-                      "usr/share/doc/sluice/operations.md", "usr/share/doc/sluice/security.md", "usr/share/sluice/make-certificates", "usr/share/doc/sluice/THIRD_PARTY.md"]
+                      "usr/share/doc/sluice/operations.md", "usr/share/doc/sluice/security.md",
+                      "usr/share/sluice/make-certificates", "usr/share/doc/sluice/THIRD_PARTY.md"]
             for path in wanted:
                 self.assertTrue(os.path.isfile(os.path.join(root, path)), path)
             self.assertEqual(os.stat(os.path.join(root, "usr/bin/sluicectl")).st_mtime, 86400)
