@@ -78,13 +78,9 @@ class BackupTest(harness.GroupFaultsTest):
         shutil.rmtree(cluster.state)
         shutil.copytree(os.path.join(backup, "state"), cluster.state)
         self.start_again(cluster)
-        self.assertEqual(watch.wait(), DONE, watch.said())
+        self.check_ends_well(watch, folder)  # policy versions rise, though the store has given less of them out
         resumed = re.search(r"resumed from the checkpoint of step (\d+)", cluster.members[0].said())
         self.assertGreaterEqual(f"step-{int(resumed[1]):08d}", new)
-        ledger = harness.read_json(folder, "results.json")["numbers"]["ledger"]
-        self.assertEqual((ledger["issued"], ledger["trained"]), (self.STEPS * 16, self.STEPS * 16), ledger)
-        trained = [row for row in harness.read_metrics(folder) if "loss/nll" in row]
-        self.assertEqual([row["step"] for row in trained], list(range(1, self.STEPS + 1)))
 
     def test_a_job_that_ended_after_the_copy_of_the_store_ends_again(self):
         cluster = self.start_cluster(ranks=1)
