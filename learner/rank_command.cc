@@ -109,7 +109,9 @@ class MemberReservations : public Reservations {
  public:
   MemberReservations(MemberClient* client, std::string job_id, uint64_t epoch)
       : client_(client), job_id_(std::move(job_id)), epoch_(epoch) {}
-  absl::StatusOr<uint64_t> NextPolicyVersion() override { return client_->ReserveVersion(job_id_, epoch_); }
+  absl::StatusOr<uint64_t> NextPolicyVersion(uint64_t after) override {
+    return client_->ReserveVersion(job_id_, epoch_, after);
+  }
   absl::Status ReserveOrdinals(uint64_t step, uint64_t first, uint64_t count) override {
     return client_->ReserveOrdinals(job_id_, epoch_, step, first, count);
   }

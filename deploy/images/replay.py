@@ -414,6 +414,7 @@ def check(image: Replay) -> list[str]:
         raise ReplayError("the job exported no model")
 
     health = image.config["HEALTHCHECK"]
+    # One in the clear at every address, whose health is asked at loopback; there are no other processes in this root.
     servers = {"coordinator": ["sluice-learner", "coordinator", "--address=0.0.0.0:7070", "--insecure",
                                "--runs=/srv/sluice/runs"],
                "reward": ["sluice-reward", f"--data={data}", "--address=127.0.0.1:7080"]}

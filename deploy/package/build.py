@@ -30,8 +30,8 @@ LIBRARIES = ("torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "torch/lib/libg
              "nvidia/cu13/lib/libcudart.so.13", "nvidia/cu13/lib/libcupti.so.13")
 LICENCES = ("torch-*.dist-info", "nvidia_cuda_runtime-*.dist-info", "nvidia_cuda_cupti-*.dist-info")
 RUNPATH = "$ORIGIN/../lib/sluice/torch/lib"
-DOCS = ("docs/operations.md", "docs/images.md", "docs/gpu.md", "docs/job_spec.md", "docs/reference/processes.md",
-        "docs/reference/metrics.md", "THIRD_PARTY.md", "README.md")
+DOCS = ("docs/operations.md", "docs/security.md", "docs/backup.md", "docs/upgrade.md", "docs/images.md", "docs/gpu.md",
+        "docs/job_spec.md", "docs/reference/processes.md", "docs/reference/metrics.md", "THIRD_PARTY.md", "README.md")
 UNITS = ("sluice.target", "sluice-coordinator.service", "sluice-rank@.service", "sluice-reward.service",
          "sluice-actor@.service")
 # Debian 12's, as in the image's runtime stage.
@@ -110,6 +110,7 @@ def tree(root: str, binaries: str, wheels: str, top: str) -> None:
         if name in WITH_TORCH:
             subprocess.run(["patchelf", "--set-rpath", RUNPATH, os.path.join(root, "usr/bin", name)], check=True)
     put(os.path.join(top, "deploy/images/sluice-health"), root, "usr/bin/sluice-health", 0o755)
+    put(os.path.join(top, "deploy/certificates/make-certificates"), root, "usr/share/sluice/make-certificates", 0o755)
     for name in LIBRARIES:
         put(os.path.join(wheels, name), root, f"usr/lib/sluice/{name}")
     for pattern in LICENCES:

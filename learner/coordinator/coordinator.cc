@@ -336,8 +336,8 @@ absl::Status Coordinator::Finish(const std::string& job_id, uint64_t epoch, JobI
   return RefreshLocked();  // a member that is leaving is not in the group that takes the next job
 }
 
-absl::StatusOr<uint64_t> Coordinator::ReserveVersion(const std::string& job_id, uint64_t epoch) {
-  return store_->ReserveVersion(job_id, epoch);
+absl::StatusOr<uint64_t> Coordinator::ReserveVersion(const std::string& job_id, uint64_t epoch, uint64_t after) {
+  return store_->ReserveVersion(job_id, epoch, after);
 }
 
 absl::Status Coordinator::ReserveOrdinals(const std::string& job_id, uint64_t epoch, uint64_t step, uint64_t first,

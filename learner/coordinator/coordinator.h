@@ -90,7 +90,7 @@ class Coordinator {
   // The job's outcome; kPreempt gives it back to the queue. Aborted: the epoch is over, or another job runs.
   absl::Status Finish(const std::string& job_id, uint64_t epoch, JobInput outcome, const std::string& message,
                       int exit_code);
-  absl::StatusOr<uint64_t> ReserveVersion(const std::string& job_id, uint64_t epoch);
+  absl::StatusOr<uint64_t> ReserveVersion(const std::string& job_id, uint64_t epoch, uint64_t after = 0);
   absl::Status ReserveOrdinals(const std::string& job_id, uint64_t epoch, uint64_t step, uint64_t first,
                                uint64_t count);
 

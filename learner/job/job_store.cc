@@ -678,14 +678,17 @@ absl::StatusOr<std::map<std::string, std::string>> JobStore::Results(const std::
   }
 }
 
-absl::StatusOr<uint64_t> JobStore::ReserveVersion(const std::string& job_id, uint64_t epoch) {
+absl::StatusOr<uint64_t> JobStore::ReserveVersion(const std::string& job_id, uint64_t epoch, uint64_t after) {
+  if (after >= static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+    return absl::InvalidArgumentError(absl::StrCat("a version after ", after, " is out of range"));
+  }
   uint64_t version = 0;
   SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("coordinator/before_version"));
   MutexLock lock(&mutex_);
   SLUICE_RETURN_IF_ERROR(database_->Transaction([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) -> absl::Status {
     SLUICE_ASSIGN_OR_RETURN(const JobRecord job, GetLocked(job_id));
     SLUICE_RETURN_IF_ERROR(CheckEpoch(job, epoch));
-    version = job.policy_version + 1;
+    version = std::max(job.policy_version, after) + 1;
     return database_->Query("UPDATE jobs SET policy_version = ? WHERE id = ?").Bind(version).Bind(job_id).Run();
   }));
   SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("coordinator/after_version"));

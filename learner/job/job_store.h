@@ -125,7 +125,8 @@ class JobStore {
 
   // Numbers that are never given out twice, over restarts too.
   // Aborted: the job has been assigned in a later epoch.
-  absl::StatusOr<uint64_t> ReserveVersion(const std::string& job_id, uint64_t epoch);
+  // Greater than `after`, too: a store that was restored from a copy may be behind a checkpoint of the job.
+  absl::StatusOr<uint64_t> ReserveVersion(const std::string& job_id, uint64_t epoch, uint64_t after = 0);
   // Notes that step `step` of `epoch` issues ordinals [first, first + count). Idempotent; FailedPrecondition if the
   // same step was reserved with another range in this epoch.
   absl::Status ReserveOrdinals(const std::string& job_id, uint64_t epoch, uint64_t step, uint64_t first,

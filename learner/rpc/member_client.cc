@@ -267,10 +267,11 @@ RankView MemberClient::WaitForChange(uint64_t generation, absl::Duration timeout
   return view_;
 }
 
-absl::StatusOr<uint64_t> MemberClient::ReserveVersion(const std::string& job_id, uint64_t epoch) {
+absl::StatusOr<uint64_t> MemberClient::ReserveVersion(const std::string& job_id, uint64_t epoch, uint64_t after) {
   v1::ReserveVersionRequest request;
   request.set_job_id(job_id);
   request.set_epoch(epoch);
+  request.set_after(after);
   v1::ReserveVersionResponse response;
   SLUICE_RETURN_IF_ERROR(Retry([&](absl::Duration timeout) {
     grpc::ClientContext context;

@@ -91,7 +91,7 @@ class MemberClient {
   KvStore* kv() { return &kv_; }
 
   // Aborted: the epoch is over.
-  absl::StatusOr<uint64_t> ReserveVersion(const std::string& job_id, uint64_t epoch);
+  absl::StatusOr<uint64_t> ReserveVersion(const std::string& job_id, uint64_t epoch, uint64_t after = 0);
   absl::Status ReserveOrdinals(const std::string& job_id, uint64_t epoch, uint64_t step, uint64_t first,
                                uint64_t count);
   // The job's outcome, from rank 0, after its reporter has flushed: OK is success, a status made by PreemptedError

@@ -92,7 +92,8 @@ grpc::Status MemberService::StoreAdd(grpc::ServerContext*, const v1::StoreAddReq
 
 grpc::Status MemberService::ReserveVersion(grpc::ServerContext*, const v1::ReserveVersionRequest* request,
                                            v1::ReserveVersionResponse* response) {
-  const absl::StatusOr<uint64_t> version = coordinator_->ReserveVersion(request->job_id(), request->epoch());
+  const absl::StatusOr<uint64_t> version =
+      coordinator_->ReserveVersion(request->job_id(), request->epoch(), request->after());
   if (!version.ok()) return ToGrpc(version.status());
   response->set_policy_version(*version);
   return grpc::Status::OK;

@@ -185,12 +185,12 @@ void RecordExamples(const RunContext& context, const RunFolder& folder, ExampleL
   }
 }
 
-absl::StatusOr<uint64_t> PublishPolicy(const RunContext& context, const Policy& policy, GroupSource* source,
-                                       SnapshotEncoder* encoder) {
+absl::StatusOr<uint64_t> PublishPolicy(const RunContext& context, const Policy& policy, uint64_t last,
+                                       GroupSource* source, SnapshotEncoder* encoder) {
   SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("publish/before_reserve"));
   at::Tensor version = torch::zeros({1}, torch::kLong);
   if (context.is_first()) {
-    SLUICE_ASSIGN_OR_RETURN(const uint64_t reserved, context.reservations->NextPolicyVersion());
+    SLUICE_ASSIGN_OR_RETURN(const uint64_t reserved, context.reservations->NextPolicyVersion(last));
     version.fill_(static_cast<int64_t>(reserved));
   }
   SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("publish/after_reserve"));

@@ -59,9 +59,10 @@ absl::StatusOr<std::map<std::string, double>> Validate(const RunContext& context
 void RecordExamples(const RunContext& context, const RunFolder& folder, ExampleLists latest);
 
 // Offers the policy's weights to the actors under a version that no other weights of the job ever had: reserved by the
-// first rank, told to the others. Returns it. Collective.
-absl::StatusOr<uint64_t> PublishPolicy(const RunContext& context, const Policy& policy, GroupSource* source,
-                                       SnapshotEncoder* encoder);
+// first rank, told to the others. `last`: the version before it, from the checkpoint after a resumption; 0: there is
+// none. Returns it. Collective.
+absl::StatusOr<uint64_t> PublishPolicy(const RunContext& context, const Policy& policy, uint64_t last,
+                                       GroupSource* source, SnapshotEncoder* encoder);
 
 // Appends to metrics.jsonl and tells the monitor. Rank 0 only does anything.
 absl::Status RecordMetrics(const RunContext& context, RunFolder* folder, uint64_t step, uint64_t total_steps,

@@ -39,7 +39,7 @@ absl::StatusOr<EvalActors> OpenToActors(const RunContext& context, const std::sh
   SLUICE_ASSIGN_OR_RETURN(GroupSource* const source, context.rollouts->StartJob(job));
   EvalActors actors;
   SnapshotEncoder encoder;
-  SLUICE_ASSIGN_OR_RETURN(actors.policy_version, PublishPolicy(context, policy, source, &encoder));
+  SLUICE_ASSIGN_OR_RETURN(actors.policy_version, PublishPolicy(context, policy, 0, source, &encoder));
   actors.source = context.rollouts->evaluation();
   return actors;
 }

@@ -157,7 +157,7 @@ class RlJob {
   bool resumed_ = false;                          // from a checkpoint
   uint64_t step_ = 0;                             // steps that are committed
   uint64_t issued_steps_ = 0;                     // steps whose ordinals are issued
-  uint64_t version_ = 0;                          // of the published weights
+  uint64_t version_ = 0;                          // of the published weights; until then the checkpoint's
   std::optional<std::vector<TakenGroup>> taken_;  // of the present step, once they are all there
   std::optional<absl::Time> waiting_since_;       // for them
   absl::Duration idle_;                           // without any of them coming
@@ -212,6 +212,7 @@ absl::Status RlJob::Prepare() {
   if (!state) return absl::OkStatus();
   resumed_ = true;
   step_ = issued_steps_ = state->step;
+  version_ = state->policy_version;
   budget_.Restore(state->numbers);
   validation_->Restore(state->numbers);
   judged_.Restore(kGateNumbers, state->numbers);
@@ -290,7 +291,7 @@ absl::Status RlJob::OpenRollouts() {
 }
 
 absl::Status RlJob::PublishNow() {
-  SLUICE_ASSIGN_OR_RETURN(version_, PublishPolicy(context_, *policy_, source_, &encoder_));
+  SLUICE_ASSIGN_OR_RETURN(version_, PublishPolicy(context_, *policy_, version_, source_, &encoder_));
   return absl::OkStatus();
 }
 

@@ -1,5 +1,6 @@
 #include "learner/run/local_services.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -54,7 +55,7 @@ void ConsoleMonitor::ReportCheckpoint(const std::string& folder, uint64_t step, 
   printer_.Print(absl::StrCat("checkpoint of step ", step, ": ", folder));
 }
 
-absl::StatusOr<uint64_t> LocalReservations::NextPolicyVersion() {
+absl::StatusOr<uint64_t> LocalReservations::NextPolicyVersion(uint64_t after) {
   const std::string path = JoinPath(run_folder_, "policy_version");
   uint64_t last = 0;
   if (PathExists(path)) {
@@ -65,8 +66,9 @@ absl::StatusOr<uint64_t> LocalReservations::NextPolicyVersion() {
                                               "run folder and start again"));
     }
   }
-  SLUICE_RETURN_IF_ERROR(WriteFileAtomically(path, absl::StrCat(last + 1)));
-  return last + 1;
+  const uint64_t next = std::max(last, after) + 1;
+  SLUICE_RETURN_IF_ERROR(WriteFileAtomically(path, absl::StrCat(next)));
+  return next;
 }
 
 absl::Status LocalReservations::ReserveOrdinals(uint64_t step, uint64_t first, uint64_t count) {

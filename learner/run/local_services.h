@@ -41,7 +41,7 @@ class ConsoleMonitor : public JobMonitor {
 class LocalReservations : public Reservations {
  public:
   explicit LocalReservations(std::string run_folder) : run_folder_(std::move(run_folder)) {}
-  absl::StatusOr<uint64_t> NextPolicyVersion() override;
+  absl::StatusOr<uint64_t> NextPolicyVersion(uint64_t after) override;
   absl::Status ReserveOrdinals(uint64_t step, uint64_t first, uint64_t count) override;
 
  private:

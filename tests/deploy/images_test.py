@@ -160,6 +160,7 @@ class BillTest(unittest.TestCase):
 @unittest.skipUnless(YAML, "there is no PyYAML here: ./sluice setup")
 class ComposeTest(unittest.TestCase):
     OURS = {"coordinator", "rank-0", "rank-1", "reward", "actor-0", "actor-1"}
+    ONCE = {"volumes", "certificates"}
 
     def setUp(self):
         import yaml
@@ -178,7 +179,7 @@ class ComposeTest(unittest.TestCase):
         self.assertTrue(list(validator.iter_errors(broken)))
 
     def test_every_service_is_confined(self):
-        self.assertEqual(set(self.services), self.OURS | {"volumes", "prometheus", "grafana"})
+        self.assertEqual(set(self.services), self.OURS | self.ONCE | {"prometheus", "grafana"})
         for name, service in self.services.items():
             with self.subTest(name):
                 self.assertTrue(service["read_only"])
@@ -186,7 +187,7 @@ class ComposeTest(unittest.TestCase):
                 self.assertEqual(service.get("cap_add", []), ["CHOWN"] if name == "volumes" else [])
                 self.assertIn("no-new-privileges:true", service["security_opt"])
                 self.assertTrue(service["deploy"]["resources"]["limits"]["memory"])
-                self.assertTrue(service["healthcheck"].get("test") or name == "volumes")
+                self.assertTrue(service["healthcheck"].get("test") or name in self.ONCE)
                 self.assertNotIn("privileged", service)
                 for port in service.get("ports", ()):
                     self.assertTrue(port.startswith("127.0.0.1:"), port)
@@ -196,8 +197,61 @@ class ComposeTest(unittest.TestCase):
                         self.assertTrue(os.path.exists(os.path.join(TOP, "deploy/compose", source)), source)
                     else:
                         self.assertIn(source, self.file["volumes"])
-        for name in self.OURS:
+        for name in self.OURS | {"certificates"}:
             self.assertEqual(self.services[name]["user"], "10001:10001")
+
+    def test_everybody_has_the_certificate_of_its_role_and_nobody_the_authority(self):
+        mounts = {name: {volume.split(":")[0]: volume.split(":")[1:] for volume in service.get("volumes", ())}
+                  for name, service in self.services.items()}
+        for name in self.OURS:
+            role = name.partition("-")[0]
+            found = {volume: places for volume, places in mounts[name].items() if volume.startswith("tls-")}
+            self.assertEqual(found, {f"tls-{role}": ["/etc/sluice/tls", "ro"]})
+            self.assertEqual(self.services[name]["environment"], {
+                "SLUICE_TLS_CA": "/etc/sluice/tls/ca.crt", "SLUICE_TLS_CERT": "/etc/sluice/tls/tls.crt",
+                "SLUICE_TLS_KEY": "/etc/sluice/tls/tls.key"})
+            health = [word for word in self.command(name) if word.startswith("--health-address=")]
+            self.assertRegex(health[0], r"^--health-address=127\.0\.0\.1:7\d\d2$")
+        self.assertEqual({name for name in mounts if "authority" in mounts[name]}, self.ONCE)
+        # What one service makes the others find, and each starts after it.
+        for role in ("coordinator", "rank", "reward", "actor", "client"):
+            for name in self.ONCE:
+                self.assertEqual(mounts[name][f"tls-{role}"], [f"/tls/{role}"])
+            self.assertIn(f"/tls/{role}", self.services["volumes"]["command"])
+        self.assertIn("/authority", self.services["volumes"]["command"])
+        for name in ("coordinator", "reward"):
+            self.assertEqual(list(self.services[name]["depends_on"]), ["certificates"])
+        for name in self.OURS - {"coordinator", "reward"}:
+            self.assertEqual(list(self.services[name]["depends_on"]), ["coordinator"])
+
+    @unittest.skipUnless(shutil.which("openssl"), "there is no openssl here: apt-get install openssl")
+    def test_certificates_are_made_where_services_mount_them_and_renewed_by_the_same_authority(self):
+        def openssl(*words):
+            return subprocess.run(["openssl", *words], capture_output=True, text=True, check=True, timeout=60).stdout
+        # As the service has it: both scripts at their places of the tree.
+        service = self.services["certificates"]
+        self.assertEqual([volume.split(":")[:2] for volume in service["volumes"][:2]],
+                         [["./certificates", "/deploy/compose/certificates"],
+                          ["../certificates/make-certificates", "/deploy/certificates/make-certificates"]])
+        self.assertEqual(service["entrypoint"][1], "/deploy/compose/certificates")
+        with tempfile.TemporaryDirectory() as folder:
+            authority, tls = os.path.join(folder, "authority"), os.path.join(folder, "tls")
+            seen = []
+            for _ in range(2):
+                subprocess.run([os.path.join(TOP, "deploy/compose/certificates"), authority, tls], check=True, timeout=120)
+                for role in ("coordinator", "rank", "reward", "actor", "client"):
+                    own = os.path.join(tls, role)
+                    self.assertEqual(sorted(os.listdir(own)), ["ca.crt", "tls.crt", "tls.key"])
+                    self.assertEqual(os.stat(os.path.join(own, "tls.key")).st_mode & 0o777, 0o600)
+                    names = openssl("x509", "-noout", "-ext", "subjectAltName", "-in", os.path.join(own, "tls.crt"))
+                    self.assertEqual(re.findall(r"DNS:(\S+)", names), [f"{role}.sluice.internal"])
+                    openssl("verify", "-CAfile", os.path.join(own, "ca.crt"), os.path.join(own, "tls.crt"))
+                    self.assertEqual(openssl("x509", "-noout", "-pubkey", "-in", os.path.join(own, "tls.crt")),
+                                     openssl("pkey", "-pubout", "-in", os.path.join(own, "tls.key")))
+                seen.append([openssl("x509", "-noout", "-serial", "-in", os.path.join(tls, name))
+                             for name in ("rank/ca.crt", "rank/tls.crt")])
+            self.assertEqual(seen[0][0], seen[1][0])
+            self.assertNotEqual(seen[0][1], seen[1][1])
 
     def command(self, name):
         return [*self.services[name]["entrypoint"], *self.services[name]["command"]]
@@ -230,6 +284,23 @@ class ComposeTest(unittest.TestCase):
 
     def test_dashboards_find_the_prometheus_of_this_file(self):
         self.assertIn("url: http://prometheus:9090\n", read("deploy/compose/datasources/prometheus.yaml"))
+
+
+class InsecureTest(unittest.TestCase):
+    # Where the word stands, and why.
+    ALLOWED = {"deploy/systemd/sluice.default": "says what it would mean",
+               "deploy/kubernetes/lint/security.py": "refuses it",
+               "deploy/images/replay.py": "a root with no other process"}
+
+    def test_nothing_that_is_deployed_says_it(self):
+        found = set()
+        for folder, _, names in os.walk(os.path.join(TOP, "deploy")):
+            for name in names:
+                path = os.path.relpath(os.path.join(folder, name), TOP)
+                if not path.endswith(".pyc") and "--insecure" in read(path):
+                    found.add(path)
+        self.assertEqual(found, set(self.ALLOWED))
+        self.assertRegex(read("deploy/systemd/sluice.default"), r"(?m)^SECURITY_FLAGS=$")
 
 
 class UnitsTest(unittest.TestCase):
@@ -320,7 +391,8 @@ class PackageTest(unittest.TestCase):
                       *(f"usr/lib/sluice/{name}" for name in package.LIBRARIES),
                       *(f"usr/lib/systemd/system/{name}" for name in package.UNITS), "usr/lib/sysusers.d/sluice.conf",
                       "etc/default/sluice", "usr/share/doc/sluice/copyright", "usr/share/doc/sluice/changelog.gz",
-                      "usr/share/doc/sluice/operations.md", "usr/share/doc/sluice/THIRD_PARTY.md"]
+                      "usr/share/doc/sluice/operations.md", "usr/share/doc/sluice/security.md",
+                      "usr/share/sluice/make-certificates", "usr/share/doc/sluice/THIRD_PARTY.md"]
             for path in wanted:
                 self.assertTrue(os.path.isfile(os.path.join(root, path)), path)
             self.assertEqual(os.stat(os.path.join(root, "usr/bin/sluicectl")).st_mtime, 86400)

@@ -18,8 +18,8 @@ class KubeletTest(unittest.TestCase):
         print(answer.stdout)
         self.assertEqual(answer.returncode, 0, answer.stdout)
 
-    def test_the_same_with_certificates(self):
-        answer = mini_kubelet.call("overlay", os.path.join(mini_kubelet.RENDERED, "dev-cpu.yaml"), "--component", "cert-manager")
+    def test_the_same_for_a_client_with_a_token_in_place_of_a_certificate(self):
+        answer = mini_kubelet.call("overlay", os.path.join(mini_kubelet.RENDERED, "dev-cpu.yaml"), "--component", "tokens")
         print(answer.stdout)
         self.assertEqual(answer.returncode, 0, answer.stdout)
 

@@ -46,7 +46,8 @@ needs_schemas = unittest.skipUnless(SCHEMAS, "there is no kubernetes-validate he
 # Digests of nothing that exists, of the form of real ones.
 DIGESTS = ("sha256:" + "0123456789abcdef" * 4, "sha256:" + "fedcba9876543210" * 4)
 COMPONENTS = ("jobset", "kueue", "keda", "prometheus-operator", "grafana", "priorities", "gpu-rank", "gpu-actor",
-              "infiniband", "efa", "cert-manager")
+              "infiniband", "efa", "tokens", "s3-checkpoints")
+EVERYWHERE = ("cert-manager", "identity", "tagged-images")  # in the overlays themselves
 ALONE = {"kueue": ("jobset", "kueue")}  # what a component needs beside it
 
 
@@ -93,7 +94,7 @@ class RenderTest(unittest.TestCase):
 
     @needs_yaml
     def test_every_component_renders_by_itself_and_has_no_findings(self):
-        self.assertEqual(sorted(COMPONENTS + ("identity", "tagged-images")),
+        self.assertEqual(sorted(COMPONENTS + EVERYWHERE),
                          sorted(os.listdir(os.path.join(KUBERNETES, "components"))))
         with render.Copy() as copied:
             for name in COMPONENTS:
@@ -101,6 +102,30 @@ class RenderTest(unittest.TestCase):
                     text = copied.combination("dev-cpu", ALONE.get(name, (name,)))
                     self.assertEqual(lint.findings(lint.load(text)), [])
         self.assertEqual(lint.findings(everything()), [])
+
+    @needs_yaml
+    def test_production_asks_people_for_tokens(self):
+        for name in render.UNRELEASED:
+            flags = {pod.component: container.flags for pod, container in
+                     lint.Cluster(checked_in()[os.path.join(KUBERNETES, "rendered", f"{name}.yaml")]).containers()}
+            self.assertEqual(flags["coordinator"].get("tokens"), "/etc/sluice/tokens/tokens")
+
+    @needs_yaml
+    def test_the_overlay_of_the_page_takes_cert_manager_away_and_nothing_else(self):
+        lines = facts.read("docs/kubernetes.md").partition("\n    patches:\n")[2].partition("\n\n")[0]
+        patches = "patches:\n" + re.sub("(?m)^    ", "", lines)
+        with render.Copy() as copied:
+            copied.write("overlays/mine/kustomization.yaml", "apiVersion: kustomize.config.k8s.io/v1beta1\n"
+                         f"kind: Kustomization\nresources: [../dev-cpu]\n{patches}\n")
+            things = lint.load(copied.overlay("mine"))
+        kept = [thing for thing in checked_in()[os.path.join(KUBERNETES, "rendered", "dev-cpu.yaml")]
+                if thing["kind"] not in ("Certificate", "Issuer")]
+        self.assertEqual(things, kept)
+        self.assertEqual({name for name, _, _ in lint.findings(things)}, {"secured", "config-exists"})
+        # The Secrets that pods miss now are those that the page says how to write.
+        missing = {volume["secret"]["secretName"] for pod in lint.Cluster(things).pods for volume in pod.volumes.values()
+                   if "secret" in volume}
+        self.assertEqual(missing, {f"sluice-{role}-tls" for role in facts.ROLES})
 
     @needs_yaml
     def test_every_dashboard_is_carried_as_it_is(self):
@@ -317,6 +342,32 @@ class SchemaTest(unittest.TestCase):
             self.assertIn(f"no schemas of Kubernetes {minor}", self.problems([service], [minor])[0])
         self.assertEqual(self.problems([{"kind": "Service"}], [self.MINOR]),
                          [f"{self.MINOR}: Service/?: want apiVersion and kind"])
+
+    def test_the_client_s_pod_keeps_to_them_and_to_what_is_asked_of_others(self):
+        pod, = lint.load(written_files.read(os.path.join(KUBERNETES, "client.yaml")))
+        self.assertEqual(self.problems([pod]), [])
+        things = checked_in()[os.path.join(KUBERNETES, "rendered", "dev-cpu.yaml")]
+        policy = lint.Cluster(things).named("NetworkPolicy", "sluice-client")
+        self.assertEqual(pod["metadata"]["labels"], policy["spec"]["podSelector"]["matchLabels"])
+        # As a workload of the namespace every rule about pods, secrets and names judges it.
+        owner = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": pod["metadata"],
+                 "spec": {"replicas": 1, "selector": {"matchLabels": pod["metadata"]["labels"]},
+                          "template": {"metadata": {"labels": pod["metadata"]["labels"]}, "spec": pod["spec"]}}}
+        cluster = [*things, owner]
+        # It is no service: it has no command line of ours, no listener, no probe, no budget, no account and no release.
+        excepted = {"command-of-role", "flags-known", "log-json", "secured", "container-names", "probes-three", "budget-once",
+                    "governing-service", "account-own", "labels-recommended", "image-version-label"}
+        self.assertEqual({name for name, where, _ in lint.findings(cluster) if "sluice-client" in where}, excepted)
+        broken = copy.deepcopy(cluster)
+        broken[-1]["spec"]["template"]["spec"]["volumes"][2]["secret"]["defaultMode"] = 0o644
+        self.assertIn("secrets-private", {name for name, where, _ in lint.findings(broken) if "sluice-client" in where})
+        box, = pod["spec"]["containers"]
+        self.assertIn(box["image"], {container.spec["image"] for _, container in lint.Cluster(things).containers()})
+        self.assertEqual({entry["name"]: entry["value"] for entry in box["env"]}, {
+            "SLUICE_SERVER": "sluice-coordinator:7070", "SLUICE_TLS_CA": "/etc/sluice/tls/ca.crt",
+            "SLUICE_TLS_CERT": "/etc/sluice/tls/tls.crt", "SLUICE_TLS_KEY": "/etc/sluice/tls/tls.key"})
+        secret = lint.Cluster(things).named("Certificate", "sluice-client")["spec"]["secretName"]
+        self.assertEqual(pod["spec"]["volumes"][2]["secret"]["secretName"], secret)
 
     @needs_kubectl
     def test_wrong_fields_are_named(self):

@@ -23,7 +23,7 @@ import sys
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.join(TOP, "deploy", "kubernetes")]
 import render  # noqa: E402  # the folders of these are known now
-from kubelet import cert_manager, edges, manifests, plants, sandbox, scenario  # noqa: E402  # their folder is known from here on
+from kubelet import edges, manifests, plants, sandbox, scenario, secrets_written  # noqa: E402  # their folder is known from here on
 from kubelet.cluster import Cluster, target_port  # noqa: E402
 from kubelet.probes import harness  # noqa: E402
 
@@ -43,13 +43,17 @@ def new_cluster(things: list[manifests.Object]) -> Cluster:
     return Cluster(things, sandbox.inside(), harness.BIN, PACE)
 
 
+def write_secrets(things: list[manifests.Object]) -> None:
+    secrets_written.write(things, os.path.join(sandbox.inside(), "certificates"), harness.BIN)
+
+
 def overlay(arguments: argparse.Namespace) -> int:
     things = manifests.load(read(arguments.file))
     if arguments.component:
         with render.Copy() as copy:
             base = os.path.splitext(os.path.basename(arguments.file))[0]
             things = manifests.load(copy.combination(base, arguments.component))
-    cert_manager.issue(things, os.path.join(sandbox.inside(), "certificates"))
+    write_secrets(things)
     for text in arguments.replicas:
         owner, _, count = text.partition("=")
         manifests.set_replicas(things, owner, int(count))
@@ -79,6 +83,7 @@ def plant(arguments: argparse.Namespace) -> int:
     """0 if the bug was found by the name that it must have."""
     bug = plants.BY_NAME[arguments.name]
     things = manifests.load(read(os.path.join(RENDERED, "dev-cpu.yaml")))
+    write_secrets(things)
     bug.edit(things)
     cluster = new_cluster(things)
     cluster.start(*bug.owners)
@@ -179,7 +184,7 @@ def parts(_: argparse.Namespace) -> int:
 # Title, command line.
 RUNS = (
     ("dev-cpu as it is rendered", ("overlay", "dev-cpu.yaml")),
-    ("dev-cpu with component cert-manager", ("overlay", "dev-cpu.yaml", "--component", "cert-manager")),
+    ("dev-cpu with component tokens", ("overlay", "dev-cpu.yaml", "--component", "tokens")),
     ("dev-cpu with two of each but the coordinator",
      ("overlay", "dev-cpu.yaml", "--full", "--replicas", "StatefulSet/sluice-rank=2", "--flag", "StatefulSet/sluice-coordinator",
       "ranks=2", "--replicas", "Deployment/sluice-actor=2", "--replicas", "Deployment/sluice-reward=2")),

@@ -1,13 +1,13 @@
 """A linter of Sluice's rendered manifests: what schemas let pass and a cluster, or an ops team, would not.
 
 A rule has a name, a sentence of what must hold (its docstring) and a function over all objects of one overlay. They
-are in names, references, pods, probes, program, network, jobs and monitoring; what is true of Sluice's processes is in
+are in names, references, pods, probes, program, security, network, jobs and monitoring; what is true of Sluice's processes is in
 facts, read from the references and the code. Needs PyYAML.
 """
 
 from __future__ import annotations
 
-from . import jobs, monitoring, names, network, pods, probes, program, references  # noqa: F401  # they fill RULES
+from . import jobs, monitoring, names, network, pods, probes, program, references, security  # noqa: F401  # they fill RULES
 from .objects import RULES, Cluster, Object, load
 
 SHAPE = (AttributeError, IndexError, KeyError, TypeError, ValueError)  # what a missing or mistyped field turns into

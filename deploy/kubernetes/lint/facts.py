@@ -19,7 +19,10 @@ RUN = ("sluice-learner", "run")  # what a one-shot job's rank runs
 GLOO = "32768-60999"  # where the kernel puts a listener that asks for any port; NCCL's too
 
 # Environment variables of ours that a process reads. NCCL's are none of ours, and none was tried.
-ENVIRONMENT = ("SLUICE_SERVER",)
+ENVIRONMENT = ("SLUICE_SERVER", "SLUICE_TLS_CA", "SLUICE_TLS_CERT", "SLUICE_TLS_KEY", "SLUICE_TOKEN_FILE")
+# Secrets that are read from the environment alone, whose role reads them, and the Secret that a person writes for them.
+STORE_KEYS = {"AWS_ACCESS_KEY_ID": "access-key-id", "AWS_SECRET_ACCESS_KEY": "secret-access-key"}
+STORE_ROLE, STORE_SECRET = "rank", "sluice-object-store"
 
 # Flags whose value is an address that the process listens at, and those that name a peer with what it serves.
 LISTENING = {"address": "grpc", "metrics-address": "metrics", "health-address": "health"}  # and the port's name
@@ -28,6 +31,11 @@ PEERS = {"coordinator": "coordinator", "reward": "reward", "learner": "rank"}
 FOLDERS = {"state": True, "runs": True, "run-folder": True, "data": False}
 # Flags of certificates, and the key of the Secret that cert-manager writes each under.
 TLS = {"tls-ca": "ca.crt", "tls-cert": "tls.crt", "tls-key": "tls.key"}
+DOMAIN = ".sluice.internal"  # of the roles' names in certificates
+# Secrets that a person writes before the launch, who mounts them, and their key.
+BY_HAND = {"sluice-tokens": ("coordinator", "tokens")}
+# What a secret looks like: our tokens, keys in PEM, AWS's key ids.
+SECRET = re.compile(r"\bsluice_(?=[\w-]*[A-Z])[\w-]{43}\b|PRIVATE KEY-----|\bAKIA[0-9A-Z]{16}\b")
 # What a container here must say, beyond what the program itself demands: defaults listen on loopback, or not at all.
 NEEDED = {"coordinator": ("address", "metrics-address", "state", "runs", "ranks", "drain-seconds"),
           "rank": ("coordinator", "address", "collective-host", "metrics-address"),
@@ -47,8 +55,10 @@ EDGES = (("rank", "coordinator", "7070"), ("actor", "coordinator", "7070"), ("cl
          ("prometheus", "coordinator", "7071"), ("prometheus", "rank", "7091"), ("prometheus", "reward", "7081"),
          ("prometheus", "actor", "7101"), ("rank", "dns", "53"), ("actor", "dns", "53"), ("client", "dns", "53"),
          ("job-actor", "job-rank", "7090"), ("job-actor", "job-reward", "7080"), ("prometheus", "job-rank", "7091"),
-         ("prometheus", "job-reward", "7081"), ("prometheus", "job-actor", "7101"), ("job-actor", "dns", "53"))
+         ("prometheus", "job-reward", "7081"), ("prometheus", "job-actor", "7101"), ("job-actor", "dns", "53"),
+         ("rank", "store", "443"))  # where ranks have keys of an object store
 OUTSIDE = ("prometheus", "dns", "client")  # have no pods among the manifests
+METADATA = "169.254.0.0/16"  # where clouds hand out rights: never open to a pod
 
 # What a Job does with an exit code; what is not listed is tried again and counted.
 IGNORED_CODES = (10,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .facts import EDGES, OUTSIDE
+from .facts import EDGES, METADATA, OUTSIDE, STORE_KEYS
 from .objects import Cluster, Findings, Object, rule, title
 
 Edge = tuple[str, str, str]
@@ -25,6 +25,9 @@ def peer_name(peer: Object) -> str:
         known = PEERS.get((spaces.get("kubernetes.io/metadata.name", ""), key, value))
         if known:
             return known
+    block = peer.get("ipBlock") or {}
+    if set(peer) == {"ipBlock"} and (not str(block.get("cidr")).endswith("/0") or METADATA in (block.get("except") or [])):
+        return "store"
     return f"anyone like {peer}"
 
 
@@ -53,14 +56,15 @@ def edges(policy: Object, side: str) -> set[Edge]:
 
 
 def here(cluster: Cluster) -> set[str]:
-    return {pod.component for pod in cluster.pods} | set(OUTSIDE)
+    store = {"store" for _, container in cluster.containers() for entry in container.env if entry["name"] in STORE_KEYS}
+    return {pod.component for pod in cluster.pods} | set(OUTSIDE) | store
 
 
 def expected(cluster: Cluster, side: str) -> set[Edge]:
     present = here(cluster)
-    outside = "prometheus" if side == "egress" else "dns"  # their policies are not ours to write
+    outside = ("prometheus",) if side == "egress" else ("dns", "store")  # their policies are not ours to write
     found = {edge for edge in EDGES if edge[0] in present and edge[1] in present
-             and edge[0 if side == "egress" else 1] != outside}
+             and edge[0 if side == "egress" else 1] not in outside}
     # DNS is asked over UDP, and over TCP for long answers; everything else is TCP.
     return found | {(source, target, f"{port}/UDP") for source, target, port in found if target == "dns"}
 

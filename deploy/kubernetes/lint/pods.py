@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .facts import ENVIRONMENT, SHARED_MEMORY
+from .facts import ENVIRONMENT, SHARED_MEMORY, STORE_KEYS, STORE_ROLE, STORE_SECRET
 from .objects import Cluster, Container, Findings, Object, Pod, labels, matches, quantity, rule, title
 
 UID = 10001  # of the images
@@ -100,7 +100,7 @@ def no_api_rights(cluster: Cluster) -> Findings:
 
 @rule("environment-plain")
 def environment_plain(cluster: Cluster) -> Findings:
-    """Variables are those that this release reads or that arguments refer to; none carries a secret."""
+    """Variables are those that this release reads or that arguments refer to; none carries a secret but a store's keys."""
     for pod in cluster.pods:
         if pod.spec.get("enableServiceLinks") is not False:
             yield pod.title, "want enableServiceLinks: false, or every Service becomes variables"
@@ -110,7 +110,13 @@ def environment_plain(cluster: Cluster) -> Findings:
             names = [entry["name"] for entry in container.env]
             line = " ".join(map(str, container.spec.get("args") or []))
             for entry in container.env:
-                if "secretKeyRef" in (entry.get("valueFrom") or {}):
+                secret = (entry.get("valueFrom") or {}).get("secretKeyRef")
+                if entry["name"] in STORE_KEYS:
+                    if pod.component != STORE_ROLE:
+                        yield pod.title, f"container {container.name}: {entry['name']} is for ranks, which alone write there"
+                    if secret != {"name": STORE_SECRET, "key": STORE_KEYS[entry["name"]]}:
+                        yield pod.title, f"container {container.name}: {entry['name']}: want it from Secret {STORE_SECRET}"
+                elif secret is not None:
                     yield pod.title, f"container {container.name}: {entry['name']} carries a secret: mount it as a file"
                 elif entry["name"] not in ENVIRONMENT and f"$({entry['name']})" not in line:
                     yield pod.title, f"container {container.name}: nothing reads {entry['name']}"
@@ -210,13 +216,18 @@ def gpu_and_device(cluster: Cluster) -> Findings:
 
 @rule("mounts-and-volumes")
 def mounts_and_volumes(cluster: Cluster) -> Findings:
-    """Every mount has its volume, every volume a mount and one source, and each path is there once."""
+    """Every mount has its volume, every volume a mount and one source, and each path is there once, where it can be made."""
     for pod in cluster.pods:
         used = set()
         for container in pod.containers:
             paths = [mount["mountPath"] for mount in container.mounts]
             for path in sorted({path for path in paths if paths.count(path) > 1}):
                 yield pod.title, f"container {container.name} mounts {path} twice"
+            for outer in container.mounts:
+                if outer.get("readOnly"):
+                    for path in paths:
+                        if path.startswith(outer["mountPath"].rstrip("/") + "/"):
+                            yield pod.title, f"nobody can make {path} inside {outer['mountPath']}, which is read-only"
             for mount in container.mounts:
                 used.add(mount["name"])
                 if mount["name"] not in pod.volumes:

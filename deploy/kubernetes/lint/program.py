@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .facts import COMMANDS, DEVICE, FOLDERS, LISTENING, NEEDED, PEERS, ROLES, RUN, TLS, Flag, programs
+from .facts import COMMANDS, DEVICE, FOLDERS, LISTENING, NEEDED, PEERS, ROLES, RUN, Flag, programs
 from .objects import Cluster, Container, Findings, Pod, rule, title
 
 
@@ -103,26 +103,6 @@ def listens_outside(cluster: Cluster) -> Findings:
                 yield pod.title, f"--{flag}={address}: nobody outside the pod can reach that"
             if port_in(address) != container.ports.get(name):
                 yield pod.title, f"--{flag}={address}, but the port {name} is {container.ports.get(name)}"
-
-
-@rule("secured")
-def secured(cluster: Cluster) -> Findings:
-    """A program has the certificate of its role, from a Secret that a Certificate fills, or says --insecure."""
-    filled = {thing["spec"].get("secretName"): thing["spec"].get("dnsNames") or [] for thing in cluster.kind("Certificate")}
-    for pod, container in cluster.containers():
-        given = [flag for flag in TLS if flag in container.flags]
-        if ("insecure" in container.flags) == bool(given) or len(given) not in (0, len(TLS)):
-            yield pod.title, "want --insecure, or " + ", ".join(f"--{flag}" for flag in TLS)
-            continue
-        for flag in given:
-            path = container.flags[flag]
-            mount = container.mount_of(path)
-            source = (pod.volumes.get(mount["name"]) or {}).get("secret") if mount else None
-            names = filled.get((source or {}).get("secretName"))
-            if names is None or path.rpartition("/")[2] != TLS[flag]:
-                yield pod.title, f"--{flag}={path} is no {TLS[flag]} of a Secret that a Certificate fills"
-            elif f"{pod.role}.sluice.internal" not in names:
-                yield pod.title, f"--{flag}={path} is of a certificate for {', '.join(names) or 'nobody'}"
 
 
 @rule("rank-reachable")

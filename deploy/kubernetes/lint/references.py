@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .facts import BY_HAND
 from .objects import Cluster, Findings, Object, rule, title
 
 UNSTABLE = ("app.kubernetes.io/version", "app.kubernetes.io/instance")
@@ -168,8 +169,8 @@ def claim_fits_pods(cluster: Cluster) -> Findings:
 
 @rule("config-exists")
 def config_exists(cluster: Cluster) -> Findings:
-    """Volumes and variables name ConfigMaps and keys that are there, and Secrets that a Certificate fills."""
-    secrets = [thing["spec"].get("secretName") for thing in cluster.kind("Certificate")]
+    """Volumes and variables name ConfigMaps and keys that are there, and Secrets that a Certificate or a person fills."""
+    secrets = [thing["spec"].get("secretName") for thing in cluster.kind("Certificate")] + list(BY_HAND)
     for pod in cluster.pods:
         for volume in pod.volumes.values():
             if "secret" in volume and volume["secret"].get("secretName") not in secrets:

@@ -58,6 +58,7 @@ class Container:
         self.ports = {port.get("name", ""): port["containerPort"] for port in spec.get("ports") or []}
         self.exits: list[Exit] = []
         self.starts = 0
+        self.began = 0.0  # the latest start, time.monotonic()
         self.started = self.ready = False  # by the startup probe, and by readiness
         self.pid = 0
         self.ended = threading.Event()  # the present start is over
@@ -174,6 +175,7 @@ class Container:
 
     def start_as(self, config: Object) -> None:
         self.starts += 1
+        self.began = time.monotonic()
         self.started, self.why, self.pid = False, "itself", 0
         self.ended = threading.Event()
         self.kills_before = self.memory.kills()

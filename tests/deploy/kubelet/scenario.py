@@ -6,22 +6,24 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from . import edges
 from .cluster import Cluster, memory_is_limited, role
-from .manifests import Object, PodSpec
+from .manifests import Object, PodSpec, load, title
 from .network import inside
 from .pods import Container, Exit, Pod
-from .probes import harness
+from .probes import TOP, harness
+from .secrets_written import CLIENT_TOKEN
 
 COORDINATOR, RANK = "StatefulSet/sluice-coordinator", "StatefulSet/sluice-rank"
 ACTOR, REWARD = "Deployment/sluice-actor", "Deployment/sluice-reward"
 STEPS, GROUPS = 20, 16
 LIMIT_S = 240  # for any one thing to happen, on however busy a machine
 DATA = "/srv/sluice/data/current"
-CLIENT_SECRET = "sluice-client-tls"  # of component cert-manager
+CLIENT_POD = os.path.join(TOP, "deploy", "kubernetes", "client.yaml")
 
 
 @dataclass
@@ -53,19 +55,20 @@ class Scenario:
     def __init__(self, cluster: Cluster, full: bool, say: Callable[[str], None]):
         self.cluster, self.full, self.say = cluster, full, say
         self.outcome = Outcome()
-        self.data_there = False
+        self.data_since: float | None = None
         cluster.expected = self.why_expected
         self.client: Pod = self.make_client()
 
     def why_expected(self, container: Container, exit: Exit) -> str:
-        if role(container.pod) == "reward" and exit.code == harness.INTEGRITY and not self.data_there:
+        if role(container.pod) == "reward" and exit.code == harness.INTEGRITY and (
+                self.data_since is None or container.began < self.data_since):
             return "there was no data set yet"
         return ""
 
     # ------------------------------------------------------------------------------------------------------ client
 
     def make_client(self) -> Pod:
-        """A pod of the user, as docs/kubernetes.md has it: labels of a client, events and specs on the shared claim."""
+        """deploy/kubernetes/client.yaml, with a container for each command that goes on at the same time, and with specs."""
         folder = self.cluster.folder
         events = harness.write_events(os.path.join(folder, "events.csv"))
         with open(events, encoding="utf-8") as file:
@@ -77,23 +80,23 @@ class Scenario:
                                        "sft": {"passes": 1, "targets_per_step": 2000, "validation": {"beams": 10}}})
         data["rl.yaml"] = json.dumps(harness.rl_spec(DATA, steps=STEPS))
         self.cluster.things.append({"kind": "ConfigMap", "metadata": {"name": "client", "namespace": "sluice"}, "data": data})
-        container = {"command": ["sluicectl"], "env": [{"name": "SLUICE_SERVER", "value": "sluice-coordinator:7070"}],
-                     "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]},
-                                         "readOnlyRootFilesystem": True},
-                     "volumeMounts": [{"name": "shared", "mountPath": "/srv/sluice"}, {"name": "specs", "mountPath": "/specs"}]}
-        copy = {**container, "name": "events", "command": ["cp", "/specs/events.csv", "/srv/sluice/events.csv"]}
-        spec = {"initContainers": [copy], "containers": [{**container, "name": "watch"}, {**container, "name": "ask"}],
-                "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "runAsGroup": 10001, "fsGroup": 10001,
-                                    "seccompProfile": {"type": "RuntimeDefault"}},
-                "volumes": [{"name": "shared", "persistentVolumeClaim": {"claimName": "sluice-shared"}},
-                            {"name": "specs", "configMap": {"name": "client"}}],
-                "restartPolicy": "Never", "terminationGracePeriodSeconds": 5}
-        if any(thing["kind"] == "Secret" and thing["metadata"]["name"] == CLIENT_SECRET for thing in self.cluster.things):
-            container["env"] += [{"name": f"SLUICE_TLS_{name}", "value": f"/tls/{file}"}
-                                 for name, file in (("CA", "ca.crt"), ("CERT", "tls.crt"), ("KEY", "tls.key"))]
-            container["volumeMounts"].append({"name": "tls", "mountPath": "/tls", "readOnly": True})
-            spec["volumes"].append({"name": "tls", "secret": {"secretName": CLIENT_SECRET, "defaultMode": 0o440}})
-        labels = {"app.kubernetes.io/name": "sluice", "app.kubernetes.io/component": "client"}
+        with open(CLIENT_POD, encoding="utf-8") as file:
+            declared, = load(file.read())
+        spec = declared["spec"]
+        del spec["activeDeadlineSeconds"]  # longer than any run
+        container, = spec["containers"]
+        container["volumeMounts"].append({"name": "specs", "mountPath": "/specs"})
+        spec["volumes"].append({"name": "specs", "configMap": {"name": "client"}})
+        if any(title(thing) == f"Secret/{CLIENT_TOKEN}" for thing in self.cluster.things):  # in place of the certificate
+            container["env"] = [entry for entry in container["env"] if entry["name"] not in ("SLUICE_TLS_CERT", "SLUICE_TLS_KEY")]
+            container["env"].append({"name": "SLUICE_TOKEN_FILE", "value": "/token/token"})
+            container["volumeMounts"].append({"name": "token", "mountPath": "/token", "readOnly": True})
+            spec["volumes"].append({"name": "token", "secret": {"secretName": CLIENT_TOKEN, "defaultMode": 0o440}})
+            tls = next(volume["secret"] for volume in spec["volumes"] if volume["name"] == "tls")
+            tls["items"] = [{"key": "ca.crt", "path": "ca.crt"}]
+        spec["initContainers"] = [{**container, "name": "events", "command": ["cp", "/specs/events.csv", "/srv/sluice/events.csv"]}]
+        spec["containers"] = [{**container, "name": name} for name in ("watch", "ask")]  # two commands at once
+        labels = declared["metadata"]["labels"]
         pod = self.cluster.add(PodSpec("client", "sluice", labels, {}, spec, "Client"))
         pod.on_demand = True
         return pod
@@ -179,7 +182,7 @@ class Scenario:
         self.wait(lambda: self.client.initialized, "the events are on the shared claim")
         self.say("preparing a data set through the coordinator")
         self.finish("prepare")
-        self.data_there = True
+        self.data_since = time.monotonic()
         self.wait_ready(REWARD)
         if self.full:
             self.say("training supervised")
@@ -266,7 +269,7 @@ class Scenario:
     def drain(self, pod: Pod, when: str) -> None:
         for exit in pod.delete().values():
             self.outcome.drains.append(Drain(pod.name, when, exit.code, exit.drained_s or 0, pod.grace_s))
-            if exit.code != harness.DONE and self.data_there:
+            if exit.code != harness.DONE and self.data_since is not None:
                 self.cluster.find("drain-code", pod.name, f"ended with {exit.code} on TERM, want 0")
 
     def scrape(self) -> None:

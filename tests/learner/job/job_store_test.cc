@@ -213,6 +213,19 @@ TEST_F(JobStoreTest, VersionsAndEpochsAreNeverGivenOutTwice) {
   EXPECT_EQ(*epochs.rbegin(), 3u);
 }
 
+TEST_F(JobStoreTest, AVersionIsGreaterThanThatOfACheckpointThatTheStoreDoesNotKnowOf) {
+  const std::string id = Submit("r1");
+  ASSERT_TRUE(store_->Assign(id, 1, "", now_).ok());
+  EXPECT_EQ(store_->ReserveVersion(id, 1, 0).value(), 1u);
+  EXPECT_EQ(store_->ReserveVersion(id, 1, 7).value(), 8u);  // the store came from a copy of before the checkpoint
+  EXPECT_EQ(store_->ReserveVersion(id, 1, 7).value(), 9u);
+  Reopen();
+  EXPECT_EQ(store_->ReserveVersion(id, 1).value(), 10u);
+  EXPECT_EQ(store_->ReserveVersion(id, 1, std::numeric_limits<uint64_t>::max()).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(store_->ReserveVersion(id, 1).value(), 11u);
+}
+
 TEST_F(JobStoreTest, TheLatestGroupIsRememberedUntilItIsLost) {
   ASSERT_TRUE(store_->ReserveEpoch({{"a", "host:1", "host"}, {"b", "host:2", "host"}}).ok());
   Reopen();
