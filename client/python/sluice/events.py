@@ -208,7 +208,8 @@ class GapEvent:
 Event = Union[StateEvent, MetricsEvent, LogEvent, UnknownEvent, GapEvent]
 
 
-def _time(message: Any) -> datetime:
+def time_of(message: Any) -> datetime:
+    """A moment from the coordinator's message."""
     return datetime.fromtimestamp(message.seconds + message.nanos * 1e-9, timezone.utc)
 
 
@@ -231,7 +232,7 @@ def _kind(value: int) -> str:
 def summary_of(message: Any) -> JobSummary:
     """A JobSummary from the coordinator's message."""
     def time(name: str) -> datetime | None:
-        return _time(getattr(message, name)) if message.HasField(name) else None
+        return time_of(getattr(message, name)) if message.HasField(name) else None
 
     state = _state(message.state)
     return JobSummary(message.job_id, message.name, _kind(message.kind), state, time("submitted"), time("started"),
@@ -257,13 +258,13 @@ def _cause(message: Any) -> Cause | None:
         return None
     event = message.first_cause
     if event.WhichOneof("event") == "log":
-        return Cause(_time(event.time), event.log.text, event.log.role or "learner", event.log.rank)
-    return Cause(_time(event.time), event.state.message, "coordinator", -1)
+        return Cause(time_of(event.time), event.log.text, event.log.role or "learner", event.log.rank)
+    return Cause(time_of(event.time), event.state.message, "coordinator", -1)
 
 
 def artifact_of(message: Any) -> Artifact:
     """An Artifact from the coordinator's message."""
-    return Artifact(message.path, message.bytes, _time(message.modified))
+    return Artifact(message.path, message.bytes, time_of(message.modified))
 
 
 def plan_of(message: Any) -> Plan:
@@ -277,7 +278,7 @@ def plan_of(message: Any) -> Plan:
 
 def event_of(message: Any) -> StateEvent | MetricsEvent | LogEvent | UnknownEvent:
     """An event from the coordinator's message."""
-    time = _time(message.time)
+    time = time_of(message.time)
     which = message.WhichOneof("event")
     if which == "state":
         return StateEvent(message.sequence, time, _state(message.state.state), message.state.message,
