@@ -254,7 +254,7 @@ class Client:
         if found:
             raise errors.UnknownJobError(f"'{job}' may be {', '.join(found)}; give more of the id")
         if len(listed) < _MAX_LISTED:
-            raise errors.UnknownJobError(f"there is no job '{job}'; Client.list() shows them")
+            raise errors.UnknownJobError(f"there is no job '{job}'; Client.list() and 'sluicectl list' show them")
         self._describe(job)  # beyond what is listed only a full id can be known
         return Job(self, job)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Union
@@ -131,6 +131,7 @@ class JobDescription:
     wish: str = ""  # "cancel" or "pause": asked for, not done yet
     digests: Mapping[str, str] = field(default_factory=dict)
     server_version: str = ""
+    spec: Mapping[str, Any] = field(default_factory=dict, repr=False)  # effective: {"rl.gate.tau": 0.3}
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,21 @@ def description_of(message: Any) -> JobDescription:
                       ledger.frontier), dict(message.metrics), dict(message.results),
         tuple(Member(m.member_id, m.rank, m.address, m.phase, m.heartbeat_age_s, m.actors, m.host, m.version)
               for m in message.members), _cause(message), message.forked_from, message.wish, dict(message.digests),
-        message.server_version)
+        message.server_version, dict(_spec_values(message.spec)))
+
+
+def _spec_values(message: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """What a spec says, by the paths of its keys. Enums as they are written in a spec; those that are not known as numbers."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            yield from _spec_values(value, f"{prefix}{field.name}.")
+        elif field.type == field.TYPE_ENUM:
+            # The value 0 is "<PREFIX>UNSPECIFIED" by the style of proto3.
+            start = len(field.enum_type.values_by_number[0].name) - len("UNSPECIFIED")
+            known = field.enum_type.values_by_number.get(value)
+            yield f"{prefix}{field.name}", value if known is None else known.name[start:].lower()
+        else:
+            yield f"{prefix}{field.name}", value
 
 
 def _cause(message: Any) -> Cause | None:
