@@ -163,6 +163,27 @@ void AddFiles(CLI::App* app, Flags* flags) {
       ->required();
 }
 
+void AddMirror(CLI::App* app, MirrorFlags* flags) {
+  CLI::App* mirror = app->add_subcommand(
+      "mirror",
+      "Copy a job's metrics, spec and state to a tracker; called again it goes on (runs python3 -m sluice.mirror).");
+  AddJob(mirror, &flags->job);
+  mirror->add_option("--to", flags->to, "mlflow (with --uri), tensorboard or wandb (with --folder)")
+      ->required()
+      ->check(CLI::IsMember({"mlflow", "tensorboard", "wandb"}));
+  mirror->add_option("--uri", flags->uri, "The MLflow server, http://HOST:PORT");
+  mirror->add_option("--folder", flags->folder,
+                     "Of event files for TensorBoard, or of offline runs that 'wandb sync' sends");
+  mirror->add_option("--experiment", flags->experiment, "MLflow's experiment, W&B's project; default: sluice");
+  mirror->add_option("--name", flags->name, "Of the run at the tracker; default: the job's id");
+  mirror->add_flag("-f,--follow", flags->follow, "Go on until the job ends, or ctrl-C");
+  mirror->add_option("--every", flags->every_s, "Seconds between two looks of --follow; default: 5, to wandb 300")
+      ->check(CLI::PositiveNumber);
+  mirror->add_option("--patience", flags->patience_s, "Seconds for which a server that is lost is asked; default: 60")
+      ->check(CLI::PositiveNumber);
+  mirror->add_option("--cursor", flags->cursor, "File that remembers what was sent; default: one of its own");
+}
+
 void AddRest(CLI::App* app, Flags* flags) {
   CLI::App* config = app->add_subcommand("config", "About the job spec.");
   config->require_subcommand(1);
@@ -238,6 +259,17 @@ absl::StatusOr<Context> PlaceOf(const Flags& flags) {
   }
   if (!flags.security.token_file.empty()) place.token_file = flags.security.token_file;
   return place;
+}
+
+// Where the coordinator is and how to be let in, as it was said to this program: by flags or by the environment.
+std::vector<std::string> ConnectionArguments(const CLI::App& app) {
+  std::vector<std::string> arguments;
+  for (const char* name :
+       {"--server", "--context", "--timeout", "--tls-ca", "--tls-cert", "--tls-key", "--token-file"}) {
+    const CLI::Option* option = app.get_option(name);
+    if (option->count() > 0) arguments.push_back(absl::StrCat(name, "=", option->as<std::string>()));
+  }
+  return arguments;
 }
 
 int DispatchContext(const CLI::App& command, const Flags& flags, const Printer& printer) {
@@ -334,6 +366,7 @@ std::unique_ptr<CLI::App> MakeApp(Flags* flags) {
   AddJobs(app.get(), flags);
   AddFollowing(app.get(), flags);
   AddFiles(app.get(), flags);
+  AddMirror(app.get(), &flags->mirror);
   AddRest(app.get(), flags);
   return app;
 }
@@ -373,6 +406,12 @@ int Dispatch(const CLI::App& app, const Flags& flags, const std::atomic<bool>& s
   }
   if (app.got_subcommand("context")) return DispatchContext(*app.get_subcommand("context"), flags, printer);
   if (app.got_subcommand("token")) return TokenCommand(flags.token);
+  if (app.got_subcommand("mirror")) {
+    if (flags.format != OutputFormat::kTable && flags.format != OutputFormat::kJson) {
+      return printer.Fail(absl::InvalidArgumentError("-o: mirror prints text or json"));
+    }
+    return MirrorCommand(MirrorArguments(flags.mirror, ConnectionArguments(app), flags.format == OutputFormat::kJson));
+  }
   const absl::StatusOr<Context> place = PlaceOf(flags);
   if (!place.ok()) return printer.Fail(place.status());
   const absl::Status address = CheckAddress("--server", place->server);

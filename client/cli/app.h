@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "client/cli/commands.h"
+#include "client/cli/mirror_command.h"
 #include "client/cli/token_command.h"
 #include "common/rpc/security_flags.h"
 
@@ -32,6 +33,7 @@ struct Flags {
   int rank = -1;
   MetricsFlags metrics;
   CompareFlags compare;
+  MirrorFlags mirror;
   std::string job, key, state, folder, which = "best", file, name, kind, shell, digest, path, context_name;
   std::vector<std::string> prefixes, pair;
   std::map<std::string, std::string> context_fields;

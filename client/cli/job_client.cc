@@ -68,7 +68,9 @@ absl::Status JobClient::Call(const std::function<absl::Status(grpc::ClientContex
     if (options_.explain) last = options_.explain(last);  // what TLS is wrong with is not retried
     const bool nobody = last.code() == absl::StatusCode::kUnavailable &&
                         (absl::StrContains(last.message(), "refused") || absl::StrContains(last.message(), "esol"));
-    const bool full = last.code() == absl::StatusCode::kResourceExhausted;
+    // Who calls too often is told to come again soon; a quota stays full.
+    const bool full = last.code() == absl::StatusCode::kResourceExhausted &&
+                      context.GetServerTrailingMetadata().count("retry_after_ms") == 0;
     return nobody || full || IsOtherProtocol(last) ? absl::OkStatus() : last;
   });
   if (status.ok() && last.ok()) return status;

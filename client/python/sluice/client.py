@@ -1,6 +1,7 @@
 """Client of the coordinator's job API."""
 from __future__ import annotations
 
+import builtins
 import logging
 import os
 import random
@@ -19,8 +20,9 @@ from sluice.download import download_file
 from sluice.events import (Artifact, Event, GapEvent, JobDescription, JobSummary, LogEvent, MetricsEvent, Outcome, Plan,
                            StateEvent, artifact_of, description_of, event_of, plan_of, summary_of)
 from sluice.metrics import Metrics
+from sluice.push import PushedData, PushedFolder, manifest_of, pushed_folder_of, send_files
 from sluice.run_folder import RunFolder
-from sluice.v1 import job_pb2
+from sluice.v1 import data_pb2, job_pb2
 
 logger = logging.getLogger("sluice")
 
@@ -35,6 +37,8 @@ _SLOW_CALL_S = 300.0
 # Calls that servers before them do not have.
 _NEWER = {"Pause": "pause jobs", "Kill": "kill jobs", "Delete": "delete jobs", "Fork": "fork jobs", "Plan": "plan jobs",
           "ListArtifacts": "list files", "ReadArtifact": "send files"}
+# Calls of the data service, and what a coordinator before them cannot do. FAILED_PRECONDITION and NOT_FOUND are of data there.
+_DATA = {"Begin": "BeginPush", "Put": "Put", "Commit": "CommitPush", "List": "ListData", "Remove": "RemoveData"}
 _CHANNEL_OPTIONS = [
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES), ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000),
@@ -78,6 +82,14 @@ def _is_seconds(value: Any, least: float) -> bool:
     return isinstance(value, (int, float)) and value >= least
 
 
+def _told_to_wait(error: grpc.RpcError) -> float | None:
+    """Seconds after which the server wants to be asked again; None: it says nothing of that."""
+    if error.code() != grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return None
+    told = dict(error.trailing_metadata() or ()).get("retry_after_ms", "")
+    return int(told) / 1000 if isinstance(told, str) and told.isascii() and told.isdigit() else None
+
+
 def _read_spec(source: SpecSource) -> tuple[str, str]:
     """(YAML text, its name in messages)."""
     if isinstance(source, Mapping):
@@ -104,27 +116,31 @@ def _read_spec(source: SpecSource) -> tuple[str, str]:
 class Client:
     """A connection to a coordinator. Thread-safe; a context manager. Nothing is sent before the first call.
 
-    server: HOST:PORT; by default $SLUICE_SERVER, else 127.0.0.1:7070.
+    server: HOST:PORT; by default $SLUICE_SERVER, then the context's, else 127.0.0.1:7070.
+    context: a name of `sluicectl context list`; by default $SLUICE_CONTEXT, then the current one, which is not asked where
+      `server` or $SLUICE_SERVER names another coordinator.
     timeout: seconds for one call, retries included (not for `watch` and `wait`). Every call is idempotent, and tried
       again when what went wrong may pass by itself; nobody at the address is said at once.
     watch_patience: seconds for which `watch` and `wait` try to find a coordinator again that they have lost.
     tls_ca, tls_cert, tls_key: PEM files for a coordinator that speaks TLS; by default those of $SLUICE_TLS_CA,
-      $SLUICE_TLS_CERT and $SLUICE_TLS_KEY. Read once: after a renewal make another client.
-    token_file: a file that holds a token of `sluicectl token create`; by default $SLUICE_TOKEN_FILE. Read at every
-      call.
+      $SLUICE_TLS_CERT and $SLUICE_TLS_KEY, then the context's. Read once: after a renewal make another client.
+    token_file: a file that holds a token of `sluicectl token create`; by default $SLUICE_TOKEN_FILE, then the context's.
+      Read at every call.
     """
 
-    def __init__(self, server: str | None = None, *, timeout: float = 5.0, watch_patience: float = 600.0,
+    def __init__(self, server: str | None = None, *, context: str | None = None, timeout: float = 5.0,
+                 watch_patience: float = 600.0,
                  tls_ca: str | os.PathLike[str] | None = None, tls_cert: str | os.PathLike[str] | None = None,
                  tls_key: str | os.PathLike[str] | None = None,
                  token_file: str | os.PathLike[str] | None = None) -> None:
-        self.server = _check_address(server or os.environ.get("SLUICE_SERVER") or "127.0.0.1:7070")
+        found, self._credentials = Credentials.find(server, context, tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key,
+                                                    token_file=token_file)
+        self.server = _check_address(found or "127.0.0.1:7070")
         if not (_is_seconds(timeout, 0) and timeout > 0 and _is_seconds(watch_patience, 0)):
             raise errors.InvalidRequestError(f"want a timeout above 0 and a watch_patience from 0, got {timeout} and "
                                              f"{watch_patience}")
         self.timeout = timeout
         self.watch_patience = watch_patience
-        self._credentials = Credentials.of(tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key, token_file=token_file)
         self._channel = self._credentials.channel(self.server, _CHANNEL_OPTIONS)
         self._calls = {
             name: self._channel.unary_unary(f"/sluice.v1.JobService/{name}",
@@ -132,6 +148,13 @@ class Client:
                                             response_deserializer=getattr(job_pb2, f"{name}Response").FromString)
             for name in ("Validate", "Submit", "List", "Describe", "Cancel", "Resume", "Pause", "Kill", "Delete", "Fork",
                          "Plan", "ListArtifacts", "ReadArtifact")
+        }
+        self._calls |= {
+            f"DataService/{name}": self._channel.unary_unary(
+                f"/sluice.v1.DataService/{name}",
+                request_serializer=getattr(data_pb2, f"{message}Request").SerializeToString,
+                response_deserializer=getattr(data_pb2, f"{message}Response").FromString)
+            for name, message in _DATA.items()
         }
         self._watch_stream = self._channel.unary_stream("/sluice.v1.JobService/Watch",
                                                         request_serializer=job_pb2.WatchRequest.SerializeToString,
@@ -231,7 +254,7 @@ class Client:
         if found:
             raise errors.UnknownJobError(f"'{job}' may be {', '.join(found)}; give more of the id")
         if len(listed) < _MAX_LISTED:
-            raise errors.UnknownJobError(f"there is no job '{job}'; Client.list() shows them")
+            raise errors.UnknownJobError(f"there is no job '{job}'; Client.list() and 'sluicectl list' show them")
         self._describe(job)  # beyond what is listed only a full id can be known
         return Job(self, job)
 
@@ -251,7 +274,51 @@ class Client:
         """See Job.watch."""
         return self.job(job).watch(after)
 
+    # ------------------------------------------------------------------------------------------------------- data
+
+    def push_data(self, path: str | os.PathLike[str], *, name: str = "",
+                  on_progress: Callable[[int, int], None] | None = None) -> PushedData:
+        """Sends a prepared data set, a folder, or a file of events to the coordinator's machine, piece by piece; a spec
+        says `data: PushedData.address`. The same files again are there at once, and what an earlier call left goes on
+        where it stopped. Safe to call again.
+
+        name: for people; by default the path's last part. on_progress: told (bytes there, of all) after each piece.
+        InvalidRequestError: there is nothing at the path that can be pushed. NoSpaceError: the coordinator's quota has no
+        room. DataStateError: it takes no data. DataError: a file changed while it was pushed.
+        """
+        folder, request = manifest_of(path)
+        request.name = name or Path(os.path.abspath(path)).name
+        return send_files(folder, request, self._data_call, on_progress or (lambda *unused: None))
+
+    def pushed_data(self) -> builtins.list[PushedFolder]:
+        """What was pushed, newest first."""
+        return [pushed_folder_of(folder) for folder in self._data_call("List", data_pb2.ListDataRequest()).folders]
+
+    def remove_data(self, digest: str) -> int:
+        """Removes what was pushed; returns the bytes that are free again. digest: or a beginning of at least 8 digits.
+
+        UnknownDataError: nothing has it. DataStateError: a job that has not ended reads it.
+        """
+        request = data_pb2.RemoveDataRequest(digest=digest.removeprefix("digest:"))
+        return int(self._data_call("Remove", request).freed_bytes)
+
     # ------------------------------------------------------------------------------------------------ the wire
+
+    def _data_call(self, name: str, request: Any) -> Any:
+        try:
+            return self._call(f"DataService/{name}", request, _SLOW_CALL_S if name == "Commit" else None)
+        except errors.JobStateError as error:
+            raise errors.DataStateError(str(error)) from None
+        except errors.UnknownJobError as error:
+            raise errors.UnknownDataError(str(error)) from None
+        except errors.BusyError as error:
+            if error.retry_after is not None:
+                raise
+            raise errors.NoSpaceError(str(error)) from None
+        except errors.ServerError as error:
+            if error.code != "DATA_LOSS":
+                raise
+            raise errors.DataError(str(error)) from None
 
     def _describe(self, job_id: str) -> JobDescription:
         return description_of(self._call("Describe", job_pb2.DescribeRequest(job_id=job_id)))
@@ -265,7 +332,7 @@ class Client:
             return trouble
         if "resol" in text:  # DNS, or the system's own names
             return errors.ServerDownError(
-                f"the host of {self.server} is not known here; mend the address in Client(server=...) or SLUICE_SERVER")
+                f"the host of {self.server} is not known here; mend the address in Client(server=...), SLUICE_SERVER or the context")
         if "failed to connect" in text and ("reset by peer" in text or "ocket closed" in text):
             return errors.ServerDownError(
                 f"what listens at {self.server} ends every connection at once: it is no coordinator, or expects TLS: mend "
@@ -297,18 +364,21 @@ class Client:
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             text = f"the coordinator at {self.server} gave no answer within {self.timeout:g} s"
         if code in kinds:
-            return kinds[code](text)
+            typed = kinds[code](text)
+            if isinstance(typed, errors.BusyError):
+                typed.retry_after = _told_to_wait(error)
+            return typed
         return errors.ServerError(f"the coordinator at {self.server} failed: {text}", code.name)
 
     def _call(self, name: str, request: Any, timeout: float | None = None) -> Any:
         try:
             return self._call_any(name, request, timeout or self.timeout)
         except errors.WrongServerError:
-            if name not in _NEWER:
+            if name not in _NEWER and not name.startswith("DataService/"):
                 raise
         self._call("List", job_pb2.ListRequest(limit=1))  # raises again if this is no coordinator at all
         raise errors.OlderServerError(f"the coordinator at {self.server} is older than this package and cannot "
-                                      f"{_NEWER[name]}; bring it to the package's release")
+                                      f"{_NEWER.get(name, 'take data')}; bring it to the package's release")
 
     def _call_any(self, name: str, request: Any, timeout: float) -> Any:
         deadline = time.monotonic() + timeout
@@ -321,9 +391,20 @@ class Client:
                 passing = (error.code() == grpc.StatusCode.UNAVAILABLE and "refused" not in (error.details() or "") and
                            not isinstance(self._error(error), (errors.WrongServerError, errors.TlsError)))
                 pause = min(2 * pause, 1.0)
-                if not passing or time.monotonic() + pause > deadline:
+                told = _told_to_wait(error)
+                if (told is None and not passing) or time.monotonic() + max(pause, told or 0) > deadline:
                     raise self._error(error) from None
-            time.sleep(pause * random.uniform(0.5, 1))
+            # Who calls too often is told when to come again, and not before.
+            time.sleep(pause * random.uniform(0.5, 1) if told is None else told * random.uniform(1, 1.5))
+
+
+def connect(context: str | None = None, **options: Any) -> Client:
+    """A client of the coordinator that `sluicectl` would speak with; options as of Client.
+
+    context: a name of `sluicectl context list`. Without it SLUICE_SERVER, SLUICE_CONTEXT and the current context are asked, in
+    this order, and 127.0.0.1:7070 is taken if none says anything.
+    """
+    return Client(context=context, **options)
 
 
 class Job:

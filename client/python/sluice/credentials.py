@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from sluice import errors
+from sluice import contexts, errors
 
 _COORDINATOR = "coordinator.sluice.internal"  # the DNS name in every coordinator's certificate
 _MAX_TOKEN_BYTES = 4096
@@ -33,7 +33,7 @@ def _is_loopback(server: str) -> bool:
 
 @dataclass(frozen=True)
 class Credentials:
-    """Paths of PEM files and of the file with a token; None: as the variables of sluicectl say, else none."""
+    """Paths of PEM files and of the file with a token; None: there is none."""
 
     tls_ca: str | None = None
     tls_cert: str | None = None
@@ -41,10 +41,18 @@ class Credentials:
     token_file: str | None = None
 
     @classmethod
-    def of(cls, **given: str | os.PathLike[str] | None) -> Credentials:
-        """With SLUICE_TLS_CA, SLUICE_TLS_CERT, SLUICE_TLS_KEY and SLUICE_TOKEN_FILE for what is not given."""
-        return cls(**{name: os.fspath(value) if value is not None else os.environ.get(f"SLUICE_{name.upper()}") or None
-                      for name, value in given.items()})
+    def find(cls, server: str | None, context: str | None,
+             **given: str | os.PathLike[str] | None) -> tuple[str, Credentials]:
+        """(HOST:PORT or "", what to show there), as sluicectl finds them: what is given, then SLUICE_SERVER, SLUICE_TLS_CA,
+        SLUICE_TLS_CERT, SLUICE_TLS_KEY and SLUICE_TOKEN_FILE, then the context.
+
+        ContextError: there is no such context, or their file has mistakes.
+        """
+        place = contexts.place_of(server, context, {
+            name: os.fspath(value) if value is not None else os.environ.get(f"SLUICE_{name.upper()}")
+            for name, value in given.items()})
+        return place.server, cls(place.tls_ca or None, place.tls_cert or None, place.tls_key or None,
+                                 place.token_file or None)
 
     def channel(self, server: str, options: list[tuple[str, Any]]) -> grpc.Channel:
         """CredentialsError: the files cannot work, or the token would travel in the clear."""

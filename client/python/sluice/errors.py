@@ -34,6 +34,10 @@ class CredentialsError(SluiceError):
     exit_code = 2
 
 
+class ContextError(CredentialsError):
+    """The file of named coordinators has mistakes, or no context of the name."""
+
+
 class TlsError(SluiceError):
     """Client and coordinator do not come to terms over TLS: certificates, their dates, roles or authorities."""
 
@@ -57,9 +61,11 @@ class DeadlineError(SluiceError):
 
 
 class BusyError(SluiceError):
-    """The coordinator has no room for this call at present; trying again later helps."""
+    """The coordinator has no room for this call at present; trying again later helps. retry_after: seconds that it asks
+    for; None: it says nothing of that."""
 
     exit_code = 11
+    retry_after: float | None = None
 
 
 class ServerError(SluiceError):
@@ -99,6 +105,28 @@ class OlderServerError(VersionError):
 
 class NewerServerError(VersionError):
     """The coordinator is newer than this package and says what the package does not know."""
+
+
+class DataError(SluiceError):
+    """Pushed data are not what was to be pushed: a file changed meanwhile, or its bytes were damaged."""
+
+    exit_code = 3
+
+
+class UnknownDataError(InvalidRequestError):
+    """No pushed data have the digest, or several begin with it."""
+
+
+class DataStateError(SluiceError):
+    """The coordinator takes no data, or a job that has not ended reads those that are to go."""
+
+    exit_code = 4
+
+
+class NoSpaceError(SluiceError):
+    """There is no room: a quota, or a disk."""
+
+    exit_code = 14
 
 
 class RunFolderError(SluiceError):

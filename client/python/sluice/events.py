@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Union
@@ -131,6 +131,7 @@ class JobDescription:
     wish: str = ""  # "cancel" or "pause": asked for, not done yet
     digests: Mapping[str, str] = field(default_factory=dict)
     server_version: str = ""
+    spec: Mapping[str, Any] = field(default_factory=dict, repr=False)  # effective: {"rl.gate.tau": 0.3}
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,8 @@ class GapEvent:
 Event = Union[StateEvent, MetricsEvent, LogEvent, UnknownEvent, GapEvent]
 
 
-def _time(message: Any) -> datetime:
+def time_of(message: Any) -> datetime:
+    """A moment from the coordinator's message."""
     return datetime.fromtimestamp(message.seconds + message.nanos * 1e-9, timezone.utc)
 
 
@@ -231,7 +233,7 @@ def _kind(value: int) -> str:
 def summary_of(message: Any) -> JobSummary:
     """A JobSummary from the coordinator's message."""
     def time(name: str) -> datetime | None:
-        return _time(getattr(message, name)) if message.HasField(name) else None
+        return time_of(getattr(message, name)) if message.HasField(name) else None
 
     state = _state(message.state)
     return JobSummary(message.job_id, message.name, _kind(message.kind), state, time("submitted"), time("started"),
@@ -249,7 +251,21 @@ def description_of(message: Any) -> JobDescription:
                       ledger.frontier), dict(message.metrics), dict(message.results),
         tuple(Member(m.member_id, m.rank, m.address, m.phase, m.heartbeat_age_s, m.actors, m.host, m.version)
               for m in message.members), _cause(message), message.forked_from, message.wish, dict(message.digests),
-        message.server_version)
+        message.server_version, dict(_spec_values(message.spec)))
+
+
+def _spec_values(message: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """What a spec says, by the paths of its keys. Enums as they are written in a spec; those that are not known as numbers."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            yield from _spec_values(value, f"{prefix}{field.name}.")
+        elif field.type == field.TYPE_ENUM:
+            # The value 0 is "<PREFIX>UNSPECIFIED" by the style of proto3.
+            start = len(field.enum_type.values_by_number[0].name) - len("UNSPECIFIED")
+            known = field.enum_type.values_by_number.get(value)
+            yield f"{prefix}{field.name}", value if known is None else known.name[start:].lower()
+        else:
+            yield f"{prefix}{field.name}", value
 
 
 def _cause(message: Any) -> Cause | None:
@@ -257,13 +273,13 @@ def _cause(message: Any) -> Cause | None:
         return None
     event = message.first_cause
     if event.WhichOneof("event") == "log":
-        return Cause(_time(event.time), event.log.text, event.log.role or "learner", event.log.rank)
-    return Cause(_time(event.time), event.state.message, "coordinator", -1)
+        return Cause(time_of(event.time), event.log.text, event.log.role or "learner", event.log.rank)
+    return Cause(time_of(event.time), event.state.message, "coordinator", -1)
 
 
 def artifact_of(message: Any) -> Artifact:
     """An Artifact from the coordinator's message."""
-    return Artifact(message.path, message.bytes, _time(message.modified))
+    return Artifact(message.path, message.bytes, time_of(message.modified))
 
 
 def plan_of(message: Any) -> Plan:
@@ -277,7 +293,7 @@ def plan_of(message: Any) -> Plan:
 
 def event_of(message: Any) -> StateEvent | MetricsEvent | LogEvent | UnknownEvent:
     """An event from the coordinator's message."""
-    time = _time(message.time)
+    time = time_of(message.time)
     which = message.WhichOneof("event")
     if which == "state":
         return StateEvent(message.sequence, time, _state(message.state.state), message.state.message,

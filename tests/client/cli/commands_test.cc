@@ -1,10 +1,14 @@
 #include "client/cli/commands.h"
 
 #include <gmock/gmock.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
 
+#include <atomic>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/cli/job_client.h"
 #include "common/rpc/server.h"
@@ -628,6 +632,36 @@ TEST_F(CommandsTest, PushedDataAreNamedByTheirDigestInSpecs) {
   EXPECT_THAT(err_->Take(), HasSubstr("the quota of"));
   EXPECT_EQ(commands_->RemoveData(digest.substr(0, 12)), 0);
   EXPECT_EQ(commands_->PushData(events, ""), 0);
+}
+
+// A data service that tells every other caller to come again. Useful for: the limit of calls, which a test should not
+// need 400 calls to meet.
+class BusyDataService final : public v1::DataService::Service {
+ public:
+  grpc::Status List(grpc::ServerContext* context, const v1::ListDataRequest*, v1::ListDataResponse*) override {
+    if (calls_++ % 2 == 1) return grpc::Status::OK;
+    if (hints_) context->AddTrailingMetadata("retry_after_ms", "1");
+    return {grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls; try again in 1 ms"};
+  }
+
+  std::atomic<int> calls_{0};
+  std::atomic<bool> hints_{true};
+};
+
+// A push of many small files once ended with "no space" when it was faster than 200 calls a second.
+TEST_F(CommandsTest, WhoCallsTooOftenComesAgainAndAFullQuotaIsSaidAtOnce) {
+  BusyDataService busy;
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&busy);
+  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  Connect(absl::StrCat("127.0.0.1:", port));
+  EXPECT_EQ(commands_->ListData(), 0);
+  EXPECT_EQ(busy.calls_, 2);
+  busy.hints_ = false;
+  EXPECT_NE(commands_->ListData(), 0);
+  EXPECT_EQ(busy.calls_, 3);
 }
 
 TEST_F(CommandsTest, TheDoctorFindsWhatIsThereAndGivesAFixForWhatIsNot) {

@@ -30,6 +30,7 @@ def blocks():
 class DocsTest(harness.SluiceTest):
     def start_cluster(self):
         cluster = harness.Cluster(self, None, ranks=1)
+        cluster.coordinator_flags = ["--data-root", self.path("pushed")]
         cluster.start_coordinator()
         cluster.start_rank()
         return cluster

@@ -1,6 +1,9 @@
 """The Python package against a coordinator, a rank, a reward server and an actor as processes of their own."""
+import json
 import os
+import subprocess
 import sys
+from unittest import mock
 
 import support
 
@@ -8,6 +11,8 @@ support.require("grpc", "numpy")
 sys.path.insert(0, os.path.join(support.TOP, "tests", "integration"))
 import harness  # noqa: E402
 import sluice  # noqa: E402
+from mlflow_servers import FakeMlflow  # noqa: E402
+from sluice.mirror.mlflow import metric_name  # noqa: E402
 
 if not os.path.exists(os.path.join(harness.BIN, "sluice-learner")):
     support.skip(f"there is no sluice-learner in {harness.BIN}")
@@ -157,6 +162,72 @@ class PythonClientTest(harness.SluiceTest):
         with self.assertRaisesRegex(sluice.JobFailedError, "nowhere") as raised:
             failing.wait(timeout=harness.LIMIT_S)
         self.assertEqual(raised.exception.exit_code, harness.INTEGRITY)
+
+    def test_pushed_data_are_trained_on_and_sluicectl_mirrors_the_job(self):
+        data = self.prepare(ranker={"sequential": False})
+        cluster = harness.Cluster(self, None, ranks=1)
+        cluster.coordinator_flags = ["--data-root", self.path("pushed")]
+        cluster.start_coordinator()
+        # Both programs find the coordinator by the same context.
+        environment = {k: v for k, v in os.environ.items() if k not in ("SLUICE_SERVER", "SLUICE_CONTEXT")}
+        environment.update(SLUICE_CONFIG=self.path("contexts.yaml"), XDG_STATE_HOME=self.path("state"))
+
+        def ctl(*arguments, **more):
+            return subprocess.run([os.path.join(harness.BIN, "sluicectl"), *arguments], capture_output=True, text=True,
+                                  env={**environment, **more}, timeout=harness.LIMIT_S, stdin=subprocess.DEVNULL)
+        self.assertEqual(ctl("context", "set", "here", "--server", cluster.address).returncode, harness.DONE)
+        with mock.patch.dict(os.environ, environment, clear=True):
+            client = sluice.connect(timeout=60)
+        self.addCleanup(client.close)
+        self.assertEqual(client.server, cluster.address)
+
+        pushed = client.push_data(data)
+        self.assertFalse(pushed.existed)
+        again = client.push_data(data)
+        self.assertEqual((again.existed, again.digest), (True, pushed.digest))
+        # sluicectl gives the same files the same digest.
+        said = json.loads(ctl("data", "push", data, "-o", "json").stdout)
+        self.assertEqual((said["digest"], said["existed"], said["bytes"]), (pushed.digest, True, pushed.bytes))
+        (listed,) = client.pushed_data()
+        self.assertEqual((listed.digest, listed.files, listed.name), (pushed.digest, pushed.files, "data"))
+        cluster.start_rank()
+        job = client.submit({"name": "tiny", "kind": "sft", "data": pushed.address, "model": harness.model_spec(),
+                             "sft": {"passes": 2, "validation": {"beams": 10}}})
+        with self.assertRaisesRegex(sluice.DataStateError, "reads"):
+            client.remove_data(pushed.digest)
+
+        server = FakeMlflow()
+        self.addCleanup(server.stop)
+        mirror = ("mirror", job.id[:-2], "--to", "mlflow", "--uri", server.uri, "--follow", "--every", "0.2", "-o", "json")
+        python = {"SLUICE_PYTHON": sys.executable, "PYTHONPATH": support.SITE, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = ctl(*mirror, **python)
+        self.assertEqual((done.returncode, done.stderr), (harness.DONE, ""))
+        self.assertEqual(json.loads(done.stdout)["state"], "succeeded")
+        written = {(row["step"], metric_name(name), value) for row in job.run_folder().metrics().rows
+                   for name, value in row.items() if name not in ("step", "time_s") and isinstance(value, (int, float))}
+        self.assertGreater(len(written), 10)
+        self.assertEqual(set(server.points()), written)
+        (run,) = server.runs.values()
+        self.assertEqual((run["status"], run["tags"]["sluice.job_id"], run["params"]["sft.passes"]), ("FINISHED", job.id, "2"))
+        self.assertEqual(run["tags"]["sluice.spec_digest"], job.describe().spec_digest)
+        # What a parameter says is what the run's spec.yaml says.
+        for key in ("kind", "seed", "sft.optimizer.learning_rate", "model.hidden_size"):
+            self.assertRegex(job.run_folder().spec_yaml, rf"(?m)^ *{key.rpartition('.')[2]}: {run['params'][key]}$")
+        done = ctl(*mirror, **python)
+        self.assertEqual((done.returncode, json.loads(done.stdout)["points"]), (harness.DONE, 0))
+
+        for arguments, changes, code, why in (
+                (("mirror", "nothing"), {}, harness.USAGE, "there is no job 'nothing'"),
+                (("mirror", job.id, "--server", harness.free_address()), {}, harness.TRANSIENT, "no coordinator answers"),
+                (("mirror", job.id, "--context", "moon"), {}, harness.USAGE, "there is no context 'moon'"),
+                (("mirror", job.id), {"SLUICE_PYTHON": self.path("python")}, harness.USAGE, "cannot be run"),
+                (("mirror", job.id), {"PYTHONPATH": ""}, harness.USAGE, "has no package sluice of this release")):
+            done = ctl(*arguments, "--to", "mlflow", "--uri", server.uri, **{**python, **changes})
+            self.assertEqual((done.returncode, done.stdout), (code, ""), done.stderr)
+            self.assertIn(why, done.stderr)
+            self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertGreater(client.remove_data(pushed.address), 0)
+        self.assertEqual(client.pushed_data(), [])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """sluice.mirror: every point once, whatever dies in between; TensorBoard's own reader; an MLflow server, a strict fake
 and, if $SLUICE_MLFLOW names the program `mlflow`, the real one."""
 import contextlib
-import http.server
 import io
 import json
 import os
@@ -13,22 +12,21 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import unittest
-import urllib.parse
+from unittest import mock
 
 import support
 
 support.require("grpc")
 import sluice  # noqa: E402
+from mlflow_servers import (LIMIT_S, FakeMlflow, ask_mlflow, points_of, start, start_real_mlflow,  # noqa: E402
+                            wait_until)
 from sluice.mirror import cursor as cursors, mirror_run  # noqa: E402
 from sluice.mirror.__main__ import main  # noqa: E402
 from sluice.mirror.mlflow import metric_name  # noqa: E402
+from sluice.mirror.source import FolderSource  # noqa: E402
 from sluice.mirror.target import Target  # noqa: E402
 from sluice.mirror.tensorboard import crc32c  # noqa: E402
-
-LIMIT_S = 120
-
 
 class Crash(BaseException):
     """A process that dies: nothing of the mirror catches it."""
@@ -111,7 +109,7 @@ class FolderTest(unittest.TestCase):
 
 class CursorTest(FolderTest):
     def send(self, target):
-        with cursors.Cursor(sluice.RunFolder(self.run_folder), target.identity) as at:
+        with cursors.Cursor(FolderSource(sluice.RunFolder(self.run_folder)), target.identity) as at:
             target.open(at)
             return at.send_new(target), at.kept_first
 
@@ -201,7 +199,7 @@ class CursorTest(FolderTest):
     def test_a_second_mirror_and_a_damaged_or_foreign_cursor_are_refused(self):
         self.steps(1, 2)
         target = ListTarget()
-        with cursors.Cursor(sluice.RunFolder(self.run_folder), target.identity) as held:
+        with cursors.Cursor(FolderSource(sluice.RunFolder(self.run_folder)), target.identity) as held:
             with self.assertRaisesRegex(sluice.InvalidRequestError, "another mirror .* is at work"):
                 self.send(target)
             held.save()
@@ -228,8 +226,14 @@ class CommandTest(FolderTest):
         self.steps(1, 2)
         for arguments, code, why in (
                 (("--to", "comet:x"), 2, "want mlflow:URI, tensorboard:FOLDER or wandb:FOLDER, got 'comet:x'"),
-                (("--to", "mlflow:"), 2, "want mlflow:URI"),
-                (("--to", "mlflow:localhost:5000"), 2, "want mlflow:http://HOST:PORT"),
+                (("--to", "mlflow:"), 2, "--to mlflow needs --uri http://HOST:PORT"),
+                (("--to", "wandb"), 2, "--to wandb needs --folder FOLDER"),
+                (("--to", "tensorboard", "--uri", "http://h"), 2, "--uri is not for --to tensorboard; it takes --folder"),
+                (("--to", "mlflow:http://h", "--uri", "http://h"), 2, "want one of them"),
+                (("--to", "tensorboard:x", "--job", "rl-1"), 2, "want a run folder, or --job JOB"),
+                (("--to", "mlflow", "--uri", "localhost:5000"), 2, "want http://HOST:PORT of the MLflow server"),
+                (("--to", "mlflow", "--uri", "ftp://h"), 2, "want http://HOST:PORT of the MLflow server"),
+                (("--to", "tensorboard:x", "--every", "nan"), 2, "want more than 0 s"),
                 (("--to", "mlflow:http://u:secret@h"), 2, "want no user or password in the address"),
                 (("--to", "tensorboard:x", "--name", "a/b"), 2, "want a name without '/'"),
                 (("--to", "tensorboard:x", "--every", "0"), 2, "want more than 0 s"),
@@ -352,127 +356,6 @@ class TensorBoardTest(FolderTest):
         self.assertEqual(self.read("other")[0], self.want(2))
 
 
-class FakeMlflow(http.server.ThreadingHTTPServer):
-    """The calls of MLflow's REST API that the mirror makes, as its documentation has them; anything else is an error,
-    and points are never made one. Useful for: answers that are lost, late or strange. `trouble` is asked before each
-    call with its name and its number: "lost" does it and hangs up, "503" does not, "hold" does it and then waits for
-    `release`."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        self.experiments, self.runs, self.calls = {"Default": "0"}, {}, []
-        self.trouble = lambda call, number: None
-        self.release, self.held = threading.Event(), threading.Event()
-        self.lock = threading.Lock()
-        super().__init__(("127.0.0.1", 0), FakeMlflowHandler)
-        self.uri = f"http://127.0.0.1:{self.server_address[1]}"
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def stop(self):
-        self.release.set()
-        self.shutdown()
-        self.server_close()
-
-    def points(self):
-        (run,) = self.runs.values()
-        return sorted((p["step"], p["key"], p["value"]) for p in run["points"])
-
-
-class FakeMlflowHandler(http.server.BaseHTTPRequestHandler):
-    NAME = re.compile(r"^[/\w.\- ]{1,250}$", re.ASCII)
-
-    def log_message(self, *unused):
-        pass
-
-    def refuse(self, code, text, status=400):
-        return status, {"error_code": code, "message": text}
-
-    def do_GET(self):
-        path, _, query = self.path.partition("?")
-        self.serve(path, {key: values[0] for key, values in urllib.parse.parse_qs(query).items()})
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        assert self.headers["Content-Type"] == "application/json" and len(body) <= 1_000_000
-        self.serve(self.path, json.loads(body))
-
-    def serve(self, path, values):
-        call = path.removeprefix("/api/2.0/mlflow/")
-        with self.server.lock:
-            number = self.server.calls.count(call)
-            self.server.calls.append(call)
-            trouble = self.server.trouble(call, number)
-            if trouble == "503":
-                status, answer = self.refuse("TEMPORARILY_UNAVAILABLE", "busy", 503)
-            elif isinstance(trouble, tuple):
-                status, answer = trouble
-            else:
-                method = getattr(self, call.replace("/", "_").replace("-", "_"), None)
-                status, answer = method(**values) if method else self.refuse("ENDPOINT_NOT_FOUND", call, 404)
-        if trouble == "hold":
-            self.server.held.set()
-            self.server.release.wait(LIMIT_S)
-        if trouble in ("lost", "hold"):
-            self.close_connection = True
-            return
-        raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(raw)))
-        self.end_headers()
-        self.wfile.write(raw)
-
-    def experiments_get_by_name(self, experiment_name):
-        if experiment_name not in self.server.experiments:
-            return self.refuse("RESOURCE_DOES_NOT_EXIST", "no such experiment", 404)
-        return 200, {"experiment": {"experiment_id": self.server.experiments[experiment_name]}}
-
-    def experiments_create(self, name):
-        if name in self.server.experiments:
-            return self.refuse("RESOURCE_ALREADY_EXISTS", "it is there")
-        self.server.experiments[name] = str(len(self.server.experiments))
-        return 200, {"experiment_id": self.server.experiments[name]}
-
-    def runs_create(self, experiment_id, run_name, start_time, tags):
-        assert experiment_id in self.server.experiments.values() and isinstance(start_time, int)
-        run_id = f"run{len(self.server.runs)}"
-        self.server.runs[run_id] = {"name": run_name, "tags": {t["key"]: t["value"] for t in tags}, "points": [],
-                                    "status": "RUNNING"}
-        return 200, {"run": {"info": {"run_id": run_id}}}
-
-    def runs_search(self, experiment_ids, filter, max_results):
-        name, value = re.fullmatch(r"tags\.`([\w.]+)` = '(\w+)'", filter).groups()
-        found = [i for i, run in self.server.runs.items() if run["tags"].get(name) == value][:max_results]
-        return 200, {"runs": [{"info": {"run_id": i}} for i in found]} if found else {}
-
-    def runs_log_batch(self, run_id, metrics):
-        if run_id not in self.server.runs:
-            return self.refuse("RESOURCE_DOES_NOT_EXIST", f"Run with id={run_id} not found", 404)
-        assert 0 < len(metrics) <= 1000
-        for metric in metrics:
-            assert set(metric) == {"key", "value", "timestamp", "step"} and isinstance(metric["timestamp"], int)
-            if not self.NAME.match(metric["key"]):
-                return self.refuse("INVALID_PARAMETER_VALUE", f"Invalid metric name: '{metric['key']}'")
-        self.server.runs[run_id]["points"] += metrics
-        return 200, {}
-
-    def metrics_get_history(self, run_id, metric_key, max_results, page_token="0"):
-        points = [p for p in self.server.runs[run_id]["points"] if p["key"] == metric_key]
-        first, size = int(page_token), min(int(max_results), 2)  # so that pages are turned
-        answer = {"metrics": points[first:first + size]} if points else {}
-        if first + size < len(points):
-            answer["next_page_token"] = str(first + size)
-        return 200, answer
-
-    def runs_update(self, run_id, status, end_time):
-        self.server.runs[run_id].update(status=status, end_time=end_time)
-        return 200, {}
-
-    def runs_set_tag(self, run_id, key, value):
-        self.server.runs[run_id]["tags"][key] = value
-        return 200, {}
-
-
 class MlflowTest(FolderTest):
     def setUp(self):
         super().setUp()
@@ -513,7 +396,8 @@ class MlflowTest(FolderTest):
 
     def test_an_answer_that_is_lost_after_the_deed_doubles_nothing(self):
         self.steps(1, 6)
-        for call in ("experiments/create", "runs/create", "runs/log-batch", "runs/search", "metrics/get-history"):
+        for call in ("experiments/create", "runs/create", "runs/log-batch", "runs/search", "metrics/get-history",
+                     "runs/log-batch params", "runs/log-batch tags"):
             for trouble in ("lost", "503"):
                 with self.subTest(call=call, trouble=trouble):
                     shutil.rmtree(os.path.join(self.run_folder, "mirror"), ignore_errors=True)
@@ -524,6 +408,14 @@ class MlflowTest(FolderTest):
                         call == "metrics/get-history" and name == "runs/log-batch" and number == 0) else None
                     self.mirror()
                     self.assertEqual(self.server.points(), self.want(6))
+
+    def test_a_server_that_answers_too_late_is_asked_what_it_did(self):
+        self.steps(1, 5)
+        self.server.trouble = lambda call, number: "hold" if call == "runs/log-batch" and number == 0 else None
+        with mock.patch("sluice.mirror.mlflow._REQUEST_S", 0.2):
+            self.mirror()
+        self.assertEqual(self.server.points(), self.want(5))
+        self.assertIn("metrics/get-history", self.server.calls)
 
     def test_a_mirror_that_is_killed_in_the_middle_of_a_request_goes_on(self):
         self.steps(1, 5)
@@ -596,31 +488,12 @@ class MlflowTest(FolderTest):
 
 
 class RealMlflowTest(FolderTest):
-    def setUp(self):
-        super().setUp()
-        self.mlflow = os.environ.get("SLUICE_MLFLOW") or shutil.which("mlflow", path=os.path.join(sys.prefix, "bin"))
-        if not self.mlflow:
-            self.skipTest("no MLflow server: SLUICE_MLFLOW does not name the program mlflow (pip install mlflow==3.17.2 "
-                          "into a virtual environment of its own: 850 MB)")
-
     def test_a_real_server_has_every_point_once_over_kills(self):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        uri = f"http://127.0.0.1:{port}"
-        with open(self.path("mlflow.log"), "wb") as log:
-            server = subprocess.Popen(
-                [self.mlflow, "server", "--backend-store-uri", "sqlite:///" + self.path("mlflow.db"),
-                 "--artifacts-destination", self.path("artifacts"), "--host", "127.0.0.1", "--port", str(port),
-                 "--workers", "1"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
-                env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {
-                    "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "OMP_NUM_THREADS": "1"})
-        self.addCleanup(server.wait)
-        self.addCleanup(lambda: os.killpg(server.pid, signal.SIGKILL))
+        uri = start_real_mlflow(self, self.folder)
         self.steps(1, 300)
         self.write("results.json", "{}")
         # Killed after as many saves of the cursor as it takes to be somewhere in the middle, twice.
-        (patience,) = ("--patience", "240"),
+        patience = ("--patience", "240")
         for _ in range(2):
             process = start([self.run_folder, "--to", f"mlflow:{uri}", *patience])
             before = self.cursor()
@@ -631,17 +504,12 @@ class RealMlflowTest(FolderTest):
         out, err = process.communicate(timeout=240)
         self.assertEqual(process.returncode, 0, err)
         experiment, run = re.search(r"experiments/(\d+)/runs/(\w+)", out).groups()
-
-        from sluice.mirror.mlflow import MlflowTarget
-        target = MlflowTarget(uri, "x", "sluice", "x", 60)
-        points = []
-        for name in ("loss/nll", "gate/open_rate", "validation/hr_at_10"):
-            page = target._ask("metrics/get-history", {"run_id": run, "metric_key": name}, get=True)
-            points += [(int(m.get("step", 0)), name, m["value"]) for m in page["metrics"]]
-        self.assertEqual(sorted(points), sorted((s, metric_name(n), v) for s, n, v in self.want(300)))
-        info = target._ask("runs/get", {"run_id": run}, get=True)["run"]["info"]
-        self.assertEqual((info["status"], info["run_name"]), ("FINISHED", "rl-1"))
-        found = target._ask("runs/search", {"experiment_ids": [experiment], "max_results": 10})
+        names = ("loss/nll", "gate/open_rate", "validation/hr_at_10")
+        self.assertEqual(points_of(uri, run, names), sorted((s, metric_name(n), v) for s, n, v in self.want(300)))
+        got = ask_mlflow(uri, "runs/get", run_id=run)["run"]
+        self.assertEqual((got["info"]["status"], got["info"]["run_name"]), ("FINISHED", "rl-1"))
+        self.assertEqual(got["data"]["params"], [{"key": "kind", "value": "rl"}])
+        found = ask_mlflow(uri, "runs/search", experiment_ids=[experiment], max_results=10)
         self.assertEqual(len(found["runs"]), 1)
 
     def cursor(self):
@@ -677,27 +545,8 @@ class WandbTest(FolderTest):
         self.assertEqual(sorted(points), self.want(6))
 
     def read(self, segment):
-        """The file is LevelDB's log: blocks of 32 KiB, records `crc uint32 | length uint16 | type` (1 whole, 2 first, 3
-        middle, 4 last) after a header of 7 bytes. What is in the records is wandb's own protobuf."""
-        from wandb.proto import wandb_internal_pb2
-        files = [os.path.join(f, n) for f, _, names in os.walk(segment) for n in names if n.endswith(".wandb")]
-        self.assertEqual(len(files), 1)
-        with open(files[0], "rb") as file:
-            raw = file.read()
-        self.assertEqual(raw[:4], b":W&B")
-        at, whole = 7, b""
-        while at + 7 <= len(raw):
-            if at % 32768 > 32768 - 7:
-                at += 32768 - at % 32768
-                continue
-            length, kind = int.from_bytes(raw[at + 4:at + 6], "little"), raw[at + 6]
-            whole += raw[at + 7:at + 7 + length]
-            at += 7 + length
-            if kind in (2, 3):
-                continue
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(whole)
-            whole = b""
+        from wandb_tools import read_records
+        for record in read_records(segment):
             if record.WhichOneof("record_type") == "history":
                 values = {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.history.item}
                 step = values.get("_step", record.history.step.num)
@@ -710,20 +559,6 @@ def has_wandb():
     except ImportError:
         return False
     return hasattr(wandb, "init")
-
-
-def start(arguments):
-    environment = dict(os.environ, PYTHONPATH=support.SITE)
-    return subprocess.Popen([sys.executable, "-B", "-m", "sluice.mirror", *arguments], env=environment, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
-
-
-def wait_until(condition, limit_s=LIMIT_S):
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {limit_s} s in vain")
-        time.sleep(0.005)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ class PagesTest(HomeTest):
                         used.add(page_says)
                         text = text.replace(page_says, smaller)
                 # The page's 5 s are for a machine that is not busy with other tests.
-                text = re.sub(r"build/bin/sluicectl (submit|cancel|resume|watch|wait|describe|logs)\b",
+                text = re.sub(r"build/bin/sluicectl (submit|cancel|resume|watch|wait|describe|logs|mirror)\b",
                               r"build/bin/sluicectl --timeout 120 \1", text)
                 text = UP.sub(r"./sluice up \1 $SLUICE_FLAGS >up.log 2>&1 &\nservice=$!\n"
                               r"until grep -q ^Ready up.log; do kill -0 $service; sleep 0.05; done", text)

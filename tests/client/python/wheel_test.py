@@ -50,6 +50,9 @@ class WheelTest(unittest.TestCase):
                      "sluice/v1/spec_pb2.py", "sluice/mirror/__main__.py", "sluice/inference/open_inference_pb2.py"):
             self.assertIn(name, names)
         self.assertTrue(any(name.endswith("LICENSE") for name in names), names)
+        (points,) = [name for name in names if name.endswith("entry_points.txt")]
+        self.assertEqual(zipfile.ZipFile(self.wheel).read(points).decode().split(),
+                         ["[console_scripts]", "sluice-mirror", "=", "sluice.mirror.__main__:main"])
 
     def test_equal_sources_give_equal_bytes(self):
         with tempfile.TemporaryDirectory() as folder:

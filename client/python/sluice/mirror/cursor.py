@@ -13,8 +13,8 @@ from typing import IO, Any
 
 from sluice.errors import InvalidRequestError, RunFolderError, TrackerError
 from sluice.metrics import parse_row
+from sluice.mirror.source import Source
 from sluice.mirror.target import Row, Target
-from sluice.run_folder import RunFolder
 
 _VERSION = 1
 _MAX_CURSOR_BYTES = 16 << 20
@@ -26,8 +26,8 @@ _NO_VALUES = ("step", "time_s")
 class Mark:
     """A place in metrics.jsonl.
 
-    offset, line: where the next row begins, and the hash of the row before it: a resumed job cuts the file back to a
-    checkpoint, and then another row, or none, ends there.
+    offset, line, length: where the next row begins, the hash of the row before it, and its bytes: a resumed job cuts the
+    file back to a checkpoint, and then another row, or none, ends there.
     step, names: the latest step up to here, and what of it was measured. Steps never fall within one file.
     """
 
@@ -35,6 +35,7 @@ class Mark:
     line: str = ""
     step: int = -1
     names: frozenset[str] = field(default=frozenset())
+    length: int = _MAX_LINE_BYTES
 
 
 class Cursor:
@@ -45,11 +46,14 @@ class Cursor:
     state: the target's own.
     """
 
-    def __init__(self, run: RunFolder, identity: str, path: str | os.PathLike[str] | None = None) -> None:
-        self.run = run
+    def __init__(self, source: Source, identity: str, path: str | os.PathLike[str] | None = None,
+                 folder: Path | None = None) -> None:
+        """path: of its file; by default one of its own in `folder`, or where the source keeps such."""
+        self.source = source
         self.identity = identity
         key = hashlib.sha256(identity.encode()).hexdigest()[:12]
-        self.path = Path(path) if path is not None else run.path / "mirror" / f"{identity.partition(':')[0]}-{key}.json"
+        self.path = Path(path) if path is not None else \
+            (folder or source.state_folder()) / f"{identity.partition(':')[0]}-{key}.json"
         self.mark = Mark()
         self.pending: int | None = None
         self.started = 0.0
@@ -63,7 +67,7 @@ class Cursor:
             self._lock = open(f"{self.path}.lock", "ab")
         except OSError as error:
             raise InvalidRequestError(f"{self.path}: cannot be written ({error.strerror}); name a file for the cursor "
-                                      "that can, with --cursor") from None
+                                      "that can, with --cursor, or another folder") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._load()
@@ -85,7 +89,7 @@ class Cursor:
             with open(self.path, "rb") as file:
                 raw = file.read(_MAX_CURSOR_BYTES)
         except FileNotFoundError:
-            self.started = self._start_of_run()
+            self.started = self.source.started()
             return
         try:
             value = json.loads(raw)
@@ -95,7 +99,8 @@ class Cursor:
             if value["identity"] != self.identity:
                 raise InvalidRequestError(f"{self.path}: the cursor of another target, {value['identity']}; name "
                                           "another file")
-            self.mark = Mark(int(value["offset"]), str(value["line"]), int(value["step"]), frozenset(value["names"]))
+            self.mark = Mark(int(value["offset"]), str(value["line"]), int(value["step"]), frozenset(value["names"]),
+                             int(value.get("length", _MAX_LINE_BYTES)))
             self.started = float(value["started"])
             self.pending = None if value["pending"] is None else int(value["pending"])
             self.kept_first, self.state = bool(value["kept_first"]), dict(value["state"])
@@ -103,20 +108,16 @@ class Cursor:
             raise RunFolderError(f"{self.path}: damaged; without it the mirror does not know what it has sent. Remove it "
                                  "and mirror to a new place or under a new --name") from None
 
-    def _start_of_run(self) -> float:
-        """When the job began, about: rows say their time since then."""
-        for name in ("spec.yaml", "metrics.jsonl"):
-            try:
-                return round(os.stat(self.run.path / name).st_mtime, 3)
-            except OSError:
-                continue
-        return round(os.stat(self.run.path).st_mtime, 3)
+    def doubt_up_to(self, step: int) -> None:
+        """The target may have points up to this step that this cursor knows nothing of."""
+        if step > self.mark.step:
+            self.pending = step if self.pending is None else max(step, self.pending)
 
     def save(self) -> None:
         """On disk, whole, when it returns."""
         text = json.dumps({
             "version": _VERSION, "identity": self.identity, "offset": self.mark.offset, "line": self.mark.line,
-            "step": self.mark.step, "names": sorted(self.mark.names), "pending": self.pending,
+            "length": self.mark.length, "step": self.mark.step, "names": sorted(self.mark.names), "pending": self.pending,
             "started": self.started, "kept_first": self.kept_first, "state": self.state})
         aside = f"{self.path}.tmp"
         try:
@@ -131,20 +132,11 @@ class Cursor:
 
     # -------------------------------------------------------------------------------------------------- rows
 
-    def _open_metrics(self) -> IO[bytes] | None:
-        path = self.run.path / "metrics.jsonl"
-        try:
-            return open(path, "rb")
-        except FileNotFoundError:
-            return None  # nothing was measured yet
-        except OSError as error:
-            raise RunFolderError(f"{path}: cannot be read: {error.strerror}") from None
-
     def _continues(self, file: IO[bytes]) -> bool:
         """Whether the row that was sent last still ends where it did."""
         if self.mark.offset == 0:
             return True
-        back = min(self.mark.offset, _MAX_LINE_BYTES)
+        back = min(self.mark.offset, self.mark.length + 1)
         file.seek(self.mark.offset - back)
         tail = file.read(back)
         return len(tail) == back and tail.endswith(b"\n") and _hash(tail[:-1].rpartition(b"\n")[2]) == self.mark.line
@@ -156,13 +148,13 @@ class Cursor:
             if not line.endswith(b"\n"):
                 return
             place = mark.offset + len(line)
-            row = parse_row(f"{self.run.path / 'metrics.jsonl'}: the line that ends at byte {place}", line)
+            row = parse_row(f"{self.source.label}: the line that ends at byte {place}", line)
             step, time_s = row["step"], row.get("time_s")
             sent = mark.names if step == mark.step else frozenset()
             values = {name: float(value) for name, value in row.items()
                       if step >= mark.step and name not in sent and name not in _NO_VALUES and
                       isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)}
-            mark = replace(mark, offset=place, line=_hash(line[:-1]))
+            mark = replace(mark, offset=place, line=_hash(line[:-1]), length=len(line))
             if values:
                 mark = replace(mark, step=step, names=sent | values.keys())
             at = self.started + (time_s if isinstance(time_s, (int, float)) else 0)
@@ -170,7 +162,7 @@ class Cursor:
 
     def send_new(self, target: Target) -> int:
         """Sends every whole row that is not sent yet, batch by batch; returns the number of points."""
-        file = self._open_metrics()
+        file = self.source.open_metrics()
         if file is None:
             return 0
         sent = points = 0
@@ -197,7 +189,7 @@ class Cursor:
             self.mark, self.pending = Mark(), None
             target.restart(self)
         else:
-            self.mark = replace(self.mark, offset=0, line="")
+            self.mark = replace(self.mark, offset=0, line="", length=_MAX_LINE_BYTES)
             self.kept_first = True
 
     def _send(self, target: Target, batch: list[Row], behind: Mark) -> None:

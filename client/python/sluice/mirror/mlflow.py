@@ -1,7 +1,8 @@
 """An MLflow tracking server over its REST API (https://mlflow.org/docs/latest/rest-api.html), by the standard library.
 
 MLflow appends what it gets, so a request whose answer was lost must not simply be sent again: what is in doubt is first
-looked up in the histories of its metrics.
+looked up in the histories of its metrics. So is everything up to the run's last step where the run is there and no cursor
+is: another machine goes on where this one stopped.
 """
 from __future__ import annotations
 
@@ -22,13 +23,22 @@ from typing import Any
 from sluice._version import __version__
 from sluice.errors import InvalidRequestError, ServerDownError, TrackerError
 from sluice.mirror.cursor import Cursor
+from sluice.mirror.source import Source
 from sluice.mirror.target import Row, Target
 
-_MAX_METRICS = 1000  # of one log-batch request, by its documentation
+# Of one log-batch request, and of one parameter or tag, by its documentation.
+_MAX_METRICS = 1000
+_MAX_PARAMS = 100
+_MAX_PARAM_CHARS = 6000
+_MAX_TAG_CHARS = 5000
 _MAX_HISTORY = 25_000  # points of one page, by its documentation
 _MAX_ANSWER_BYTES = 64 << 20
 _REQUEST_S = 10.0
 _TAG = "sluice.mirror"
+_JOB_TAG = "sluice.job_id"
+# MLflow has five words; the job's own is in the tag sluice.state.
+_STATUS = {"queued": "SCHEDULED", "running": "RUNNING", "paused": "RUNNING", "succeeded": "FINISHED", "failed": "FAILED",
+           "held": "FAILED", "cancelled": "KILLED"}
 
 
 class _Refused(Exception):
@@ -68,14 +78,18 @@ def _authorization() -> dict[str, str]:
 
 
 class MlflowTarget(Target):
-    """One run of an experiment. state: `key`, which is the run's tag, and `experiment_id`, `run_id`."""
+    """One run of an experiment. It is known by a tag: a job's by the job's id, a folder's by a key that is made for it.
+
+    state: `key` of a folder, `experiment_id`, `run_id`; `params`, whether they are there; `tags` and `status`, the last
+    that were sent.
+    """
 
     max_points = _MAX_METRICS
 
-    def __init__(self, uri: str, name: str, experiment: str, source: str, patience: float) -> None:
+    def __init__(self, uri: str, name: str, experiment: str, source: Source, patience: float) -> None:
         parts = urllib.parse.urlsplit(uri)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise InvalidRequestError(f"to: want mlflow:http://HOST:PORT, got 'mlflow:{uri}'")
+            raise InvalidRequestError(f"to: want http://HOST:PORT of the MLflow server, got '{uri}'")
         if parts.username or parts.password:
             raise InvalidRequestError("to: want no user or password in the address; set MLFLOW_TRACKING_USERNAME and "
                                       "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN")
@@ -86,9 +100,10 @@ class MlflowTarget(Target):
         self.experiment = experiment
         self.source = source
         self.patience = patience
-        self.identity = f"mlflow:{self.uri}#{experiment}#{name}"
+        self.identity = f"mlflow:{self.uri}#{experiment}#{name if not source.job_id else source.key}"
         self._opener = _opener(parts.hostname)
         self._given: dict[str, str] = {}
+        self._steps: dict[str, set[int]] = {}  # of metrics that were looked up, by name: those that the server has
 
     # -------------------------------------------------------------------------------------------------- the wire
 
@@ -149,8 +164,8 @@ class MlflowTarget(Target):
         if error.code in ("PERMISSION_DENIED", "UNAUTHENTICATED", "401", "403"):
             return TrackerError(f"the MLflow server at {self.uri} refuses access ({error}); set "
                                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN")
-        if error.code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"):
-            return TrackerError(f"the MLflow server at {self.uri} has no run {cursor.state.get('run_id')} that can be "
+        if error.code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_STATE") and "run_id" in cursor.state:
+            return TrackerError(f"the MLflow server at {self.uri} has no run {cursor.state['run_id']} that can be "
                                 f"written ({error}); restore it there, or remove {cursor.path} to mirror the run anew")
         return TrackerError(f"the MLflow server at {self.uri} refused: {error}")
 
@@ -160,7 +175,7 @@ class MlflowTarget(Target):
         """Its experiment and its run, made if they are not there."""
         state = cursor.state
         try:
-            if "key" not in state:
+            if not self.source.job_id and "key" not in state:
                 state["key"] = uuid.uuid4().hex
                 cursor.save()  # a run that is made from here on is found again by its tag
             if "experiment_id" not in state:
@@ -168,6 +183,7 @@ class MlflowTarget(Target):
             if "run_id" not in state:
                 state["run_id"] = self._run_id(state, cursor)
                 cursor.save()
+            self._tell(cursor)
         except _Refused as error:
             raise self._refusal(error, cursor) from None
         self.place = f"{self.uri}/#/experiments/{state['experiment_id']}/runs/{state['run_id']}"
@@ -188,19 +204,53 @@ class MlflowTarget(Target):
         raise AssertionError
 
     def _run_id(self, state: dict[str, Any], cursor: Cursor) -> str:
+        tag, value = (_JOB_TAG, self.source.job_id) if self.source.job_id else (_TAG, state["key"])
+
         def find_or_make() -> str:
             found = self._once("runs/search", {"experiment_ids": [state["experiment_id"]], "max_results": 1,
-                                               "filter": f"tags.`{_TAG}` = '{state['key']}'"}, False)
+                                               "order_by": ["attributes.start_time ASC"],
+                                               "filter": f"tags.`{tag}` = '{value}'"}, False)
             if found.get("runs"):
-                return str(found["runs"][0]["info"]["run_id"])
-            tags = {_TAG: state["key"], "sluice.run_folder": self.source[:5000], "mlflow.runName": self.name}
+                run = found["runs"][0]
+                there = [int(metric.get("step", 0)) for metric in run.get("data", {}).get("metrics", [])]
+                cursor.doubt_up_to(max(there, default=-1))
+                state["status"] = run["info"].get("status", "RUNNING")
+                return str(run["info"]["run_id"])
+            tags = {tag: value, "mlflow.runName": self.name}
             made = self._once("runs/create", {
                 "experiment_id": state["experiment_id"], "run_name": self.name,
                 "start_time": round(1000 * cursor.started),
-                "tags": [{"key": key, "value": value} for key, value in tags.items()]}, False)
+                "tags": [{"key": key, "value": text} for key, text in tags.items()]}, False)
             return str(made["run"]["info"]["run_id"])
 
         return str(self._until_answered(find_or_make))
+
+    def _tell(self, cursor: Cursor) -> None:
+        """Parameters, tags and the status, as far as the server does not have them; to repeat that changes nothing."""
+        state, facts = cursor.state, self.facts
+        run_id = state["run_id"]
+        if facts.params and not state.get("params"):
+            params = [{"key": key, "value": _cut(value, _MAX_PARAM_CHARS)} for key, value in facts.params.items()]
+            for first in range(0, len(params), _MAX_PARAMS):
+                self._ask("runs/log-batch", {"run_id": run_id, "params": params[first:first + _MAX_PARAMS]})
+            state["params"] = True
+        tags = {key: _cut(value, _MAX_TAG_CHARS) for key, value in facts.tags.items()}
+        if cursor.kept_first:
+            tags["sluice.resumed"] = "the job resumed; steps that it measured again have their first values here"
+        told = state.get("tags", {})
+        tags = {**dict.fromkeys(told, ""), **tags}  # an exit code goes when the job is resumed
+        if changed := {key: value for key, value in tags.items() if told.get(key) != value}:
+            self._ask("runs/log-batch", {"run_id": run_id, "tags": [
+                {"key": key, "value": value} for key, value in changed.items()]})
+            state["tags"] = {**told, **changed}
+        status = _STATUS.get(facts.state, "RUNNING")
+        if state.get("status", "RUNNING") != status:
+            update = {"run_id": run_id, "status": status}
+            if facts.ended_at is not None:
+                update["end_time"] = round(1000 * facts.ended_at)
+            self._ask("runs/update", update)
+            state["status"] = status
+        cursor.save()
 
     def _has(self, run_id: str, name: str) -> set[int]:
         """The steps of a metric that the server has."""
@@ -241,26 +291,33 @@ class MlflowTarget(Target):
             nonlocal doubt
             left = points
             if doubt:
-                has = {name: self._has(run_id, name) for name in {point["key"] for point in points}}
-                left = [point for point in points if point["step"] not in has[point["key"]]]
-            if left:
-                doubt = True
+                for name in {point["key"] for point in points} - self._steps.keys():
+                    self._steps[name] = self._has(run_id, name)
+                left = [point for point in points if point["step"] not in self._steps[point["key"]]]
+            if not left:
+                return
+            doubt = True
+            try:
                 self._once("runs/log-batch", {"run_id": run_id, "metrics": left}, False)
+            except _Lost:
+                self._steps.clear()
+                raise
+            for point in left:
+                if point["key"] in self._steps:
+                    self._steps[point["key"]].add(point["step"])
 
         self._until_answered(request)
 
-    def finish(self, cursor: Cursor, ended: bool) -> None:
+    def finish(self, cursor: Cursor) -> None:
         """Tells of the job's end, and of steps that were measured again."""
-        run_id = cursor.state["run_id"]
         try:
-            if cursor.kept_first:
-                self._ask("runs/set-tag", {"run_id": run_id, "key": "sluice.resumed", "value":
-                                           "the job resumed; steps that it measured again have their first values here"})
-            if ended:
-                self._ask("runs/update", {"run_id": run_id, "status": "FINISHED",
-                                          "end_time": round(1000 * os.stat(cursor.run.path / "results.json").st_mtime)})
+            self._tell(cursor)
         except _Refused as error:
             raise self._refusal(error, cursor) from None
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most - 3] + "..."
 
 
 def _text_of(raw: bytes) -> str:

@@ -3,7 +3,10 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sluice.mirror.source import Facts
 
 if TYPE_CHECKING:
     from sluice.mirror.cursor import Cursor
@@ -23,6 +26,9 @@ class Target(abc.ABC):
 
     identity: str  # tells the cursors of several targets of one run apart
     place: str = ""
+    facts: Facts = Facts()  # the latest that are known of the run, set before each call
+    state_folder: Path | None = None  # where the cursor of a job lies; None: it does not matter
+    every: float = 5.0  # seconds between looks of a mirror that follows
     max_points: int = 1000  # of one batch
     # Whether repeated steps replace what the target has; otherwise it keeps the first.
     replaces: bool = False
@@ -38,5 +44,5 @@ class Target(abc.ABC):
     def restart(self, cursor: Cursor) -> None:
         """The run's first row comes next, again (targets that replace)."""
 
-    def finish(self, cursor: Cursor, ended: bool) -> None:
-        """Everything there is was sent; ended: the job will measure nothing more."""
+    def finish(self, cursor: Cursor) -> None:
+        """Everything there is was sent; facts.ended: the job will measure nothing more."""

@@ -92,6 +92,7 @@ class TensorBoardTarget(Target):
         self.folder = Path(folder).absolute() / name
         self.place = str(self.folder)
         self.identity = f"tensorboard:{self.folder}"
+        self.state_folder = self.folder.parent / ".sluice-mirror"
 
     def open(self, cursor: Cursor) -> None:
         """Finds its file as long as the cursor says, or begins one."""
