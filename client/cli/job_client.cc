@@ -58,16 +58,20 @@ absl::Status JobClient::Call(const std::function<absl::Status(grpc::ClientContex
     absl::SleepFor(duration);
     return true;
   };
-  // What will not pass by itself is said at once: a person waits. The last error counts: what CallWithRetry returns has
+  // What will not pass by itself is said at once: a person waits. Nobody is there, that is, and not: nobody any more,
+  // since a call that was cut off by a restart goes on after it. The last error counts: what CallWithRetry returns has
   // the number of attempts in its words.
   absl::Status last = absl::OkStatus();
+  bool cut_off = false;
   const absl::Status status = CallWithRetry(retry, MonotonicClock(), wait, &random, [&](absl::Duration timeout) {
     grpc::ClientContext context;
     SetDeadline(&context, timeout);
     last = call(&context);
     if (options_.explain) last = options_.explain(last);  // what TLS is wrong with is not retried
-    const bool nobody = last.code() == absl::StatusCode::kUnavailable &&
-                        (absl::StrContains(last.message(), "refused") || absl::StrContains(last.message(), "esol"));
+    const bool away = last.code() == absl::StatusCode::kUnavailable &&
+                      (absl::StrContains(last.message(), "refused") || absl::StrContains(last.message(), "esol"));
+    const bool nobody = away && !cut_off;
+    cut_off = cut_off || !away;
     // Who calls too often is told to come again soon; a quota stays full.
     const bool full = last.code() == absl::StatusCode::kResourceExhausted &&
                       context.GetServerTrailingMetadata().count("retry_after_ms") == 0;

@@ -207,8 +207,13 @@ absl::Status MakeDirectories(const std::string& path) {
 }
 
 absl::Status RemoveAll(const std::string& path) {
+  // Another process may be removing the same folder, or still be writing into it.
+  constexpr int kTries = 100;
   std::error_code error;
-  std::filesystem::remove_all(path, error);
+  for (int i = 0; i < kTries; ++i) {
+    std::filesystem::remove_all(path, error);
+    if (error != std::errc::no_such_file_or_directory && error != std::errc::directory_not_empty) break;
+  }
   return error ? ErrnoStatus(error.value(), "remove", path) : absl::OkStatus();
 }
 

@@ -91,6 +91,7 @@ bool PathExists(const std::string& path);
 bool IsDirectory(const std::string& path);
 absl::StatusOr<int64_t> FileBytes(const std::string& path);
 absl::Status MakeDirectories(const std::string& path);  // InvalidArgument: a file is there
+// With all that is in it; nothing there is no error. Several may remove the same folder at once.
 absl::Status RemoveAll(const std::string& path);
 absl::Status SyncDirectory(const std::string& path);
 // Renames and fsyncs the parent folder. Both on one file system.

@@ -8,12 +8,15 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/cli/job_client.h"
+#include "common/rpc/channel.h"
 #include "common/rpc/server.h"
 #include "common/status/exit_code.h"
 #include "common/sync/notification.h"
+#include "common/sync/thread.h"
 #include "tests/learner/rpc/coordinator_fixture.h"
 
 namespace sluice::client {
@@ -662,6 +665,46 @@ TEST_F(CommandsTest, WhoCallsTooOftenComesAgainAndAFullQuotaIsSaidAtOnce) {
   busy.hints_ = false;
   EXPECT_NE(commands_->ListData(), 0);
   EXPECT_EQ(busy.calls_, 3);
+}
+
+// Answers no call before it is cancelled.
+class DyingDataService final : public v1::DataService::Service {
+ public:
+  grpc::Status List(grpc::ServerContext* context, const v1::ListDataRequest*, v1::ListDataResponse*) override {
+    arrived_.Notify();
+    while (!context->IsCancelled()) absl::SleepFor(absl::Milliseconds(1));
+    return grpc::Status::CANCELLED;
+  }
+
+  Notification arrived_;
+};
+
+TEST_F(CommandsTest, ACallThatARestartCutsOffGoesOnAfterItAndOneToNobodyEndsAtOnce) {
+  DyingDataService dying;
+  std::unique_ptr<RpcServer> server = RpcServer::Start("127.0.0.1:0", {&dying}).value();
+  const std::string address = server->address();
+  Notification refused;
+  JobClientOptions options;
+  options.server = address;
+  options.timeout = absl::Seconds(60);
+  options.explain = [&refused](const absl::Status& status) {
+    if (absl::StrContains(status.message(), "refused")) refused.Notify();
+    return status;
+  };
+  JobClient client(MakeChannel(address), options);
+  absl::Status status;
+  Thread caller = StartThread("caller", [&] { status = client.ListData().status(); });
+  dying.arrived_.Wait();
+  server = nullptr;
+  refused.Wait();
+  BusyDataService next;
+  next.calls_ = 1;  // which it answers
+  server = RpcServer::Start(address, {&next}).value();
+  caller.Join();
+  EXPECT_TRUE(status.ok()) << status;
+  server = nullptr;
+  JobClient late(MakeChannel(address), options);
+  EXPECT_THAT(late.ListData().status().message(), HasSubstr("no coordinator answers"));
 }
 
 TEST_F(CommandsTest, TheDoctorFindsWhatIsThereAndGivesAFixForWhatIsNot) {

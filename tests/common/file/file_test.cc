@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/status/exit_code.h"
+#include "common/sync/thread.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -157,6 +159,23 @@ TEST_F(FileTest, FoldersAreMadeListedRenamedAndRemoved) {
   ASSERT_TRUE(RemoveAll(Path("d")).ok());
   ASSERT_TRUE(RemoveAll(Path("d")).ok());  // nothing there: no error
   EXPECT_THAT(Names(), ElementsAre("a"));
+}
+
+TEST_F(FileTest, SeveralMayRemoveTheSameFolder) {
+  for (int round = 0; round < 20; ++round) {
+    for (int file = 0; file < 20; ++file) {
+      const std::string folder = Path(absl::StrCat("d/", file % 5, "/e"));
+      ASSERT_TRUE(MakeDirectories(folder).ok());
+      ASSERT_TRUE(WriteFileAtomically(absl::StrCat(folder, "/", file), "x").ok());
+    }
+    absl::Status other;
+    Thread thread = StartThread("other", [&] { other = RemoveAll(Path("d")); });
+    const absl::Status mine = RemoveAll(Path("d"));
+    thread.Join();
+    EXPECT_TRUE(mine.ok()) << mine;
+    EXPECT_TRUE(other.ok()) << other;
+    EXPECT_FALSE(PathExists(Path("d")));
+  }
 }
 
 TEST_F(FileTest, ALockHasOneHolderAtATime) {
