@@ -64,7 +64,7 @@ absl::StatusOr<std::vector<MetricsRow>> RunFolder::ReadMetrics() const {
     for (const auto& [name, value] : parsed.items()) {
       if (!value.is_number()) continue;
       if (name == "step") {
-        row.step = value.get<uint64_t>();
+        if (value.is_number_unsigned()) row.step = value.get<uint64_t>();
       } else if (name == "time_s") {
         row.time_s = value.get<double>();
       } else {

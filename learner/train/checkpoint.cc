@@ -19,6 +19,7 @@
 #include "absl/strings/str_split.h"
 #include "common/failpoint/failpoint.h"
 #include "common/file/file.h"
+#include "common/json/whole_number.h"
 #include "common/safetensors/safetensors.h"
 #include "common/status/status.h"
 
@@ -239,21 +240,27 @@ absl::StatusOr<CheckpointState> ParseCheckpointState(const std::string& text, co
   CheckpointState state;
   try {
     const nlohmann::json document = nlohmann::json::parse(text);
-    state.step = document.at("step").get<uint64_t>();
-    state.policy_version = document.at("policy_version").get<uint64_t>();
+    const auto read = [&where](const nlohmann::json& from, const char* key, auto* number) {
+      return Annotate(ReadWholeNumber(from.at(key), key, number), where);
+    };
+    SLUICE_RETURN_IF_ERROR(read(document, "step", &state.step));
+    SLUICE_RETURN_IF_ERROR(read(document, "policy_version", &state.policy_version));
     state.seconds = document.at("seconds").get<double>();
     state.numbers = document.at("numbers").get<std::map<std::string, double>>();
     state.spec_yaml = document.at("spec_yaml").get<std::string>();
     state.spec_digest = document.at("spec_digest").get<std::string>();
     state.data_digest = document.at("data_digest").get<std::string>();
-    const auto ledgers = document.at("ledgers").get<size_t>();
+    size_t ledgers = 0;
+    SLUICE_RETURN_IF_ERROR(read(document, "ledgers", &ledgers));
     if (ledgers > kMaxLedgers) {
       return absl::DataLossError(absl::StrCat(where, " counts ", ledgers, " ledgers, more than ", kMaxLedgers));
     }
     state.ledgers.resize(ledgers);
     if (document.contains("score")) state.score = document["score"].get<double>();
     if (document.contains("table")) {
-      state.table = {document["table"].at("bytes").get<uint64_t>(), document["table"].at("sha256").get<std::string>()};
+      state.table.emplace();
+      SLUICE_RETURN_IF_ERROR(read(document["table"], "bytes", &state.table->bytes));
+      state.table->sha256 = document["table"].at("sha256").get<std::string>();
     }
   } catch (const nlohmann::json::exception& error) {
     return absl::DataLossError(absl::StrCat(where, " cannot be read: ", error.what()));
