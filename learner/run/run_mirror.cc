@@ -71,7 +71,9 @@ absl::StatusOr<RunMirror::Fetched> RunMirror::Fetch(const RunFolder& folder, std
 }
 
 absl::Status RunMirror::Send(const RunFolder& folder, const std::string& checkpoint,
-                             const std::optional<TableMark>& table) {
+                             const std::optional<TableMark>& table,
+                             const std::function<absl::Status()>& still_ours) {
+  SLUICE_RETURN_IF_ERROR(still_ours());
   if (PathExists(folder.metrics())) {
     // Rows may be added meanwhile: one try, of what is there now.
     SLUICE_ASSIGN_OR_RETURN(const std::string metrics, ReadFile(folder.metrics(), kMaxMetricsBytes));
@@ -83,6 +85,7 @@ absl::Status RunMirror::Send(const RunFolder& folder, const std::string& checkpo
   }
   const std::string name = LastPart(checkpoint);
   SLUICE_RETURN_IF_ERROR(checkpoints_.Upload(checkpoint, beside));
+  SLUICE_RETURN_IF_ERROR(still_ours());
   SLUICE_RETURN_IF_ERROR(checkpoints_.RemoveNewer(name));
   SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> here, ListCheckpoints(folder.checkpoints()));
   std::vector<std::string> keep = {name};

@@ -8,6 +8,7 @@
 #ifndef SLUICE_LEARNER_RUN_RUN_MIRROR_H_
 #define SLUICE_LEARNER_RUN_RUN_MIRROR_H_
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,8 +40,10 @@ class RunMirror {
   absl::StatusOr<Fetched> Fetch(const RunFolder& folder, std::optional<uint64_t> newer_than);
 
   // Copies the metrics and the checkpoint with its table, then removes from the mirror all checkpoints but this one and
-  // those of the folder: also newer ones, which are of a timeline that was abandoned.
-  absl::Status Send(const RunFolder& folder, const std::string& checkpoint, const std::optional<TableMark>& table);
+  // those of the folder: also newer ones, which are of a timeline that was abandoned. Asks `still_ours` before and
+  // between, as an upload takes its time, and returns its error.
+  absl::Status Send(const RunFolder& folder, const std::string& checkpoint, const std::optional<TableMark>& table,
+                    const std::function<absl::Status()>& still_ours);
 
   std::string name() const { return checkpoints_.name(); }
 

@@ -381,13 +381,34 @@ TEST_F(JobCheckpointsTest, AMirrorThatFailsIsToldAndFailsNothing) {
   ASSERT_TRUE(RemoveAll(mirror).ok());
 }
 
+// A rank that stopped after it had renamed its checkpoint used to write its own epoch over the next one's.
+TEST(CheckpointMarkTest, WhoeverTakesItKeepsItHoweverLateOthersGoOn) {
+  const std::string folder = ::testing::TempDir() + "/checkpoint_mark_taken";
+  ASSERT_TRUE(RemoveAll(folder).ok());
+  ASSERT_TRUE(MakeDirectories(folder).ok());
+  const std::string path = folder + "/checkpoint.json";
+  ASSERT_TRUE(TakeCheckpointMark(path, 1).ok());
+  ASSERT_TRUE(AdvanceCheckpointMark(path, 1, 10).ok());
+  // What epoch 1 has written and not renamed yet, as it stops behind its look.
+  ASSERT_TRUE(WriteFileAtomically(path + ".1.tmp", R"({"epoch": 1, "step": 20})").ok());
+
+  EXPECT_EQ(TakeCheckpointMark(path, 2).value().step, 10u);
+  EXPECT_THAT(ListDirectory(folder).value(), ElementsAre("checkpoint.json")) << "nothing is left to rename";
+  EXPECT_EQ(AdvanceCheckpointMark(path, 1, 20).code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(TakeCheckpointMark(path, 1).status().code(), absl::StatusCode::kAborted);
+  EXPECT_TRUE(AdvanceCheckpointMark(path, 2, 20).ok());
+  EXPECT_EQ(ReadCheckpointMark(path).value()->epoch, 2u);
+  EXPECT_EQ(TakeCheckpointMark(path, 0).value().step, 20u) << "a run by itself";
+  ASSERT_TRUE(RemoveAll(folder).ok());
+}
+
 TEST(CheckpointMarkTest, ComesBackAndWhatIsNotAMarkIsDataLoss) {
   const std::string path = ::testing::TempDir() + "/checkpoint_mark_test.json";
   ASSERT_TRUE(RemoveAll(path).ok());
   EXPECT_FALSE(ReadCheckpointMark(path).value().has_value());
-  ASSERT_TRUE(WriteCheckpointMark(path, {3, std::nullopt}).ok());
+  EXPECT_EQ(TakeCheckpointMark(path, 3).value().step, std::nullopt);
   EXPECT_EQ(ReadCheckpointMark(path).value()->step, std::nullopt);
-  ASSERT_TRUE(WriteCheckpointMark(path, {3, 120}).ok());
+  ASSERT_TRUE(AdvanceCheckpointMark(path, 3, 120).ok());
   EXPECT_EQ(ReadCheckpointMark(path).value()->epoch, 3u);
   EXPECT_EQ(ReadCheckpointMark(path).value()->step, 120u);
   for (const char* text : {"", "[]", "{}", "{\"epoch\": -1}", "{\"epoch\": 1, \"step\": \"2\"}"}) {
