@@ -187,6 +187,13 @@ absl::Status JobCheckpoints::SaveOnFirst(CheckpointState state, const Policy& po
     }
     return absl::OkStatus();
   };
+  if (mirror_ != nullptr) {
+    // On this thread, which exports: what the writer copies then is that of this checkpoint.
+    if (const absl::Status held = mirror_->HoldBest(folder_, state.numbers); !held.ok()) {
+      context_.monitor->ReportLog(absl::StrCat("export/best is not copied to ", mirror_->name(),
+                                               " with the checkpoint of step ", state.step, ": ", held.message()));
+    }
+  }
   SLUICE_RETURN_IF_ERROR(writer_.Start(std::move(state), policy, optimizer, on_written));
   return writing == Writing::kNow || !options.behind ? SettleOnFirst() : absl::OkStatus();
 }

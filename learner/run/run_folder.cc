@@ -76,6 +76,20 @@ absl::StatusOr<std::vector<MetricsRow>> RunFolder::ReadMetrics() const {
   return rows;
 }
 
+std::optional<uint64_t> RunFolder::BestStep() const {
+  const absl::StatusOr<std::string> text = ReadFile(best_mark());
+  if (!text.ok()) return std::nullopt;
+  const nlohmann::json mark = nlohmann::json::parse(*text, nullptr, false);
+  if (!mark.contains("step") || !mark["step"].is_number_unsigned()) return std::nullopt;
+  return mark["step"].get<uint64_t>();
+}
+
+absl::Status RunFolder::ReplaceBest(uint64_t step, const std::function<absl::Status()>& change) const {
+  SLUICE_RETURN_IF_ERROR(RemoveAll(best_mark()));
+  SLUICE_RETURN_IF_ERROR(change());
+  return WriteFileAtomically(best_mark(), nlohmann::json{{"step", step}}.dump() + "\n");
+}
+
 absl::Status RunFolder::TruncateMetrics(std::optional<uint64_t> step) {
   SLUICE_ASSIGN_OR_RETURN(const std::vector<MetricsRow> rows, ReadMetrics());
   std::string kept;

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/file/file.h"
+#include "common/status/status.h"
 #include "common/sync/mutex.h"
 #include "common/sync/notification.h"
 #include "gmock/gmock.h"
@@ -293,6 +294,62 @@ TEST_F(JobCheckpointsTest, ALostRunFolderGoesOnFromItsMirror) {
   ASSERT_TRUE(RemoveAll(mirror).ok());
   ASSERT_TRUE(RemoveAll(path_ + "/checkpoints").ok());
   EXPECT_EQ(start(5)->Resume().status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(JobCheckpointsTest, ALostRunFolderGetsTheBestPolicyOfItsCheckpointBack) {
+  const std::string mirror = path_ + "-mirror";
+  const std::string model = path_ + "/export/best/model.safetensors";
+  const auto start = [&](uint64_t epoch) {
+    auto job = std::make_unique<Incarnation>(path_, epoch, trie_);
+    job->context.options.checkpoint.mirror = mirror;
+    return job;
+  };
+  const auto validate = [&](Incarnation& job, uint64_t step) {
+    return job.folder->ReplaceBest(step, [&]() -> absl::Status {
+      SLUICE_RETURN_IF_ERROR(MakeDirectories(path_ + "/export/best"));
+      SLUICE_RETURN_IF_ERROR(RemoveAll(model));
+      return WriteFileAtomically(model, absl::StrCat("policy of step ", step));
+    });
+  };
+  const auto save = [&](Incarnation& job, uint64_t step, double best) {
+    CheckpointState state;
+    state.step = step;
+    state.numbers = {{"best/step", best}, {"best/validation/hr@10", 0.5}};
+    return job.checkpoints->Save(std::move(state), *job.policy, *job.optimizer, {&job.book, {}, ""},
+                                 JobCheckpoints::Writing::kNow);
+  };
+  {
+    const auto one = start(1);
+    ASSERT_TRUE(one->Resume().ok());
+    for (const uint64_t step : {10, 20}) {
+      ASSERT_TRUE(validate(*one, step).ok());
+      ASSERT_TRUE(save(*one, step, static_cast<double>(step)).ok());
+    }
+    ASSERT_TRUE(save(*one, 30, 20).ok());
+    EXPECT_THAT(one->monitor.logs(), IsEmpty());
+    EXPECT_THAT(ListDirectory(path_ + "/export").value(), ElementsAre("best", "best.json"));
+    EXPECT_THAT(ListDirectory(absl::StrCat(mirror, path_.substr(path_.rfind('/')), "/export/best")).value(),
+                ElementsAre("step-00000020"));
+  }
+  ASSERT_TRUE(RemoveAll(path_).ok());
+  {
+    const auto two = start(2);
+    EXPECT_EQ(two->Resume().value()->step, 30u);
+    EXPECT_THAT(two->monitor.logs(), Contains(HasSubstr("and export/best of step 20")));
+    EXPECT_EQ(ReadFile(model).value(), "policy of step 20");
+    EXPECT_EQ(two->folder->BestStep(), 20u);
+    EXPECT_THAT(ListDirectory(path_ + "/export/best").value(), ElementsAre("model.safetensors"));
+    ASSERT_TRUE(validate(*two, 40).ok());
+    ASSERT_TRUE(save(*two, 40, 40).ok());
+    // Back to before that: what lies in export/best is not the best that this checkpoint knows of.
+    ASSERT_TRUE(save(*two, 35, 20).ok());
+  }
+  ASSERT_TRUE(RemoveAll(path_).ok());
+  const auto three = start(3);
+  EXPECT_EQ(three->Resume().value()->step, 35u);
+  EXPECT_THAT(three->monitor.logs(), Contains(HasSubstr("the best policy, of step 20, could not be fetched")));
+  EXPECT_FALSE(PathExists(model));
+  ASSERT_TRUE(RemoveAll(mirror).ok());
 }
 
 TEST_F(JobCheckpointsTest, ARankThatNeverHeldTheFolderTakesItsStateFromTheFirst) {
