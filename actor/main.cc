@@ -1,12 +1,10 @@
 // sluice-actor: samples groups for a learner rank and has them scored. Wiring only.
 #include <ATen/Parallel.h>
-#include <pthread.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
-#include <ctime>
 #include <memory>
 #include <random>
 #include <string>
@@ -26,6 +24,7 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/security_flags.h"
 #include "common/rpc/server.h"
+#include "common/signal/stop_signals.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
 #include "common/sync/thread.h"
@@ -109,8 +108,8 @@ absl::StatusOr<std::unique_ptr<Journal>> OpenJournal(const std::string& folder, 
   return Journal::Open(options);
 }
 
-// Until SIGTERM or SIGINT, which the caller has blocked, or a final error.
-absl::Status Work(const Flags& flags, const sigset_t& stop_signals) {
+// Until SIGTERM or SIGINT, or a final error.
+absl::Status Work(const Flags& flags) {
   SLUICE_RETURN_IF_ERROR(StartFailpoints());
   SLUICE_RETURN_IF_ERROR(Validate(flags));
   SLUICE_ASSIGN_OR_RETURN(const Placement placement, OpenPlacement(flags.device, flags.precision));
@@ -194,9 +193,8 @@ absl::Status Work(const Flags& flags, const sigset_t& stop_signals) {
     result = client.Run();
     done.Notify();
   });
-  const timespec nap = {0, 200'000'000};
   while (!done.HasBeenNotified()) {
-    const int signal = sigtimedwait(&stop_signals, nullptr, &nap);
+    const int signal = TakeStopSignal(absl::Milliseconds(200));
     if (signal > 0) client.Drain(signal == SIGTERM ? "SIGTERM" : "SIGINT");
   }
   runner.Join();
@@ -251,17 +249,15 @@ int main(int argc, char** argv) {
   sluice::InitLogging("actor", flags.log_format == "json" ? sluice::LogFormat::kJson : sluice::LogFormat::kText,
                       sluice::LogLevel::kInfo);
 
-  // Blocked before any thread starts, so that all inherit it and the main thread alone takes them.
-  sigset_t stop_signals;
-  sigemptyset(&stop_signals);
-  sigaddset(&stop_signals, SIGTERM);
-  sigaddset(&stop_signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &stop_signals, nullptr);
+  if (sluice::TakeStopSignal() != 0) {
+    sluice::LogInfo("stopped while starting");
+    return 0;
+  }
   at::set_num_threads(flags.threads);
   // A write beyond the limit on a file's size is an error like a full disk, not a death by signal.
   std::signal(SIGXFSZ, SIG_IGN);
 
-  const absl::Status status = sluice::actor::Work(flags, stop_signals);
+  const absl::Status status = sluice::actor::Work(flags);
   if (!status.ok()) {
     const absl::string_view message = status.message();
     std::fprintf(stderr, "sluice-actor: %.*s\n", static_cast<int>(message.size()), message.data());

@@ -12,6 +12,7 @@
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "common/rpc/security_flags.h"
+#include "common/signal/stop_signals.h"
 #include "common/status/exit_code.h"
 #include "common/tensor/device.h"
 #include "learner/compare_command.h"
@@ -24,8 +25,9 @@
 
 namespace {
 
+constexpr int kGoOn = static_cast<int>(sluice::learner::StopRequest::kNone);
 // Read by the job between steps; written by the signal handler alone.
-std::atomic<int> stop_request{static_cast<int>(sluice::learner::StopRequest::kNone)};
+std::atomic<int> stop_request{kGoOn};
 
 void OnSignal(int) { stop_request = static_cast<int>(sluice::learner::StopRequest::kPreempt); }
 
@@ -40,6 +42,7 @@ int Report(const absl::Status& status) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  sluice::HandleStopSignals(OnSignal);
   CLI::App app("The learner of Sluice: trains policies. `sluicectl` submits jobs to it.");
   app.require_subcommand(1);
   std::string log_format = "text";
@@ -204,11 +207,14 @@ int main(int argc, char** argv) {
   }
   sluice::InitLogging("learner", log_format == "json" ? sluice::LogFormat::kJson : sluice::LogFormat::kText,
                       sluice::LogLevel::kInfo);
-  std::signal(SIGTERM, OnSignal);
-  std::signal(SIGINT, OnSignal);
   // A write beyond the limit on a file's size is an error like a full disk (exit code 14), not a death by signal.
   std::signal(SIGXFSZ, SIG_IGN);
   if (const absl::Status status = sluice::StartFailpoints(); !status.ok()) return Report(status);
+  if (stop_request != kGoOn && (*coordinator_command || *rank_command || *run_command)) {
+    sluice::LogInfo("stopped while starting");
+    return Report(*run_command ? sluice::PreemptedError("stopped before the job began; run again to begin it")
+                               : absl::OkStatus());
+  }
   if (*compare_command) return Report(sluice::learner::CompareCommand(compare));
   if (*report_command) return Report(sluice::learner::ReportCommand(report));
   replay.json = advise.json = replay_format == "json";

@@ -1,9 +1,7 @@
 // sluice-reward: scores groups with the rankers of a prepared data set. Wiring only.
 #include <ATen/Parallel.h>
-#include <pthread.h>
 
 #include <CLI/CLI.hpp>
-#include <csignal>
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -17,6 +15,7 @@
 #include "common/metrics/metrics.h"
 #include "common/rpc/security_flags.h"
 #include "common/rpc/server.h"
+#include "common/signal/stop_signals.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
 #include "common/sync/notification.h"
@@ -68,6 +67,11 @@ absl::Status Warm(const RankerSet& rankers) {
   return absl::OkStatus();
 }
 
+// Between the parts of a start, each of which may take seconds.
+absl::Status NotAskedToStop() {
+  return TakeStopSignal() == 0 ? absl::OkStatus() : absl::CancelledError("a signal asked for it");
+}
+
 // Has the models outside of this program score their golden groups from time to time, until `stop`. The server is ready
 // while all of them do: a balancer then sends nobody here. What does not agree any more scores nothing (MappedRanker).
 void KeepChecking(const std::vector<const MappedRanker*>& rankers, absl::Duration every, const Notification& stop,
@@ -90,8 +94,8 @@ void KeepChecking(const std::vector<const MappedRanker*>& rankers, absl::Duratio
   }
 }
 
-// Until SIGTERM or SIGINT, which the caller has blocked.
-absl::Status Serve(const Flags& flags, const sigset_t& stop_signals) {
+// Until SIGTERM or SIGINT. Cancelled if one came before there was anything to serve.
+absl::Status Serve(const Flags& flags) {
   SLUICE_RETURN_IF_ERROR(StartFailpoints());
   BatcherOptions options;
   options.max_queued_groups = flags.max_queue;
@@ -106,14 +110,14 @@ absl::Status Serve(const Flags& flags, const sigset_t& stop_signals) {
     SLUICE_ASSIGN_OR_RETURN(const int port, metrics.Serve(flags.metrics_address));
     LogInfo("metrics served", {{"address", flags.metrics_address}, {"port", port}});
   }
+  SLUICE_RETURN_IF_ERROR(NotAskedToStop());
   SLUICE_ASSIGN_OR_RETURN(const std::shared_ptr<const Dataset> dataset, Dataset::Load(flags.data));
+  SLUICE_RETURN_IF_ERROR(NotAskedToStop());
   SLUICE_ASSIGN_OR_RETURN(RankerSet rankers, LoadRankers(dataset));
+  SLUICE_RETURN_IF_ERROR(NotAskedToStop());
   SLUICE_RETURN_IF_ERROR(Warm(rankers));
   // Models outside may take their time to get ready, and who stops this process need not wait for them.
-  const WaitFunction wait_for_start = [&stop_signals](absl::Duration time) {
-    const timespec limit = absl::ToTimespec(time);
-    return sigtimedwait(&stop_signals, nullptr, &limit) < 0;
-  };
+  const WaitFunction wait_for_start = [](absl::Duration time) { return TakeStopSignal(time) == 0; };
   SLUICE_ASSIGN_OR_RETURN(const std::vector<const MappedRanker*> mapped,
                           AddMappedRankers(flags.rankers, dataset, wait_for_start, &rankers));
   if (flags.check) return absl::OkStatus();
@@ -137,7 +141,7 @@ absl::Status Serve(const Flags& flags, const sigset_t& stop_signals) {
                       {"items", dataset->num_items()}});
 
   int signal = 0;
-  sigwait(&stop_signals, &signal);
+  while (signal == 0) signal = TakeStopSignal(absl::Minutes(1));
   LogInfo("stopping", {{"signal", signal}});
   stop.Notify();
   server->SetServing(false);
@@ -188,16 +192,10 @@ int main(int argc, char** argv) {
   sluice::InitLogging("reward", flags.log_format == "json" ? sluice::LogFormat::kJson : sluice::LogFormat::kText,
                       sluice::LogLevel::kInfo);
 
-  // Blocked before any thread starts, so that all inherit it and the main thread alone takes them.
-  sigset_t stop_signals;
-  sigemptyset(&stop_signals);
-  sigaddset(&stop_signals, SIGTERM);
-  sigaddset(&stop_signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &stop_signals, nullptr);
   at::set_num_threads(1);
 
-  const absl::Status status = sluice::reward::Serve(flags, stop_signals);
-  if (absl::IsCancelled(status)) {
+  const absl::Status status = sluice::reward::Serve(flags);
+  if (absl::IsCancelled(status) && !flags.check) {
     sluice::LogInfo("stopped while starting", {{"reason", status.message()}});
     return 0;
   }

@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "common/catalog/npy.h"
 #include "common/file/file.h"
+#include "common/json/whole_number.h"
 #include "common/status/status.h"
 
 namespace sluice {
@@ -179,25 +180,34 @@ absl::StatusOr<Manifest> ReadManifest(const std::string& folder) {
     if (root.at("format").get<std::string>() != kFormat) {
       return absl::InvalidArgumentError(absl::StrCat("'", path, "' is not the manifest of a data set"));
     }
-    if (const int64_t version = root.at("format_version").get<int64_t>(); version != kFormatVersion) {
+    const auto read = [&path](const json& from, const char* key, auto* number) -> absl::Status {
+      const absl::Status status = ReadWholeNumber(from.at(key), key, number);
+      if (status.ok()) return status;
+      return absl::DataLossError(absl::StrCat("'", path, "' is damaged (", status.message(), ")", kRemedy));
+    };
+    int64_t version = 0;
+    SLUICE_RETURN_IF_ERROR(read(root, "format_version", &version));
+    if (version != kFormatVersion) {
       return absl::FailedPreconditionError(absl::StrCat("'", path, "' has format version ", version,
                                                         ", this build reads ", kFormatVersion,
                                                         "; prepare the data again with this build"));
     }
     manifest.name = root.at("name").get<std::string>();
     manifest.notes = root.at("notes").get<std::vector<std::string>>();
-    manifest.users = root.at("users").get<int64_t>();
-    manifest.items = root.at("items").get<int64_t>();
-    manifest.events = root.at("events").get<int64_t>();
-    manifest.levels = root.at("levels").get<int>();
-    manifest.codes = root.at("codes").get<int>();
-    manifest.max_history = root.at("max_history").get<int>();
-    manifest.first_token = root.value("first_token", 0);
+    SLUICE_RETURN_IF_ERROR(read(root, "users", &manifest.users));
+    SLUICE_RETURN_IF_ERROR(read(root, "items", &manifest.items));
+    SLUICE_RETURN_IF_ERROR(read(root, "events", &manifest.events));
+    SLUICE_RETURN_IF_ERROR(read(root, "levels", &manifest.levels));
+    SLUICE_RETURN_IF_ERROR(read(root, "codes", &manifest.codes));
+    SLUICE_RETURN_IF_ERROR(read(root, "max_history", &manifest.max_history));
+    if (root.contains("first_token")) SLUICE_RETURN_IF_ERROR(read(root, "first_token", &manifest.first_token));
     manifest.catalog_version = root.at("catalog_version").get<std::string>();
     for (const auto& [name, entry] : root.at("files").items()) {
       if (!IsInnerPath(name)) return absl::DataLossError(absl::StrCat("'", path, "' names the file '", name, "'"));
       if (absl::StartsWith(name, absl::StrCat(kTruthFolder, "/"))) manifest.has_truth = true;
-      manifest.files[name] = {entry.at("sha256").get<std::string>(), entry.at("bytes").get<int64_t>()};
+      FileEntry& file = manifest.files[name];
+      file.sha256 = entry.at("sha256").get<std::string>();
+      SLUICE_RETURN_IF_ERROR(read(entry, "bytes", &file.bytes));
     }
   } catch (const json::exception& error) {
     return absl::DataLossError(absl::StrCat("'", path, "' is damaged (", error.what(), ")", kRemedy));

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/catalog/npy.h"
 #include "common/file/file.h"
+#include "common/json/whole_number.h"
 #include "common/status/status.h"
 
 namespace sluice {
@@ -128,15 +129,20 @@ absl::StatusOr<std::shared_ptr<const MarketTruth>> MarketTruth::Load(const std::
     if (root.at("format").get<std::string>() != kFormat) {
       return absl::InvalidArgumentError(absl::StrCat("'", path, "' is not the truth of a market"));
     }
-    if (const int64_t version = root.at("format_version").get<int64_t>(); version != kFormatVersion) {
+    const auto read = [&root, &path](const char* key, auto* number) {
+      return Annotate(ReadWholeNumber(root.at(key), key, number), absl::StrCat("'", path, "' is damaged"));
+    };
+    int64_t version = 0;
+    SLUICE_RETURN_IF_ERROR(read("format_version", &version));
+    if (version != kFormatVersion) {
       return absl::FailedPreconditionError(absl::StrCat("'", path, "' has format version ", version,
                                                         ", this build reads ", kFormatVersion,
                                                         "; prepare the market again with this build"));
     }
-    contents.dim = root.at("dim").get<int>();
-    contents.regions = root.at("regions").get<int>();
-    contents.cells = root.at("cells").get<int>();
-    contents.seed = root.at("seed").get<uint64_t>();
+    SLUICE_RETURN_IF_ERROR(read("dim", &contents.dim));
+    SLUICE_RETURN_IF_ERROR(read("regions", &contents.regions));
+    SLUICE_RETURN_IF_ERROR(read("cells", &contents.cells));
+    SLUICE_RETURN_IF_ERROR(read("seed", &contents.seed));
   } catch (const json::exception& error) {
     return absl::DataLossError(absl::StrCat("'", path, "' is damaged (", error.what(), ")"));
   }

@@ -45,6 +45,7 @@ inline constexpr FailpointName kFailpointNames[] = {
     {"checkpoint/after_ledger", true},
     {"checkpoint/before_manifest", true},
     {"checkpoint/before_rename", true},
+    {"checkpoint/after_fence", true},
     {"checkpoint/after_rename", true},
     {"checkpoint/before_prune", true},
     {"checkpoint/before_report", true},

@@ -171,14 +171,6 @@ absl::Status AppendFile::Sync() {
   return ::fsync(descriptor_) == 0 ? absl::OkStatus() : ErrnoStatus(errno, "fsync", path_);
 }
 
-absl::Status TruncateFile(const std::string& path, uint64_t bytes) {
-  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-  if (descriptor < 0) return ErrnoStatus(errno, "open", path);
-  const absl::Cleanup close = [descriptor] { ::close(descriptor); };
-  if (::ftruncate(descriptor, static_cast<off_t>(bytes)) != 0) return ErrnoStatus(errno, "cut", path);
-  return ::fsync(descriptor) == 0 ? absl::OkStatus() : ErrnoStatus(errno, "fsync", path);
-}
-
 bool PathExists(const std::string& path) {
   struct stat info;
   return ::stat(path.c_str(), &info) == 0;
@@ -236,6 +228,11 @@ absl::Status RenamePath(const std::string& from, const std::string& to) {
 absl::Status ReplaceFolder(const std::string& from, const std::string& to) {
   if (!PathExists(to)) return RenamePath(from, to);
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) != 0) {
+    const int error = errno;
+    if (error != EINVAL && error != ENOSYS && error != EOPNOTSUPP) {
+      return ErrnoStatus(error, absl::StrCat("exchange '", from, "' with"), to);
+    }
+    if (!PathExists(from)) return ErrnoStatus(ENOENT, absl::StrCat("rename '", from, "' to"), to);
     SLUICE_RETURN_IF_ERROR(RemoveAll(to));
     return RenamePath(from, to);
   }

@@ -84,9 +84,6 @@ class FileLock {
   int descriptor_;
 };
 
-// Cuts the file to its first `bytes` bytes and waits for the disk.
-absl::Status TruncateFile(const std::string& path, uint64_t bytes);
-
 bool PathExists(const std::string& path);
 bool IsDirectory(const std::string& path);
 absl::StatusOr<int64_t> FileBytes(const std::string& path);
@@ -97,7 +94,8 @@ absl::Status SyncDirectory(const std::string& path);
 // Renames and fsyncs the parent folder. Both on one file system.
 absl::Status RenamePath(const std::string& from, const std::string& to);
 // The same for folders; if there is a `to`, the two change places in one operation, so that a kill leaves the old one
-// or the new one, and what was `to` is then removed. (Removed first on a file system that cannot exchange.)
+// or the new one, and what was `to` is then removed. (Removed first on a file system that cannot exchange.) Without a
+// `from` nothing happens to `to`.
 absl::Status ReplaceFolder(const std::string& from, const std::string& to);
 // Names (not paths) in a folder, sorted.
 absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path);

@@ -7,16 +7,30 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/json/whole_number.h"
+#include "common/status/status.h"
 
 namespace sluice {
 namespace {
 
 using Json = nlohmann::json;
 
-absl::StatusOr<std::shared_ptr<const Trie>> Parse(const Json& json, const std::string& catalog_version) {
-  const int levels = json.at("levels").get<int>();
-  const auto sids = json.at("sids").get<std::vector<std::vector<int32_t>>>();
-  const auto items = json.at("items").get<std::vector<std::vector<int64_t>>>();
+template <typename Integer>
+absl::Status ReadLists(const Json& json, const char* key, std::vector<std::vector<Integer>>* lists) {
+  for (const Json& list : json.at(key)) {
+    std::vector<Integer>& numbers = lists->emplace_back(list.size());
+    for (size_t i = 0; i < numbers.size(); ++i) {
+      SLUICE_RETURN_IF_ERROR(ReadWholeNumber(list.at(i), absl::StrCat("catalog: ", key), &numbers[i]));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const Trie>> Parse(const Json& json, int levels, const std::string& catalog_version) {
+  std::vector<std::vector<int32_t>> sids;
+  std::vector<std::vector<int64_t>> items;
+  SLUICE_RETURN_IF_ERROR(ReadLists(json, "sids", &sids));
+  SLUICE_RETURN_IF_ERROR(ReadLists(json, "items", &items));
   if (sids.size() != items.size()) {
     return absl::DataLossError(absl::StrCat("catalog: ", sids.size(), " sids, but items of ", items.size(), " leaves"));
   }
@@ -66,10 +80,12 @@ absl::StatusOr<std::shared_ptr<const Trie>> CatalogFromJson(const std::string& j
   try {
     const Json parsed = Json::parse(json);
     // Checked before it sizes anything.
-    if (const int levels = parsed.at("levels").get<int>(); levels < 1 || levels > 8) {
+    int levels = 0;
+    SLUICE_RETURN_IF_ERROR(ReadWholeNumber(parsed.at("levels"), "catalog: levels", &levels));
+    if (levels < 1 || levels > 8) {
       return absl::DataLossError(absl::StrCat("catalog: want 1 to 8 levels, got ", levels));
     }
-    return Parse(parsed, catalog_version);
+    return Parse(parsed, levels, catalog_version);
   } catch (const std::exception& error) {
     return absl::DataLossError(absl::StrCat("catalog: not a catalog document: ", error.what()));
   }

@@ -7,6 +7,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "common/json/whole_number.h"
+#include "common/status/status.h"
 
 namespace sluice::learner {
 namespace {
@@ -63,17 +65,20 @@ absl::StatusOr<std::vector<ExampleLists>> ExamplesFromJson(absl::string_view tex
     if (document.at(kVersionKey) != kVersion) {
       return absl::DataLossError(absl::StrCat("examples of another release, want version ", kVersion));
     }
+    const auto read = [](const nlohmann::json& from, const char* key, auto* number) {
+      return Annotate(ReadWholeNumber(from.at(key), key, number), "not an examples file");
+    };
     std::vector<ExampleLists> lists;
     for (const nlohmann::json& at : document.at("lists")) {
       ExampleLists& parsed = lists.emplace_back();
-      at.at("step").get_to(parsed.step);
+      SLUICE_RETURN_IF_ERROR(read(at, "step", &parsed.step));
       for (const nlohmann::json& user : at.at("users")) {
         ExampleList& one = parsed.users.emplace_back();
         user.at("user").get_to(one.user);
-        user.at("position").get_to(one.position);
+        SLUICE_RETURN_IF_ERROR(read(user, "position", &one.position));
         user.at("history").get_to(one.history);
         user.at("target").get_to(one.target);
-        user.at("target_rank").get_to(one.target_rank);
+        SLUICE_RETURN_IF_ERROR(read(user, "target_rank", &one.target_rank));
         for (const nlohmann::json& item : user.at("items")) {
           ListedItem& listed = one.items.emplace_back();
           item.at("item").get_to(listed.name);

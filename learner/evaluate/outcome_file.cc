@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "common/file/file.h"
+#include "common/json/whole_number.h"
 #include "common/status/status.h"
 
 namespace sluice::learner {
@@ -45,13 +46,15 @@ absl::StatusOr<OutcomeSetting> SettingFromLine(absl::string_view line) {
   if (!absl::ConsumePrefix(&line, "# ")) return NotOurs(1, "does not start with '# {'");
   const nlohmann::json found = nlohmann::json::parse(line.begin(), line.end(), nullptr, false);
   try {
-    if (found.at("sluice_outcomes").get<int>() != kFormat) return NotOurs(1, "is of another release");
+    if (found.at("sluice_outcomes") != kFormat) return NotOurs(1, "is of another release");
     OutcomeSetting setting;
     setting.data = found.at("data").get<std::string>();
     setting.split = found.at("split").get<std::string>();
-    setting.levels = found.at("levels").get<int>();
-    setting.beams = found.at("beams").get<int>();
-    setting.unconstrained_beams = found.at("unconstrained_beams").get<int>();
+    for (const auto& [key, number] : {std::pair("levels", &setting.levels), std::pair("beams", &setting.beams),
+                                      std::pair("unconstrained_beams", &setting.unconstrained_beams)}) {
+      const absl::Status status = ReadWholeNumber(found.at(key), key, number);
+      if (!status.ok()) return NotOurs(1, absl::StrCat("does not hold the evaluation's settings: ", status.message()));
+    }
     setting.exclude_history = found.at("exclude_history").get<bool>();
     return setting;
   } catch (const nlohmann::json::exception& error) {

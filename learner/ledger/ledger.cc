@@ -1,7 +1,6 @@
 #include "learner/ledger/ledger.h"
 
 #include <algorithm>
-#include <exception>
 #include <iterator>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -10,13 +9,12 @@
 #include "absl/strings/str_cat.h"
 #include "common/status/status.h"
 #include "learner/ledger/check_result.h"
+#include "learner/ledger/ledger_snapshot.h"
 
 namespace sluice::learner {
 namespace {
 
 using Json = nlohmann::json;
-
-constexpr int kSnapshotFormat = 1;
 
 }  // namespace
 
@@ -430,9 +428,9 @@ std::string Ledger::Snapshot() const {
     open.push_back({ordinal, waiting == attempts.end() ? entry.prompt.attempt : waiting->second});
   }
   std::sort(open.begin(), open.end());
-  return Json{{"format", kSnapshotFormat},    {"issued", balance.issued},        {"trained", balance.trained},
-              {"dropped", balance.dropped},   {"failed", balance.failed},        {"cancelled", balance.cancelled},
-              {"frontier", balance.frontier}, {"terminal", std::move(terminal)}, {"open", std::move(open)}}
+  return Json{{"format", LedgerSnapshot::kFormat}, {"issued", balance.issued},        {"trained", balance.trained},
+              {"dropped", balance.dropped},        {"failed", balance.failed},        {"cancelled", balance.cancelled},
+              {"frontier", balance.frontier},      {"terminal", std::move(terminal)}, {"open", std::move(open)}}
       .dump();
 }
 
@@ -440,38 +438,27 @@ absl::Status Ledger::Restore(const std::string& snapshot) {
   if (issued_ != 0 || terminal_.size() != 0) {
     return absl::FailedPreconditionError("a ledger is restored before anything is issued");
   }
+  SLUICE_ASSIGN_OR_RETURN(const LedgerSnapshot read, ParseLedgerSnapshot(snapshot));
   Ledger restored(options_);
-  try {
-    const Json json = Json::parse(snapshot);
-    if (const int format = json.at("format").get<int>(); format != kSnapshotFormat) {
-      return absl::DataLossError(absl::StrCat("ledger: want format ", kSnapshotFormat, ", got ", format));
-    }
-    restored.issued_ = json.at("issued").get<uint64_t>();
-    restored.trained_ = json.at("trained").get<uint64_t>();
-    restored.dropped_ = json.at("dropped").get<uint64_t>();
-    restored.failed_ = json.at("failed").get<uint64_t>();
-    restored.cancelled_ = json.at("cancelled").get<uint64_t>();
-    for (const Json& range : json.at("terminal")) {
-      const uint64_t first = range.at(0).get<uint64_t>();
-      const uint64_t end = range.at(1).get<uint64_t>();
-      if (!restored.terminal_.Add(first, end)) {
-        return absl::DataLossError(
-            absl::StrCat("ledger: terminal range [", first, ", ", end, ") is empty or overlaps another"));
-      }
-    }
-    for (const Json& open : json.at("open")) {
-      const uint64_t ordinal = open.at(0).get<uint64_t>();
-      if (restored.terminal_.Contains(ordinal) ||
-          !restored.restored_.emplace(ordinal, open.at(1).get<uint32_t>()).second) {
-        return absl::DataLossError(absl::StrCat("ledger: ordinal ", ordinal, " is listed twice"));
-      }
-    }
-    if (const uint64_t frontier = json.at("frontier").get<uint64_t>(); frontier != restored.Balance().frontier) {
+  restored.issued_ = read.issued;
+  restored.trained_ = read.trained;
+  restored.dropped_ = read.dropped;
+  restored.failed_ = read.failed;
+  restored.cancelled_ = read.cancelled;
+  for (const auto& [first, end] : read.terminal) {
+    if (!restored.terminal_.Add(first, end)) {
       return absl::DataLossError(
-          absl::StrCat("ledger: its ordinals have frontier ", restored.Balance().frontier, ", it says ", frontier));
+          absl::StrCat("ledger: terminal range [", first, ", ", end, ") is empty or overlaps another"));
     }
-  } catch (const std::exception& error) {
-    return absl::DataLossError(absl::StrCat("ledger: not a snapshot of this program: ", error.what()));
+  }
+  for (const auto& [ordinal, attempt] : read.open) {
+    if (restored.terminal_.Contains(ordinal) || !restored.restored_.emplace(ordinal, attempt).second) {
+      return absl::DataLossError(absl::StrCat("ledger: ordinal ", ordinal, " is listed twice"));
+    }
+  }
+  if (read.frontier != restored.Balance().frontier) {
+    return absl::DataLossError(
+        absl::StrCat("ledger: its ordinals have frontier ", restored.Balance().frontier, ", it says ", read.frontier));
   }
   if (const absl::Status status = restored.Check(); !status.ok()) {
     return absl::DataLossError(absl::StrCat("ledger: ", status.message()));

@@ -13,6 +13,7 @@
 namespace sluice::learner {
 namespace {
 
+constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
 constexpr char kHeader[] = "ordinal,user,position,state,reason,step\n";
 
 uint64_t OrdinalOf(absl::string_view line) {
@@ -77,10 +78,18 @@ absl::StatusOr<std::unique_ptr<TerminalTable>> TerminalTable::Create(const std::
 
 absl::StatusOr<std::unique_ptr<TerminalTable>> TerminalTable::Reopen(const std::string& path, const TableMark& mark) {
   SLUICE_RETURN_IF_ERROR(Verify(path, mark));
-  SLUICE_RETURN_IF_ERROR(TruncateFile(path, mark.bytes));
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<InputFile> old, InputFile::Open(path));
   std::unique_ptr<TerminalTable> table(new TerminalTable(path));
-  SLUICE_RETURN_IF_ERROR(HashPrefix(path, mark.bytes, &table->hasher_));
-  table->bytes_ = mark.bytes;
+  SLUICE_RETURN_IF_ERROR(WriteFileAtomically(path, [&](const FileSink& sink) -> absl::Status {
+    std::string piece;
+    for (; table->bytes_ < mark.bytes; table->bytes_ += piece.size()) {
+      piece.resize(static_cast<size_t>(std::min(kPieceBytes, mark.bytes - table->bytes_)));
+      SLUICE_RETURN_IF_ERROR(old->ReadAt(static_cast<int64_t>(table->bytes_), piece.data(), piece.size()));
+      table->hasher_.Update(piece);
+      SLUICE_RETURN_IF_ERROR(sink(piece));
+    }
+    return absl::OkStatus();
+  }));
   SLUICE_ASSIGN_OR_RETURN(table->file_, AppendFile::Open(path));
   return table;
 }

@@ -57,7 +57,8 @@ class TerminalTable {
 
   // A new table, with its header alone. Replaces the file.
   static absl::StatusOr<std::unique_ptr<TerminalTable>> Create(const std::string& path);
-  // Cuts the file at a mark that Verify accepts.
+  // Goes on from a mark that Verify accepts, in a new file of the same name, so that one who was taken for dead and
+  // still has the old one open does not write into it.
   static absl::StatusOr<std::unique_ptr<TerminalTable>> Reopen(const std::string& path, const TableMark& mark);
 
   // Appends whole lines and waits for the disk.

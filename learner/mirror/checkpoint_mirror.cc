@@ -217,6 +217,15 @@ absl::StatusOr<FetchedCheckpoint> CheckpointMirror::FetchNewest(const std::strin
                                           "; restore one from a backup, or name another mirror to start anew"));
 }
 
+absl::Status CheckpointMirror::FetchNamed(const std::string& name, const std::string& parent) {
+  SLUICE_ASSIGN_OR_RETURN(const Contents contents, Look());
+  if (std::count(contents.complete.begin(), contents.complete.end(), name) == 0) {
+    return absl::NotFoundError(absl::StrCat("'", this->name(), "' has no ", name));
+  }
+  SLUICE_RETURN_IF_ERROR(MakeDirectories(parent));
+  return Fetch(contents, name, parent, /*beside_folder=*/"");
+}
+
 absl::Status CheckpointMirror::Prune(const std::vector<std::string>& keep) {
   if (keep.empty()) return absl::InvalidArgumentError("a mirror is not pruned without naming a checkpoint to keep");
   SLUICE_ASSIGN_OR_RETURN(const Contents contents, Look());

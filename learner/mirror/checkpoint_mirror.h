@@ -78,6 +78,10 @@ class CheckpointMirror {
   // take an older one.
   absl::StatusOr<FetchedCheckpoint> FetchNewest(const std::string& parent, const FetchOptions& options);
 
+  // Brings one by its name, checked and renamed into place the same way; one with files beside it is none of those that
+  // this is for. NotFound: it is not complete there.
+  absl::Status FetchNamed(const std::string& name, const std::string& parent);
+
   // Removes all checkpoints but those named, and what interrupted calls left. The newest complete one stays whatever is
   // named. InvalidArgument if nothing is named.
   absl::Status Prune(const std::vector<std::string>& keep);

@@ -25,7 +25,7 @@ bool BestPolicy::Offer(uint64_t step, const std::map<std::string, double>& metri
     if (!better_tie) return false;
   }
   metrics_ = metrics;
-  metrics_["step"] = static_cast<double>(step);
+  metrics_[kStep] = static_cast<double>(step);
   return true;
 }
 

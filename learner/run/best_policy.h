@@ -13,13 +13,14 @@ class BestPolicy {
  public:
   static constexpr char kMetric[] = "validation/hr@10";
   static constexpr char kTieBreak[] = "validation/ndcg@10";
+  static constexpr char kStep[] = "step";
 
   // True if `metrics` is better than everything before it.
   bool Offer(uint64_t step, const std::map<std::string, double>& metrics);
 
   // Validations since HR@10 last rose.
   int without_gain() const { return without_gain_; }
-  // Metrics of the best, and "step"; empty before the first.
+  // Metrics of the best, and kStep; empty before the first.
   const std::map<std::string, double>& metrics() const { return metrics_; }
 
   // Part of a checkpoint's numbers, under keys that start with "best/".

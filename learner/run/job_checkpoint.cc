@@ -35,20 +35,16 @@ absl::Status TellAll(Collective& collective, const absl::Status& mine) {
 JobCheckpoints::JobCheckpoints(const RunContext& context, const RunFolder& folder, std::string data_digest)
     : context_(context),
       folder_(folder),
+      epoch_(context.collective->epoch()),
       data_digest_(std::move(data_digest)),
-      writer_(folder.checkpoints(), [mark = folder.checkpoint_mark(), epoch = context.collective->epoch()] {
-        return CheckMarkEpoch(mark, epoch);
-      }) {}
+      writer_(folder.checkpoints(), {epoch_, [this] { return CheckStillOurs(); }}) {}
+
+absl::Status JobCheckpoints::CheckStillOurs() const { return CheckMarkEpoch(folder_.checkpoint_mark(), epoch_); }
 
 absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::FindNewest() {
   const std::string mark_path = folder_.checkpoint_mark();
-  const uint64_t epoch = context_.collective->epoch();
-  SLUICE_ASSIGN_OR_RETURN(std::optional<CheckpointMark> mark, ReadCheckpointMark(mark_path));
-  // A one-shot run has epoch 0 and holds the folder's lock.
-  if (mark && mark->epoch > epoch && epoch > 0) return CheckMarkEpoch(mark_path, epoch);
-  if (!mark) mark.emplace();
-  mark->epoch = epoch;
-  SLUICE_RETURN_IF_ERROR(WriteCheckpointMark(mark_path, *mark));
+  SLUICE_ASSIGN_OR_RETURN(const CheckpointMark mark, TakeCheckpointMark(mark_path, epoch_));
+  SLUICE_RETURN_IF_ERROR(RemoveUnfinishedCheckpoints(folder_.checkpoints()));
 
   Damage damage;
   SLUICE_ASSIGN_OR_RETURN(std::optional<CheckpointState> found, NewestWhole(&damage));
@@ -63,7 +59,7 @@ absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::FindNewest() {
     }
   }
   if (found) {
-    if (mark->step != found->step) SLUICE_RETURN_IF_ERROR(WriteCheckpointMark(mark_path, {epoch, found->step}));
+    if (mark.step != found->step) SLUICE_RETURN_IF_ERROR(AdvanceCheckpointMark(mark_path, epoch_, found->step));
     for (const std::string& path : damage.paths) {
       SLUICE_ASSIGN_OR_RETURN(const std::string aside, SetCheckpointAside(path));
       context_.monitor->ReportLog(absl::StrCat("checkpoint ", path, " is damaged and now lies in ", aside,
@@ -77,9 +73,9 @@ absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::FindNewest() {
                                             "' is whole: ", damage.error.message(),
                                             "; without one, submit the job anew in another run folder"));
   }
-  if (mark->step) {
+  if (mark.step) {
     return absl::DataLossError(
-        absl::StrCat("'", folder_.checkpoints(), "' is empty, and the job had a checkpoint of step ", *mark->step,
+        absl::StrCat("'", folder_.checkpoints(), "' is empty, and the job had a checkpoint of step ", *mark.step,
                      "; restore it from a backup, or remove '", mark_path, "' to start the job from nothing"));
   }
   return found;
@@ -164,8 +160,7 @@ absl::Status JobCheckpoints::Save(CheckpointState state, const Policy& policy, c
 absl::Status JobCheckpoints::SaveOnFirst(CheckpointState state, const Policy& policy, const AdamW& optimizer,
                                          const LedgerBalance& balance, const std::string& ended, Writing writing) {
   SLUICE_RETURN_IF_ERROR(SettleOnFirst());
-  const uint64_t epoch = context_.collective->epoch();
-  SLUICE_RETURN_IF_ERROR(CheckMarkEpoch(folder_.checkpoint_mark(), epoch));
+  SLUICE_RETURN_IF_ERROR(CheckStillOurs());
   if (!state.ledgers.empty()) {
     if (table_ == nullptr) {
       SLUICE_ASSIGN_OR_RETURN(table_, TerminalTable::Create(folder_.ledger()));
@@ -177,20 +172,28 @@ absl::Status JobCheckpoints::SaveOnFirst(CheckpointState state, const Policy& po
   state.spec_digest = context_.resume_digest;
   state.data_digest = data_digest_;
   const CheckpointOptions& options = context_.options.checkpoint;
-  const auto on_written = [this, options, epoch, table = state.table, step = state.step, version = state.policy_version,
+  const auto on_written = [this, options, table = state.table, step = state.step, version = state.policy_version,
                            balance](const std::string& path) -> absl::Status {
-    SLUICE_RETURN_IF_ERROR(WriteCheckpointMark(folder_.checkpoint_mark(), {epoch, step}));
+    SLUICE_RETURN_IF_ERROR(AdvanceCheckpointMark(folder_.checkpoint_mark(), epoch_, step));
     SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/before_prune"));
     SLUICE_RETURN_IF_ERROR(PruneCheckpoints(folder_.checkpoints(), options.keep, options.keep_best));
     SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/before_report"));
     context_.monitor->ReportCheckpoint(path, step, version, balance);
     if (mirror_ == nullptr) return absl::OkStatus();
-    if (const absl::Status sent = mirror_->Send(folder_, path, table); !sent.ok()) {
-      context_.monitor->ReportLog(absl::StrCat("the checkpoint of step ", step, " was not copied to ", mirror_->name(),
-                                               ", which keeps an older one: ", sent.message()));
+    if (const absl::Status sent = mirror_->Send(folder_, path, table, [this] { return CheckStillOurs(); });
+        !sent.ok()) {
+      context_.monitor->ReportLog(absl::StrCat("the checkpoint of step ", step, " was not copied whole to ",
+                                               mirror_->name(), ", which keeps an older one: ", sent.message()));
     }
     return absl::OkStatus();
   };
+  if (mirror_ != nullptr) {
+    // On this thread, which exports: what the writer copies then is that of this checkpoint.
+    if (const absl::Status held = mirror_->HoldBest(folder_, state.numbers); !held.ok()) {
+      context_.monitor->ReportLog(absl::StrCat("export/best is not copied to ", mirror_->name(),
+                                               " with the checkpoint of step ", state.step, ": ", held.message()));
+    }
+  }
   SLUICE_RETURN_IF_ERROR(writer_.Start(std::move(state), policy, optimizer, on_written));
   return writing == Writing::kNow || !options.behind ? SettleOnFirst() : absl::OkStatus();
 }

@@ -59,6 +59,8 @@ class JobCheckpoints {
     absl::Status error;
   };
 
+  // Aborted if a later epoch has the folder.
+  absl::Status CheckStillOurs() const;
   // Rank 0: takes the folder and returns the newest whole checkpoint's state.
   absl::StatusOr<std::optional<CheckpointState>> FindNewest();
   absl::StatusOr<std::optional<CheckpointState>> ResumeOnFirst(Policy* policy, AdamW* optimizer);
@@ -70,6 +72,7 @@ class JobCheckpoints {
 
   const RunContext& context_;
   const RunFolder& folder_;
+  const uint64_t epoch_;
   const std::string data_digest_;
   std::vector<std::string> ledgers_;  // as Resume found them
   // Rank 0:

@@ -64,7 +64,7 @@ absl::StatusOr<std::vector<MetricsRow>> RunFolder::ReadMetrics() const {
     for (const auto& [name, value] : parsed.items()) {
       if (!value.is_number()) continue;
       if (name == "step") {
-        row.step = value.get<uint64_t>();
+        if (value.is_number_unsigned()) row.step = value.get<uint64_t>();
       } else if (name == "time_s") {
         row.time_s = value.get<double>();
       } else {
@@ -74,6 +74,20 @@ absl::StatusOr<std::vector<MetricsRow>> RunFolder::ReadMetrics() const {
     rows.push_back(std::move(row));
   }
   return rows;
+}
+
+std::optional<uint64_t> RunFolder::BestStep() const {
+  const absl::StatusOr<std::string> text = ReadFile(best_mark());
+  if (!text.ok()) return std::nullopt;
+  const nlohmann::json mark = nlohmann::json::parse(*text, nullptr, false);
+  if (!mark.contains("step") || !mark["step"].is_number_unsigned()) return std::nullopt;
+  return mark["step"].get<uint64_t>();
+}
+
+absl::Status RunFolder::ReplaceBest(uint64_t step, const std::function<absl::Status()>& change) const {
+  SLUICE_RETURN_IF_ERROR(RemoveAll(best_mark()));
+  SLUICE_RETURN_IF_ERROR(change());
+  return WriteFileAtomically(best_mark(), nlohmann::json{{"step", step}}.dump() + "\n");
 }
 
 absl::Status RunFolder::TruncateMetrics(std::optional<uint64_t> step) {

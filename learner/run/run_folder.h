@@ -7,6 +7,7 @@
 //   checkpoint.json      the epoch that may write checkpoints, and the step of the newest
 //                        (learner/run/checkpoint_mark.h)
 //   export/best          the model with the best validation, Hugging Face layout
+//   export/best.json     {"step": n} of that validation; absent while export/best changes
 //   export/final         the model after the last step
 //   results.json         closing numbers and paths
 //   contexts.csv         rl with held-out prompts: the cell of every user (learner/evaluate/context_file.h)
@@ -18,6 +19,7 @@
 #define SLUICE_LEARNER_RUN_RUN_FOLDER_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -51,6 +53,7 @@ class RunFolder {
   const std::string& path() const { return path_; }
   std::string checkpoints() const { return JoinPath(path_, "checkpoints"); }
   std::string export_folder(const std::string& which) const { return JoinPath(JoinPath(path_, "export"), which); }
+  std::string best_mark() const { return export_folder("best.json"); }
   std::string checkpoint_mark() const { return JoinPath(path_, "checkpoint.json"); }
   std::string metrics() const { return JoinPath(path_, "metrics.jsonl"); }
   std::string tensorboard() const { return JoinPath(path_, "tensorboard"); }
@@ -70,6 +73,10 @@ class RunFolder {
   std::string TakeEventsProblem();
   // Every whole line so far; a torn last line of a killed process is left out.
   absl::StatusOr<std::vector<MetricsRow>> ReadMetrics() const;
+  // The step of the validation that export/best is of; nullopt: it is not told.
+  std::optional<uint64_t> BestStep() const;
+  // Lets `change` change export/best to that of `step`.
+  absl::Status ReplaceBest(uint64_t step, const std::function<absl::Status()>& change) const;
   // Drops lines of steps after `step`: they belong to a timeline that a resume abandons. Without a step, as when a job
   // starts from nothing where an earlier attempt left no checkpoint: all lines.
   absl::Status TruncateMetrics(std::optional<uint64_t> step);

@@ -38,7 +38,7 @@ absl::Status Validation::Run(Policy& policy, uint64_t step, uint64_t total_steps
                                 MassText(latest_));
   }
   if (!best_.Offer(step, latest_) || !context_.is_first()) return absl::OkStatus();
-  return ExportPolicy(context_, policy, folder_, "best");
+  return folder_.ReplaceBest(step, [&] { return ExportPolicy(context_, policy, folder_, "best"); });
 }
 
 std::optional<double> Validation::ScoreAt(uint64_t step) const {

@@ -19,6 +19,7 @@
 #include "absl/strings/str_split.h"
 #include "common/failpoint/failpoint.h"
 #include "common/file/file.h"
+#include "common/json/whole_number.h"
 #include "common/safetensors/safetensors.h"
 #include "common/status/status.h"
 
@@ -29,6 +30,7 @@ constexpr int kFormat = 1;
 constexpr char kManifest[] = "manifest.json";
 constexpr char kPrefix[] = "step-";
 constexpr char kTemporary[] = ".tmp";
+constexpr char kTaken[] = ".taken.tmp";  // behind the name of what RemoveUnfinishedCheckpoints removes
 constexpr char kDamagedPrefix[] = "damaged-";
 // One a rank; far above any group, so that a damaged count asks for no memory.
 constexpr size_t kMaxLedgers = 65536;
@@ -140,9 +142,9 @@ std::optional<double> ScoreOf(const std::string& path) {
 }
 
 // A folder of this writer alone beside `path`: one that was taken for dead may still be writing the same checkpoint.
-absl::StatusOr<std::string> MakeFolderAside(const std::string& path) {
+absl::StatusOr<std::string> MakeFolderAside(const std::string& path, uint64_t epoch) {
   for (int number = 0;; ++number) {
-    const std::string aside = absl::StrCat(path, ".", number, kTemporary);
+    const std::string aside = absl::StrCat(path, ".", epoch, ".", number, kTemporary);
     std::error_code error;
     if (std::filesystem::create_directory(aside, error)) return aside;
     if (!error) continue;  // another's
@@ -173,11 +175,12 @@ void CopyArenas(const TrainedArenas& arenas, TrainedArenas* copy) {
   copy->steps = arenas.steps;
 }
 
-absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const CheckpointState& state,
-                                            const Policy& policy, const TrainedArenas& arenas,
-                                            const CheckpointFence& fence) {
+namespace {
+
+absl::StatusOr<std::string> Write(const std::string& parent, const CheckpointState& state, const Policy& policy,
+                                  const TrainedArenas& arenas, const CheckpointFence& fence) {
   const std::string path = JoinPath(parent, CheckpointName(state.step));
-  SLUICE_ASSIGN_OR_RETURN(const std::string aside, MakeFolderAside(path));
+  SLUICE_ASSIGN_OR_RETURN(const std::string aside, MakeFolderAside(path, fence.epoch));
   absl::Cleanup remove = [&aside] { RemoveAll(aside).IgnoreError(); };
   const std::string model = JoinPath(aside, "model");
   SLUICE_RETURN_IF_ERROR(MakeDirectories(model));
@@ -201,10 +204,22 @@ absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const Che
   SLUICE_RETURN_IF_ERROR(WriteManifest(aside, state.step));
   SLUICE_RETURN_IF_ERROR(SyncDirectory(aside));
   SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/before_rename"));
-  if (fence) SLUICE_RETURN_IF_ERROR(fence());
+  if (fence.check) SLUICE_RETURN_IF_ERROR(fence.check());
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/after_fence"));
   // The last step of a job is written twice, and a run that resumed from an older checkpoint repeats a step.
   SLUICE_RETURN_IF_ERROR(ReplaceFolder(aside, path));
   SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/after_rename"));
+  return path;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const CheckpointState& state,
+                                            const Policy& policy, const TrainedArenas& arenas,
+                                            const CheckpointFence& fence) {
+  absl::StatusOr<std::string> path = Write(parent, state, policy, arenas, fence);
+  // Files that vanish under a writer are a consequence of what the fence says.
+  if (!path.ok() && fence.check) SLUICE_RETURN_IF_ERROR(fence.check());
   return path;
 }
 
@@ -239,21 +254,27 @@ absl::StatusOr<CheckpointState> ParseCheckpointState(const std::string& text, co
   CheckpointState state;
   try {
     const nlohmann::json document = nlohmann::json::parse(text);
-    state.step = document.at("step").get<uint64_t>();
-    state.policy_version = document.at("policy_version").get<uint64_t>();
+    const auto read = [&where](const nlohmann::json& from, const char* key, auto* number) {
+      return Annotate(ReadWholeNumber(from.at(key), key, number), where);
+    };
+    SLUICE_RETURN_IF_ERROR(read(document, "step", &state.step));
+    SLUICE_RETURN_IF_ERROR(read(document, "policy_version", &state.policy_version));
     state.seconds = document.at("seconds").get<double>();
     state.numbers = document.at("numbers").get<std::map<std::string, double>>();
     state.spec_yaml = document.at("spec_yaml").get<std::string>();
     state.spec_digest = document.at("spec_digest").get<std::string>();
     state.data_digest = document.at("data_digest").get<std::string>();
-    const auto ledgers = document.at("ledgers").get<size_t>();
+    size_t ledgers = 0;
+    SLUICE_RETURN_IF_ERROR(read(document, "ledgers", &ledgers));
     if (ledgers > kMaxLedgers) {
       return absl::DataLossError(absl::StrCat(where, " counts ", ledgers, " ledgers, more than ", kMaxLedgers));
     }
     state.ledgers.resize(ledgers);
     if (document.contains("score")) state.score = document["score"].get<double>();
     if (document.contains("table")) {
-      state.table = {document["table"].at("bytes").get<uint64_t>(), document["table"].at("sha256").get<std::string>()};
+      state.table.emplace();
+      SLUICE_RETURN_IF_ERROR(read(document["table"], "bytes", &state.table->bytes));
+      state.table->sha256 = document["table"].at("sha256").get<std::string>();
     }
   } catch (const nlohmann::json::exception& error) {
     return absl::DataLossError(absl::StrCat(where, " cannot be read: ", error.what()));
@@ -338,14 +359,28 @@ absl::StatusOr<std::string> SetCheckpointAside(const std::string& path) {
   return to;
 }
 
-absl::Status PruneCheckpoints(const std::string& parent, int keep, int keep_best) {
+absl::Status RemoveUnfinishedCheckpoints(const std::string& parent) {
   if (!IsDirectory(parent)) return absl::OkStatus();
   SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(parent));
   for (const std::string& name : names) {
-    if (absl::StartsWith(name, kPrefix) && absl::EndsWith(name, kTemporary)) {
-      SLUICE_RETURN_IF_ERROR(RemoveAll(JoinPath(parent, name)));
+    if (!absl::StartsWith(name, kPrefix) || !absl::EndsWith(name, kTemporary)) continue;
+    std::string path = JoinPath(parent, name);
+    if (!absl::EndsWith(name, kTaken)) {
+      // First out of its writer's reach, in one operation: half of it must not take its name meanwhile.
+      const std::string taken = path + kTaken;
+      SLUICE_RETURN_IF_ERROR(RemoveAll(taken));
+      const absl::Status moved = RenamePath(path, taken);
+      if (absl::IsNotFound(moved)) continue;  // just finished
+      SLUICE_RETURN_IF_ERROR(moved);
+      path = taken;
     }
+    SLUICE_RETURN_IF_ERROR(RemoveAll(path));
   }
+  return absl::OkStatus();
+}
+
+absl::Status PruneCheckpoints(const std::string& parent, int keep, int keep_best) {
+  SLUICE_RETURN_IF_ERROR(RemoveUnfinishedCheckpoints(parent));
   SLUICE_ASSIGN_OR_RETURN(std::vector<std::string> old, ListCheckpoints(parent));
   old.resize(old.size() - std::min(old.size(), static_cast<size_t>(keep)));
   std::vector<std::pair<double, std::string>> scored;

@@ -7,9 +7,13 @@
 //     ledger-<rank>.json     rl: the ledger's shard of each rank
 //     manifest.json          SHA-256 and size of every file above; written last
 //
-// Written under "<name>.<number>.tmp", every file and folder fsynced, then renamed: a folder of another name is what a
-// killed process left, and is ignored. One of this name without a manifest was damaged afterwards. The previous
+// Written under "<name>.<epoch>.<number>.tmp", every file and folder fsynced, then renamed: a folder of another name is
+// what a killed process left, and is ignored. One of this name without a manifest was damaged afterwards. The previous
 // checkpoint stands until the rename.
+//
+// A writer may stop at any moment, and go on when others have taken over its job. Whoever takes over first lets the
+// fences of all others refuse, then calls RemoveUnfinishedCheckpoints: a writer that had asked its fence before finds
+// the folder gone that it wanted to rename, and one that asks later is refused.
 #ifndef SLUICE_LEARNER_TRAIN_CHECKPOINT_H_
 #define SLUICE_LEARNER_TRAIN_CHECKPOINT_H_
 
@@ -60,15 +64,19 @@ TrainedArenas ArenasOf(const Policy& policy, const AdamW& optimizer);
 // again and again costs no allocation.
 void CopyArenas(const TrainedArenas& arenas, TrainedArenas* copy);
 
-// Asked when everything is written, just before the checkpoint takes its name; an error leaves nothing new.
-using CheckpointFence = std::function<absl::Status()>;
+struct CheckpointFence {
+  // Part of the temporary name: no writer of another epoch ever uses that.
+  uint64_t epoch = 0;
+  // Asked when everything is written, just before the checkpoint takes its name; an error leaves nothing new. Null: OK.
+  std::function<absl::Status()> check;
+};
 
 // Writes `parent`/CheckpointName(state.step), replacing one of that name. Returns its path. NoSpaceError and whatever
-// else the file system or the fence says; then nothing new stands and nothing old is gone. Of the policy only its shape
-// counts, which does not change: it may be trained meanwhile.
+// else the file system or the fence says, the fence first; then nothing new stands and nothing old is gone. Of the
+// policy only its shape counts, which does not change: it may be trained meanwhile.
 absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const CheckpointState& state,
                                             const Policy& policy, const TrainedArenas& arenas,
-                                            const CheckpointFence& fence = nullptr);
+                                            const CheckpointFence& fence = {});
 
 // Paths of the checkpoints in `parent`, oldest first, whole or damaged. An absent folder has none.
 absl::StatusOr<std::vector<std::string>> ListCheckpoints(const std::string& parent);
@@ -92,6 +100,10 @@ absl::Status RestoreCheckpoint(const std::string& path, Policy* policy, AdamW* o
 // FailedPrecondition, with the lines that differ, unless a job with this spec and data may resume from `state`.
 absl::Status CheckResumable(const CheckpointState& state, const std::string& spec_yaml, const std::string& spec_digest,
                             const std::string& data_digest);
+
+// Removes what is being written, and what killed processes left, and makes sure of it: none of it takes its name any
+// more once this returns, even if its writer goes on.
+absl::Status RemoveUnfinishedCheckpoints(const std::string& parent);
 
 // Removes all but the newest `keep` and the `keep_best` of the highest score (of equal ones the earlier), and what
 // killed processes left.

@@ -120,7 +120,7 @@ class FailpointCase(harness.SluiceTest):
         """start(); with the failpoint, if that is of this role and nobody has it yet. Returns the process."""
         if self.failpoint is None or role_of(self.failpoint) != role or self.supervisor is not None:
             return start()
-        self.variables = {"SLUICE_FAILPOINTS": f"{self.failpoint}=kill@{self.number}"}
+        self.variables = {"SLUICE_FAILPOINTS": f"{self.failpoint}={self.action}@{self.number}"}
         try:
             process = start()
         finally:
@@ -131,8 +131,8 @@ class FailpointCase(harness.SluiceTest):
     def start_reward_again(self):
         return self.start_reward(self.cluster.data, address=self.cluster.reward_address)[0]
 
-    def start_all(self, failpoint, number, with_reward):
-        self.failpoint, self.number, self.supervisor = failpoint, number, None
+    def start_all(self, failpoint, number, with_reward, action="kill"):
+        self.failpoint, self.number, self.action, self.supervisor = failpoint, number, action, None
         self.cluster = cluster = harness.Cluster(self, self.data(), ranks=2, lease_s=3)
         cluster.reward_address = harness.free_address()
         coordinator = self.start_armed("coordinator", cluster.start_coordinator)
@@ -244,6 +244,32 @@ class FailpointCase(harness.SluiceTest):
         self.assertEqual(victim.code(), -signal.SIGKILL)
         said = "job failed, once" if scenario == "fail" else self.check_result(compare=scenario != "hold")
         return failpoint, number, said, ended_at - self.supervisor.died_at
+
+    def check_stopped(self, failpoint, number):
+        """The first rank stops there, others take its job over, and it goes on while they still work: nothing changes."""
+        if self.undisturbed is None:
+            FailpointCase.undisturbed = self.undisturbed_digest()
+        self.start_all(failpoint, number, with_reward=True, action="stop")
+        # Or it would start again what the end of the test kills.
+        self.addCleanup(self.supervisor.stop)
+        zombie = self.members[0]
+        watch = self.cluster.submit(self.job_spec())
+        zombie.wait_for(f"failpoint {failpoint}: stop@{number}")
+        self.cluster.start_rank("successor")
+        wait_until(lambda: self.cluster.job()["epoch"] > 1, "the next epoch", alive=[watch])
+        # Actors that hang on the stopped rank notice by their keepalive in half a minute; a new one works at once.
+        self.actors.append(self.cluster.start_actor("late"))
+        folder = self.cluster.run_folder()
+        before = harness.checkpoints(folder)
+        wait_until(lambda: harness.checkpoints(folder) != before, "a checkpoint of the next epoch", alive=[watch])
+        for actor in self.actors:
+            actor.pause()
+        zombie.resume()
+        zombie.wait_for("has taken over the job's run folder|in epoch 2, not in 1|epoch 1 is over|the group broke")
+        for actor in self.actors:
+            actor.resume()
+        self.assertEqual(watch.wait(), DONE, watch.said())
+        self.check_result(compare=True)
 
     def undisturbed_digest(self):
         self.start_all(None, 0, with_reward=True)

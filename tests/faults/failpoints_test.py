@@ -13,6 +13,9 @@ class FailpointsTest(failpoints.FailpointCase):
         row = self.check_case(*case)
         self.assertNotEqual(row[2], failpoints.NOT_PASSED, row)
 
+    def test_a_rank_that_stops_between_its_fence_and_its_checkpoints_name_changes_nothing_when_it_goes_on(self):
+        self.check_stopped("checkpoint/after_fence", 2)
+
 
 def name_of(failpoint, number):
     return f"test_killed_at_pass_{number}_of_{failpoint.replace('/', '_')}_all_is_as_if_nothing_had_happened"

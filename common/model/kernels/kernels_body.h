@@ -105,10 +105,12 @@ SLUICE_INLINE T SquareRoot(T x) {
 }
 
 // exp to within 2 units in the last place, without a call, so that loops over it become vector code. Clamped:
-// below -87 the result is about 1e-38. NaN stays NaN, and infinities become NaN.
+// below -87 the result is about 1e-38. NaN stays NaN, and infinities become NaN. The clamp takes NaN for -87, which can
+// be converted to an integer.
 // Source: Cephes expf (Moshier), Cody-Waite reduction and a degree-5 polynomial.
 SLUICE_INLINE float Exp(float x) {
-  const float c = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
+  const float above = x > -87.0f ? x : -87.0f;
+  const float c = above < 88.0f ? above : 88.0f;
   const float t = c * 1.44269504088896341f;
   const int32_t n = static_cast<int32_t>(t + (t < 0 ? -0.5f : 0.5f));
   const float nf = static_cast<float>(n);

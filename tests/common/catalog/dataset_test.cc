@@ -223,6 +223,10 @@ TEST_F(DatasetTest, ManifestsThatAreNotOneAreRefused) {
   EXPECT_EQ(replaced("sluice-dataset", "other").code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(replaced("\"users\": 3", "\"users\": 4").code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(replaced("\"users\": 3", "\"users\": \"3\"").code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(replaced("\"users\": 3", "\"users\": 1e300").code(), absl::StatusCode::kDataLoss);
+  // Beyond 32 bits; it used to be cut to 5.
+  EXPECT_THAT(std::string(replaced("\"codes\": 5", "\"codes\": 4294967301").message()),
+              HasSubstr("codes: want a whole number from 0 to 2147483647, got 4294967301"));
   EXPECT_EQ(replaced("\"codes\": 5", "\"codes\": 6").code(), absl::StatusCode::kInvalidArgument) << "other tokens";
   EXPECT_EQ(replaced("\"user_names.json\"", "\"../user_names.json\"").code(), absl::StatusCode::kDataLoss);
   EXPECT_TRUE(load(manifest).ok());

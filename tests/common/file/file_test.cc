@@ -228,6 +228,10 @@ TEST_F(FileTest, AFolderTakesThePlaceOfAnother) {
 
   ASSERT_TRUE(ReplaceFolder(Path("old"), Path("free")).ok());
   EXPECT_THAT(Names(), ElementsAre("free"));
+
+  // It used to remove what was to be replaced before it found that there was nothing to put in its place.
+  EXPECT_EQ(ReplaceFolder(Path("gone"), Path("free")).code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(Names(), ElementsAre("free"));
 }
 
 TEST_F(FileTest, APlaceInAFileIsReadWholeOrNotAtAll) {

@@ -45,7 +45,10 @@ TEST(CatalogDocumentTest, DamageIsRefused) {
        {std::string(), good.substr(0, 20), std::string("[]"), Replaced(good, "[0,2]", "[0,1]"),
         Replaced(good, "[0,2]", "[0]"), Replaced(good, "[0,2]", "[0,-2]"), Replaced(good, "[4,5]]", "[4]]"),
         Replaced(good, "[4,5]]", "[4,6]]"), Replaced(good, "\"levels\":2", "\"levels\":3"),
-        Replaced(good, "\"levels\":2", "\"levels\":-1"), Replaced(good, ",[4,5]]", "]")}) {
+        Replaced(good, "\"levels\":2", "\"levels\":-1"), Replaced(good, ",[4,5]]", "]"),
+        // Beyond 32 bits; it used to be cut to 2 and 5.
+        Replaced(good, "\"levels\":2", "\"levels\":4294967298"), Replaced(good, "[4,5]]", "[4,4294967301]]"),
+        Replaced(good, "[4,5]]", "[4,1e300]]")}) {
     EXPECT_EQ(CatalogFromJson(bad, trie->version()).status().code(), absl::StatusCode::kDataLoss) << bad;
   }
   EXPECT_EQ(CatalogFromJson(good, "another").status().code(), absl::StatusCode::kDataLoss);

@@ -78,6 +78,8 @@ TEST(OutcomeFileTest, WhatIsTornOrForeignIsRefusedWithItsLine) {
   refused(good.substr(0, good.size() - 1), "cut off");
   refused("user,item\n1,2\n", "line 1");
   refused(absl::StrReplaceAll(good, {{"\"sluice_outcomes\":1", "\"sluice_outcomes\":9"}}), "another release");
+  // Beyond 32 bits; it used to be cut.
+  refused(absl::StrReplaceAll(good, {{"\"beams\":", "\"beams\":42949672960"}}), "beams: want a whole number from 0 to");
   refused(absl::StrReplaceAll(good, {{"sid_rank,", ""}}), "line 2");
   refused(good + "1,2,3\n", "line 6 has 3 cells");
   refused(good + "1,2,x,0,0,0,,0,0,0,0,1,1,1\n", "'x' as item_rank");

@@ -3,7 +3,7 @@
 // leases that end while an actor still works, one crash of each actor and each rank, after which the group forms again
 // with two ranks or with one. Checkpoints at any moment. What must hold in every state: each book adds up, and no
 // ordinal is trained twice in one timeline. What must hold at every end: each ordinal was trained once. And no state is
-// a dead end.
+// a dead end. A second walk has two crashes and no other fault.
 //
 // A depth-first search over copies of the world; states that look the same are visited once. $SLUICE_EXPLORE_FAULTS
 // asks for more faults than a test run has time for. What is not the ledger (an epoch, a message, an actor) is modelled
@@ -63,7 +63,7 @@ struct Message {
 struct Actor {
   int life = 0;  // restarted actors have new names
   std::optional<Work> work;
-  bool crashed = false;    // it may do so once
+  bool crashed = false;    // it may do so once, if other faults may happen too
   bool unnoticed = false;  // its crash is not known to its rank yet
 
   std::string Name(int index, int life_asked) const { return absl::StrCat("actor", index, "-", life_asked); }
@@ -78,6 +78,12 @@ struct Checkpoint {
 struct Limits {
   int faults = 1;     // together
   bool fence = true;  // whether results of an epoch that is over are refused, as RolloutHub does
+  // No fault but so many crashes, also of the same one again.
+  struct Crashes {
+    int actors = 0;
+    int ranks = 0;
+  };
+  std::optional<Crashes> crashes;
 };
 
 class World {
@@ -219,7 +225,7 @@ class World {
   }
 
   // Whether one more fault may happen.
-  bool Fault() { return ++faults_ <= limits_.faults; }
+  bool Fault() { return !limits_.crashes && ++faults_ <= limits_.faults; }
 
   void Require(const absl::Status& status) {
     if (!status.ok() && wrong_.empty()) wrong_ = std::string(status.message());
@@ -310,7 +316,9 @@ class World {
 
   bool Crash(int a) {
     Actor& actor = actors_[a];
-    if (actor.crashed || !Fault()) return false;
+    if (limits_.crashes ? actors_[0].life + actors_[1].life == limits_.crashes->actors : actor.crashed || !Fault()) {
+      return false;
+    }
     actor.crashed = true;
     actor.unnoticed = true;
     actor.work.reset();
@@ -322,12 +330,18 @@ class World {
     Actor& actor = actors_[a];
     if (!actor.unnoticed) return false;
     actor.unnoticed = false;
-    for (const auto& ledger : ledgers_) ledger->ReturnLeases(actor.Name(a, actor.life - 1), "the actor is gone");
+    for (const auto& ledger : ledgers_) {
+      for (int life = 0; life < actor.life; ++life) ledger->ReturnLeases(actor.Name(a, life), "the actor is gone");
+    }
     return true;
   }
 
   bool CrashRank(int r, int ranks) {
-    if (r >= static_cast<int>(ledgers_.size()) || rank_crashes_[r] == 1 || done() || !Fault()) return false;
+    if (r >= static_cast<int>(ledgers_.size()) || done()) return false;
+    if (limits_.crashes ? rank_crashes_[0] + rank_crashes_[1] == limits_.crashes->ranks
+                        : rank_crashes_[r] == 1 || !Fault()) {
+      return false;
+    }
     ++rank_crashes_[r];
     Form(ranks, checkpoint_ ? &*checkpoint_ : nullptr);
     return true;
@@ -403,6 +417,19 @@ TEST(LedgerExploreTest, NothingIsLostOrTrainedTwiceInAnyInterleaving) {
   EXPECT_EQ(explored.wrong, "");
   EXPECT_GT(explored.ends, 100u);
   std::printf("%zu states, %zu of them ends, at most %d faults each\n", explored.states, explored.ends, FaultsAsked());
+}
+
+// Two actors or the same one twice; where more faults are asked for than a test run has time for, also an actor and a
+// rank, two ranks, the one that has just taken over again.
+TEST(LedgerExploreTest, NorWhereverTwoProcessesCrash) {
+  for (const Limits::Crashes crashes : {Limits::Crashes{2, 0}, Limits::Crashes{1, 1}, Limits::Crashes{0, 2}}) {
+    if (crashes.ranks > 0 && FaultsAsked() < 2) continue;
+    const Explored explored = Explore({.crashes = crashes});
+    EXPECT_EQ(explored.wrong, "");
+    EXPECT_GT(explored.ends, 100u);
+    std::printf("%zu states, %zu of them ends, at most %d crashes of actors and %d of ranks each\n", explored.states,
+                explored.ends, crashes.actors, crashes.ranks);
+  }
 }
 
 // Lease ids are never used twice over epochs, so even a result that slips past the epoch's fence changes nothing.

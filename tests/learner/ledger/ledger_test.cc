@@ -446,6 +446,32 @@ TEST_F(LedgerTest, ADamagedSnapshotIsRefusedAndChangesNothing) {
   EXPECT_TRUE(ledger_->Restore(good).ok());
 }
 
+// A number beyond 64 bits used to become whatever its conversion gave, one beyond 32 bits was cut, -1 became the
+// largest.
+TEST_F(LedgerTest, ANumberThatNoLedgerHoldsIsRefusedAndItsPlaceNamed) {
+  const auto refused = [this](const std::string& counts, const std::string& lists) {
+    Make(false);
+    return std::string(
+        ledger_->Restore(absl::StrCat(R"({"format":1,"dropped":0,"failed":0,"cancelled":0,)", counts, ",", lists, "}"))
+            .message());
+  };
+  const std::string counts = R"("issued":2,"trained":1,"frontier":1)";
+  const std::string lists = R"("terminal":[[0,1]],"open":[[1,1]])";
+  EXPECT_EQ(refused(counts, lists), "");
+  EXPECT_EQ(refused(R"("issued":36893488147419103232,"trained":1,"frontier":1)", lists),
+            "ledger: 'issued': want a whole number from 0 to 18446744073709551615, got 3.6893488147419103e+19");
+  EXPECT_EQ(refused(R"("issued":2,"trained":-1,"frontier":1)", lists),
+            "ledger: 'trained': want a whole number from 0 to 18446744073709551615, got -1");
+  EXPECT_EQ(refused(R"("issued":2,"trained":1)", lists),
+            "ledger: 'frontier': want a whole number from 0 to 18446744073709551615, got null");
+  EXPECT_EQ(refused(counts, R"("terminal":[[0,1e300]],"open":[[1,1]])"),
+            "ledger: 'terminal'[0][1]: want a whole number from 0 to 18446744073709551615, got 1e+300");
+  EXPECT_EQ(refused(counts, R"("terminal":[[0,1]],"open":[[1,4294967297]])"),
+            "ledger: 'open'[0][1]: want a whole number from 0 to 4294967295, got 4294967297");
+  EXPECT_EQ(refused(counts, R"("terminal":[[0,1]],"open":[[1]])"), "ledger: 'open'[0]: want two numbers");
+  EXPECT_EQ(refused(counts, R"("terminal":[[0,1]],"open":7)"), "ledger: 'open': want a list");
+}
+
 TEST_F(LedgerTest, ABlockThatComesBackIsLeasedToAnActorThatWasRefusedMeanwhile) {
   ASSERT_TRUE(ledger_->Issue(0, Prompts(0, 2), 1).ok());
   ASSERT_TRUE(ledger_->Issue(1, Prompts(2, 2), 5).ok());

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "learner/ledger/ledger.h"
 
 namespace sluice::learner {
@@ -52,6 +53,19 @@ TEST(MergeLedgerShardsTest, RefusesAnOrdinalInTwoShards) {
   EXPECT_EQ(MergeLedgerShards(shards).status().code(), absl::StatusCode::kDataLoss);
   const std::string torn[] = {Shard(0, 8), "{\"format\": 1"};
   EXPECT_EQ(MergeLedgerShards(torn).status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST(MergeLedgerShardsTest, RefusesCountsThatNoLedgerHolds) {
+  const auto shard = [](const std::string& issued) {
+    return absl::StrCat(R"({"format":1,"trained":0,"dropped":0,"failed":0,"cancelled":0,"frontier":0,"terminal":[],)",
+                        R"("open":[],"issued":)", issued, "}");
+  };
+  const std::string beyond[] = {shard("0"), shard("1e30")};
+  EXPECT_EQ(MergeLedgerShards(beyond).status(),
+            absl::DataLossError("the shard of rank 1: ledger: 'issued': want a whole number from 0 to "
+                                "18446744073709551615, got 1e+30"));
+  const std::string together[] = {shard("18446744073709551615"), shard("1")};
+  EXPECT_EQ(MergeLedgerShards(together).status().code(), absl::StatusCode::kDataLoss);
 }
 
 }  // namespace

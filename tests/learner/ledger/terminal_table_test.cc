@@ -57,6 +57,18 @@ TEST_F(TerminalTableTest, AReopenedTableGoesOnWhereItsMarkWas) {
   EXPECT_EQ(again->mark().bytes, static_cast<uint64_t>(FileBytes(path_).value()));
 }
 
+// Its lines used to land among those of the rank that had taken over, whose checkpoints then were all damaged.
+TEST_F(TerminalTableTest, OneThatWasTakenForDeadDoesNotWriteIntoItsSuccessorsTable) {
+  const std::unique_ptr<TerminalTable> dead = TerminalTable::Create(path_).value();
+  ASSERT_TRUE(dead->Append("0,a\n").ok());
+  const std::unique_ptr<TerminalTable> successor = TerminalTable::Reopen(path_, dead->mark()).value();
+  ASSERT_TRUE(successor->Append("1,b\n").ok());
+  ASSERT_TRUE(dead->Append("1,of the dead\n").ok());
+  ASSERT_TRUE(successor->Append("2,c\n").ok());
+  EXPECT_TRUE(TerminalTable::Verify(path_, successor->mark()).ok());
+  EXPECT_EQ(ReadFile(path_).value(), std::string(kHeader) + "0,a\n1,b\n2,c\n");
+}
+
 TEST_F(TerminalTableTest, ATableThatIsShorterOtherOrGoneIsDataLoss) {
   const std::unique_ptr<TerminalTable> table = TerminalTable::Create(path_).value();
   ASSERT_TRUE(table->Append("0,a\n").ok());

@@ -304,6 +304,16 @@ TEST_F(CheckpointMirrorTest, OnlyWhatIsNewerThanWhatIsHereIsFetched) {
   EXPECT_THAT(fetched.damaged, SizeIs(1));
 }
 
+TEST_F(CheckpointMirrorTest, OneIsFetchedByItsName) {
+  for (const char* name : {"step-1", "step-2"}) {
+    WriteCheckpointFolder(Path(name), {{"model.safetensors", name}});
+    ASSERT_TRUE(Mirror().Upload(Path(name)).ok());
+  }
+  ASSERT_TRUE(Mirror().FetchNamed("step-1", Path("new")).ok());
+  EXPECT_EQ(ReadFile(Path("new/step-1/model.safetensors")).value(), "step-1");
+  EXPECT_EQ(Mirror().FetchNamed("step-3", Path("new")).code(), absl::StatusCode::kNotFound);
+}
+
 TEST_F(CheckpointMirrorTest, ADamagedCheckpointIsPassedOverAndNamed) {
   const FolderContent first = Write("step-1");
   ASSERT_TRUE(Mirror().Upload(Path("step-1")).ok());

@@ -47,6 +47,13 @@ TEST(CheckpointMirrorMotoTest, CheckpointsGoUpComeBackAndAreRemoved) {
   ASSERT_TRUE(fetched.ok()) << fetched.status();
   EXPECT_EQ(ReadFolder(fetched->path), content);
   EXPECT_EQ(ReadFile(JoinPath(folder, "run/ledger.csv")).value(), "step-00000002");
+
+  WriteCheckpointFolder(JoinPath(folder, "step-00000003"), {{"model.safetensors", "best"}});
+  CheckpointMirror best(std::make_unique<S3ObjectStore>(options), "job 1/export/best");
+  ASSERT_TRUE(best.Upload(JoinPath(folder, "step-00000003")).ok());
+  ASSERT_TRUE(best.FetchNamed("step-00000003", JoinPath(folder, "best")).ok());
+  EXPECT_EQ(ReadFile(JoinPath(folder, "best/step-00000003/model.safetensors")).value(), "best");
+  EXPECT_THAT(mirror.List().value(), ElementsAre("step-00000002")) << "neither is in the other's way";
   EXPECT_TRUE(RemoveAll(folder).ok());
 }
 

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/file/file.h"
+#include "common/status/status.h"
 #include "common/sync/mutex.h"
 #include "common/sync/notification.h"
 #include "gmock/gmock.h"
@@ -295,6 +296,62 @@ TEST_F(JobCheckpointsTest, ALostRunFolderGoesOnFromItsMirror) {
   EXPECT_EQ(start(5)->Resume().status().code(), absl::StatusCode::kDataLoss);
 }
 
+TEST_F(JobCheckpointsTest, ALostRunFolderGetsTheBestPolicyOfItsCheckpointBack) {
+  const std::string mirror = path_ + "-mirror";
+  const std::string model = path_ + "/export/best/model.safetensors";
+  const auto start = [&](uint64_t epoch) {
+    auto job = std::make_unique<Incarnation>(path_, epoch, trie_);
+    job->context.options.checkpoint.mirror = mirror;
+    return job;
+  };
+  const auto validate = [&](Incarnation& job, uint64_t step) {
+    return job.folder->ReplaceBest(step, [&]() -> absl::Status {
+      SLUICE_RETURN_IF_ERROR(MakeDirectories(path_ + "/export/best"));
+      SLUICE_RETURN_IF_ERROR(RemoveAll(model));
+      return WriteFileAtomically(model, absl::StrCat("policy of step ", step));
+    });
+  };
+  const auto save = [&](Incarnation& job, uint64_t step, double best) {
+    CheckpointState state;
+    state.step = step;
+    state.numbers = {{"best/step", best}, {"best/validation/hr@10", 0.5}};
+    return job.checkpoints->Save(std::move(state), *job.policy, *job.optimizer, {&job.book, {}, ""},
+                                 JobCheckpoints::Writing::kNow);
+  };
+  {
+    const auto one = start(1);
+    ASSERT_TRUE(one->Resume().ok());
+    for (const uint64_t step : {10, 20}) {
+      ASSERT_TRUE(validate(*one, step).ok());
+      ASSERT_TRUE(save(*one, step, static_cast<double>(step)).ok());
+    }
+    ASSERT_TRUE(save(*one, 30, 20).ok());
+    EXPECT_THAT(one->monitor.logs(), IsEmpty());
+    EXPECT_THAT(ListDirectory(path_ + "/export").value(), ElementsAre("best", "best.json"));
+    EXPECT_THAT(ListDirectory(absl::StrCat(mirror, path_.substr(path_.rfind('/')), "/export/best")).value(),
+                ElementsAre("step-00000020"));
+  }
+  ASSERT_TRUE(RemoveAll(path_).ok());
+  {
+    const auto two = start(2);
+    EXPECT_EQ(two->Resume().value()->step, 30u);
+    EXPECT_THAT(two->monitor.logs(), Contains(HasSubstr("and export/best of step 20")));
+    EXPECT_EQ(ReadFile(model).value(), "policy of step 20");
+    EXPECT_EQ(two->folder->BestStep(), 20u);
+    EXPECT_THAT(ListDirectory(path_ + "/export/best").value(), ElementsAre("model.safetensors"));
+    ASSERT_TRUE(validate(*two, 40).ok());
+    ASSERT_TRUE(save(*two, 40, 40).ok());
+    // Back to before that: what lies in export/best is not the best that this checkpoint knows of.
+    ASSERT_TRUE(save(*two, 35, 20).ok());
+  }
+  ASSERT_TRUE(RemoveAll(path_).ok());
+  const auto three = start(3);
+  EXPECT_EQ(three->Resume().value()->step, 35u);
+  EXPECT_THAT(three->monitor.logs(), Contains(HasSubstr("the best policy, of step 20, could not be fetched")));
+  EXPECT_FALSE(PathExists(model));
+  ASSERT_TRUE(RemoveAll(mirror).ok());
+}
+
 TEST_F(JobCheckpointsTest, ARankThatNeverHeldTheFolderTakesItsStateFromTheFirst) {
   CheckpointState saved;
   at::Tensor parameters, first_moments, second_moments;
@@ -381,13 +438,34 @@ TEST_F(JobCheckpointsTest, AMirrorThatFailsIsToldAndFailsNothing) {
   ASSERT_TRUE(RemoveAll(mirror).ok());
 }
 
+// A rank that stopped after it had renamed its checkpoint used to write its own epoch over the next one's.
+TEST(CheckpointMarkTest, WhoeverTakesItKeepsItHoweverLateOthersGoOn) {
+  const std::string folder = ::testing::TempDir() + "/checkpoint_mark_taken";
+  ASSERT_TRUE(RemoveAll(folder).ok());
+  ASSERT_TRUE(MakeDirectories(folder).ok());
+  const std::string path = folder + "/checkpoint.json";
+  ASSERT_TRUE(TakeCheckpointMark(path, 1).ok());
+  ASSERT_TRUE(AdvanceCheckpointMark(path, 1, 10).ok());
+  // What epoch 1 has written and not renamed yet, as it stops behind its look.
+  ASSERT_TRUE(WriteFileAtomically(path + ".1.tmp", R"({"epoch": 1, "step": 20})").ok());
+
+  EXPECT_EQ(TakeCheckpointMark(path, 2).value().step, 10u);
+  EXPECT_THAT(ListDirectory(folder).value(), ElementsAre("checkpoint.json")) << "nothing is left to rename";
+  EXPECT_EQ(AdvanceCheckpointMark(path, 1, 20).code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(TakeCheckpointMark(path, 1).status().code(), absl::StatusCode::kAborted);
+  EXPECT_TRUE(AdvanceCheckpointMark(path, 2, 20).ok());
+  EXPECT_EQ(ReadCheckpointMark(path).value()->epoch, 2u);
+  EXPECT_EQ(TakeCheckpointMark(path, 0).value().step, 20u) << "a run by itself";
+  ASSERT_TRUE(RemoveAll(folder).ok());
+}
+
 TEST(CheckpointMarkTest, ComesBackAndWhatIsNotAMarkIsDataLoss) {
   const std::string path = ::testing::TempDir() + "/checkpoint_mark_test.json";
   ASSERT_TRUE(RemoveAll(path).ok());
   EXPECT_FALSE(ReadCheckpointMark(path).value().has_value());
-  ASSERT_TRUE(WriteCheckpointMark(path, {3, std::nullopt}).ok());
+  EXPECT_EQ(TakeCheckpointMark(path, 3).value().step, std::nullopt);
   EXPECT_EQ(ReadCheckpointMark(path).value()->step, std::nullopt);
-  ASSERT_TRUE(WriteCheckpointMark(path, {3, 120}).ok());
+  ASSERT_TRUE(AdvanceCheckpointMark(path, 3, 120).ok());
   EXPECT_EQ(ReadCheckpointMark(path).value()->epoch, 3u);
   EXPECT_EQ(ReadCheckpointMark(path).value()->step, 120u);
   for (const char* text : {"", "[]", "{}", "{\"epoch\": -1}", "{\"epoch\": 1, \"step\": \"2\"}"}) {

@@ -196,13 +196,48 @@ TEST_F(CheckpointTest, AWriterThatWasTakenForDeadDoesNotDisturbTheOneThatWritesT
   const auto write = [this](const CheckpointFence& fence) {
     return WriteCheckpoint(folder_, State(4), *policy_, ArenasOf(*policy_, *optimizer_), fence);
   };
-  const absl::StatusOr<std::string> path = write([&write] {
-    EXPECT_EQ(write([] { return absl::AbortedError("another epoch"); }).status().code(), absl::StatusCode::kAborted);
-    return absl::OkStatus();
-  });
+  const absl::StatusOr<std::string> path =
+      write({2, [&write] {
+               const CheckpointFence refuses = {1, [] { return absl::AbortedError("another epoch"); }};
+               EXPECT_EQ(write(refuses).status().code(), absl::StatusCode::kAborted);
+               return absl::OkStatus();
+             }});
   ASSERT_TRUE(path.ok()) << path.status();
   EXPECT_TRUE(ReadCheckpointState(*path).ok());
   EXPECT_THAT(ListDirectory(folder_).value(), ElementsAre("step-00000004"));
+}
+
+// Between its fence and the rename it used to replace what the next epoch had written meanwhile.
+TEST_F(CheckpointTest, AWriterThatStopsBehindItsFenceWhileOthersTakeOverWritesNothing) {
+  const auto write = [this](uint64_t policy_version, const CheckpointFence& fence) {
+    CheckpointState state = State(4);
+    state.policy_version = policy_version;
+    return WriteCheckpoint(folder_, state, *policy_, ArenasOf(*policy_, *optimizer_), fence);
+  };
+  bool taken_over = false;
+  const absl::Status late = write(1, {1,
+                                      [&] {
+                                        if (std::exchange(taken_over, true))
+                                          return absl::AbortedError("epoch 2 has it");
+                                        // Its epoch was the latest when it looked; now it stops, and goes on when
+                                        // others have the job.
+                                        EXPECT_TRUE(RemoveUnfinishedCheckpoints(folder_).ok());
+                                        EXPECT_TRUE(write(2, {2, nullptr}).ok());
+                                        return absl::OkStatus();
+                                      }})
+                                .status();
+  EXPECT_EQ(late, absl::AbortedError("epoch 2 has it"));
+  EXPECT_THAT(ListDirectory(folder_).value(), ElementsAre("step-00000004"));
+  EXPECT_EQ(ReadCheckpointState(folder_ + "/step-00000004")->policy_version, 2u);
+}
+
+TEST_F(CheckpointTest, WhatIsUnfinishedGoesAlsoWhatWasAboutToGo) {
+  Write(3);
+  std::filesystem::create_directories(folder_ + "/step-00000030.1.0.tmp/model");
+  std::filesystem::create_directories(folder_ + "/step-00000040.1.0.tmp.taken.tmp/model");
+  ASSERT_TRUE(RemoveUnfinishedCheckpoints(folder_).ok());
+  EXPECT_THAT(ListDirectory(folder_).value(), ElementsAre("step-00000003"));
+  EXPECT_TRUE(RemoveUnfinishedCheckpoints(folder_ + "/absent").ok());
 }
 
 TEST_F(CheckpointTest, OneThatLostItsManifestIsDamagedAndNotOverlooked) {
@@ -223,9 +258,9 @@ TEST_F(CheckpointTest, TheLastDamagedOneIsSetAside) {
 }
 
 TEST_F(CheckpointTest, AFenceThatRefusesLeavesNothing) {
-  const absl::Status status = WriteCheckpoint(folder_, State(4), *policy_, ArenasOf(*policy_, *optimizer_), [] {
-                                return absl::AbortedError("epoch 7 has it");
-                              }).status();
+  const CheckpointFence refuses = {6, [] { return absl::AbortedError("epoch 7 has it"); }};
+  const absl::Status status =
+      WriteCheckpoint(folder_, State(4), *policy_, ArenasOf(*policy_, *optimizer_), refuses).status();
   EXPECT_EQ(status, absl::AbortedError("epoch 7 has it"));
   EXPECT_THAT(ListDirectory(folder_).value(), IsEmpty());
 }
