@@ -18,6 +18,8 @@
 #include "actor/rpc/grpc_reward_client.h"
 #include "actor/rpc/peer_policies.h"
 #include "actor/sampling/policy_decoder.h"
+#include "common/collective/backend.h"
+#include "common/collective/weight_group.h"
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "common/metrics/metrics.h"
@@ -47,6 +49,8 @@ struct Flags {
   int threads = 1;
   std::string device = "cpu";
   std::string precision = "fp32";
+  std::string weights = "auto";
+  std::string collective_host = "127.0.0.1";
   double drain_timeout_s = 25;
   std::string journal;
   SecurityFlags security;
@@ -98,6 +102,20 @@ class DecoderLoader : public PolicyLoader {
   PolicyDecoder* const decoder_;
 };
 
+// Joins the client to the weight group.
+class GroupReceiver : public WeightReceiver {
+ public:
+  GroupReceiver(FormGroup form, std::shared_ptr<KvStore> store) : group_(std::move(form), std::move(store)) {}
+  absl::Status Receive(const GroupPlace& place, absl::Span<char> bytes, uint64_t chunk_bytes,
+                       absl::Duration timeout) override {
+    return group_.Broadcast(place, bytes, chunk_bytes, timeout);
+  }
+  void Abort(uint64_t epoch) override { group_.Abort(epoch); }
+
+ private:
+  WeightGroup group_;
+};
+
 absl::StatusOr<std::unique_ptr<Journal>> OpenJournal(const std::string& folder, const std::string& actor_id,
                                                      const NowFunction& now) {
   JournalOptions options;
@@ -114,6 +132,9 @@ absl::Status Work(const Flags& flags) {
   SLUICE_RETURN_IF_ERROR(Validate(flags));
   SLUICE_ASSIGN_OR_RETURN(const Placement placement, OpenPlacement(flags.device, flags.precision));
   SLUICE_ASSIGN_OR_RETURN(const ServerSecurity security, LoadServerSecurity(flags.security, {Role::kActor}));
+  SLUICE_ASSIGN_OR_RETURN(
+      const WeightBackend weights,
+      OpenWeightBackend(flags.weights, placement.device, security.credentials->has_tls(), flags.collective_host));
   SLUICE_RETURN_IF_ERROR(CheckServers(flags, *security.credentials));
   Metrics metrics;
   security.credentials->AddMetrics(&metrics);
@@ -153,6 +174,12 @@ absl::Status Work(const Flags& flags) {
     options.peers = &peers;
     options.peer_address = peer_server->address();
   }
+  options.weight_group = weights.name;
+  if (weights.form != nullptr) {
+    options.make_receiver = [&weights](std::shared_ptr<KvStore> store) {
+      return std::make_shared<GroupReceiver>(weights.form, std::move(store));
+    };
+  }
   options.on_attached = [&server](bool attached) { server->SetServing(attached); };
 
   std::unique_ptr<Journal> journal;
@@ -185,7 +212,8 @@ absl::Status Work(const Flags& flags) {
                        {"peer_address", options.peer_address},
                        {"threads", flags.threads},
                        {"device", flags.device},
-                       {"precision", flags.precision}});
+                       {"precision", flags.precision},
+                       {"weights", weights.name.empty() ? "grpc" : weights.name}});
 
   absl::Status result;
   Notification done;
@@ -220,6 +248,11 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 1024));
   app.add_option("--device", flags.device, sluice::kDeviceHelp)->capture_default_str();
   app.add_option("--precision", flags.precision, sluice::kPrecisionHelp)->capture_default_str();
+  app.add_option("--weights", flags.weights, sluice::kWeightsHelp)->capture_default_str();
+  app.add_option("--collective-host", flags.collective_host,
+                 "Address of this host that the rank and other actors reach, for --weights gloo; NCCL goes by "
+                 "NCCL_SOCKET_IFNAME")
+      ->capture_default_str();
   app.add_option("--address", flags.address, "host:port of health checks and reflection; port 0 picks one")
       ->capture_default_str();
   app.add_option(

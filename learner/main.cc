@@ -63,6 +63,11 @@ int main(int argc, char** argv) {
   run_command->add_option(
       "--address", run.address,
       "host:port where actors attach; rl: 127.0.0.1:7090 by default, evaluate: none, it decodes alone");
+  run_command->add_option("--weights", run.weights, sluice::kWeightsHelp)->capture_default_str();
+  run_command
+      ->add_option("--collective-host", run.collective_host,
+                   "Address that the actors reach, for --weights gloo; NCCL goes by NCCL_SOCKET_IFNAME")
+      ->capture_default_str();
   run_command->add_option("--metrics-address", run.metrics_address, "host:port of /metrics; default: none");
   run_command->add_option("--threads", run.threads, "Compute threads")
       ->capture_default_str()
@@ -79,9 +84,10 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   rank_command
       ->add_option("--collective-host", rank.collective_host,
-                   "Address that the other ranks reach, for Gloo; NCCL goes by NCCL_SOCKET_IFNAME")
+                   "Address that the other ranks and the actors reach, for Gloo; NCCL goes by NCCL_SOCKET_IFNAME")
       ->capture_default_str();
   rank_command->add_option("--collective", rank.collective, sluice::kCollectiveHelp)->capture_default_str();
+  rank_command->add_option("--weights", rank.weights, sluice::kWeightsHelp)->capture_default_str();
   rank_command->add_option("--metrics-address", rank.metrics_address, "host:port of /metrics; default: none");
   rank_command->add_option("--threads", rank.threads, "Compute threads")
       ->capture_default_str()

@@ -18,6 +18,7 @@
 #include "common/collective/device_stream.h"
 #include "common/collective/nccl_api.h"
 #include "common/collective/nccl_collective.h"
+#include "common/collective/weight_group.h"
 #include "common/file/file.h"
 #include "common/log/log.h"
 #include "common/metrics/metrics.h"
@@ -353,6 +354,9 @@ absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
   SLUICE_RETURN_IF_ERROR(CheckAddress("--coordinator", flags.coordinator));
   SLUICE_ASSIGN_OR_RETURN(const Placement placement, OpenPlacement(flags.device, flags.precision));
   SLUICE_ASSIGN_OR_RETURN(const CollectiveBackend backend, ParseBackend(flags.collective, placement.device));
+  SLUICE_ASSIGN_OR_RETURN(
+      const WeightBackend weights,
+      OpenWeightBackend(flags.weights, placement.device, flags.security.credentials->has_tls(), flags.collective_host));
   std::optional<NcclApi> nccl;
   if (backend == CollectiveBackend::kNccl) {
     SLUICE_ASSIGN_OR_RETURN(nccl, LoadNccl());
@@ -366,7 +370,7 @@ absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
   Metrics metrics;
   SLUICE_ASSIGN_OR_RETURN(
       const std::unique_ptr<RankServer> server,
-      RankServer::Start(flags.address, flags.security, &metrics, MonotonicClock(), flags.publication));
+      RankServer::Start(flags.address, flags.security, &metrics, MonotonicClock(), flags.publication, weights));
   if (!flags.metrics_address.empty()) SLUICE_RETURN_IF_ERROR(metrics.Serve(flags.metrics_address).status());
 
   MemberClientOptions member;
@@ -388,7 +392,8 @@ absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
                            {"member", client.member_id()},
                            {"device", flags.device},
                            {"precision", flags.precision},
-                           {"collective", BackendName(backend)}});
+                           {"collective", BackendName(backend)},
+                           {"weights", weights.name.empty() ? "grpc" : weights.name}});
   JobSeries series(&metrics, WallClock());
   JobWaits waits(&metrics, MonotonicClock());
   RankLoop(flags, placement, nccl ? &*nccl : nullptr, stop, &client, server.get(), &series, &waits).Run();

@@ -14,8 +14,9 @@ namespace sluice::learner {
 struct RankFlags {
   std::string coordinator = "127.0.0.1:7070";
   std::string address = "127.0.0.1:7090";     // where actors reach this rank; port 0 picks one
-  std::string collective_host = "127.0.0.1";  // address of this host that the other ranks reach (Gloo)
+  std::string collective_host = "127.0.0.1";  // address of this host that ranks and actors reach (Gloo)
   std::string collective = "auto";            // as ParseBackend (common/collective/backend.h)
+  std::string weights = "auto";               // as ParseWeights, the same place
   std::string metrics_address;                // empty: none
   int threads = 1;                            // torch's
   std::string device = "cpu";                 // as ParsePlacement (common/tensor/device.h)

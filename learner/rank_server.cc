@@ -10,20 +10,45 @@ namespace {
 // Time that calls in progress get when the rank goes.
 constexpr absl::Duration kShutdownGrace = absl::Seconds(2);
 
+// A member leaves an address for each other member (Gloo), or reads one id (NCCL). Each wait holds a thread.
+constexpr MemoryKvStoreOptions kRendezvousBounds = {
+    .max_keys = 8192, .max_bytes = 64 << 20, .max_value_bytes = 256 << 10, .max_waiters = 256};
+
 }  // namespace
 
-RankServer::RankServer(Metrics* metrics, NowFunction now, const PublicationOptions& publication)
-    : hub_({.now = std::move(now), .metrics = metrics, .snapshots = &store_, .publication = publication}),
+RankServer::RankServer(Metrics* metrics, const NowFunction& now, const PublicationOptions& publication,
+                       const WeightBackend& weights)
+    // There whatever --weights says: a rank that broadcasts nothing has a 0.
+    : broadcast_bytes_(metrics->AddCounter("sluice_weight_broadcast_bytes_total",
+                                           "Bytes of weights broadcast to actors, once a version.")),
+      rendezvous_store_(std::make_shared<EpochKvStore>(kRendezvousBounds)),
+      sender_(weights.form == nullptr ? nullptr
+                                      : std::make_unique<BroadcastSender>(BroadcastSender::Options{
+                                            .form = weights.form,
+                                            .store = rendezvous_store_,
+                                            .find = [this](const std::string& job_id,
+                                                           uint64_t version) { return store_.Find(job_id, version); },
+                                            .done = [this](uint64_t epoch, uint64_t version,
+                                                           bool ok) { hub_.OnBroadcast(epoch, version, ok); },
+                                            .now = now,
+                                            .bytes_sent = broadcast_bytes_})),
+      hub_({.now = now, .metrics = metrics, .snapshots = &store_, .publication = publication, .sender = sender_.get()}),
       rollouts_(&hub_),
-      policies_(&store_, GrpcPolicyService::Options{.metrics = metrics}) {}
+      policies_(&store_, GrpcPolicyService::Options{.metrics = metrics}),
+      rendezvous_(rendezvous_store_.get()) {
+  if (sender_ != nullptr) sender_->Start();
+}
 
 absl::StatusOr<std::unique_ptr<RankServer>> RankServer::Start(const std::string& address,
                                                               const ServerSecurity& security, Metrics* metrics,
-                                                              NowFunction now, const PublicationOptions& publication) {
+                                                              const NowFunction& now, PublicationOptions publication,
+                                                              const WeightBackend& weights) {
+  publication.group = weights.name;
   SLUICE_RETURN_IF_ERROR(publication.Validate());
-  std::unique_ptr<RankServer> server(new RankServer(metrics, std::move(now), publication));
-  SLUICE_ASSIGN_OR_RETURN(server->server_,
-                          RpcServer::Start(address, {&server->rollouts_, &server->policies_}, security));
+  std::unique_ptr<RankServer> server(new RankServer(metrics, now, publication, weights));
+  SLUICE_ASSIGN_OR_RETURN(
+      server->server_,
+      RpcServer::Start(address, {&server->rollouts_, &server->policies_, &server->rendezvous_}, security));
   security.credentials->AddMetrics(metrics);
   return server;
 }
@@ -31,6 +56,7 @@ absl::StatusOr<std::unique_ptr<RankServer>> RankServer::Start(const std::string&
 RankServer::~RankServer() {
   hub_.Stop();
   hub_.DisconnectActors(absl::UnavailableError("the rank stops; attach to another one"));
+  if (sender_ != nullptr) sender_->Stop();
   if (server_ != nullptr) server_->Shutdown(kShutdownGrace);
 }
 

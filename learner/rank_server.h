@@ -1,4 +1,5 @@
-// A learner rank's door to actors: hub, policy store, the two services and their server. Wiring of one process.
+// A learner rank's door to actors: hub, policy store, the weight group, the services and their server. Wiring of one
+// process.
 #ifndef SLUICE_LEARNER_RANK_SERVER_H_
 #define SLUICE_LEARNER_RANK_SERVER_H_
 
@@ -7,9 +8,13 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/collective/weight_group.h"
 #include "common/metrics/metrics.h"
+#include "common/rpc/rendezvous.h"
 #include "common/rpc/server.h"
+#include "common/sync/epoch_kv_store.h"
 #include "common/time/clock.h"
+#include "learner/broadcast/broadcast_sender.h"
 #include "learner/ledger/rollout_hub.h"
 #include "learner/publish/policy_store.h"
 #include "learner/publish/publication.h"
@@ -22,10 +27,12 @@ namespace sluice::learner {
 class RankServer : public RolloutService {
  public:
   // Listens for actors at `address`. `metrics` must outlive the server, the credentials must outlive `metrics`.
-  // InvalidArgument: `publication` cannot work.
+  // `weights` is what versions are broadcast over, and names the group of `publication`. InvalidArgument: `publication`
+  // cannot work.
   static absl::StatusOr<std::unique_ptr<RankServer>> Start(const std::string& address, const ServerSecurity& security,
-                                                           Metrics* metrics, NowFunction now,
-                                                           const PublicationOptions& publication);
+                                                           Metrics* metrics, const NowFunction& now,
+                                                           PublicationOptions publication,
+                                                           const WeightBackend& weights);
   // Ends the actors' streams with Unavailable: they look for another rank.
   ~RankServer() override;
 
@@ -37,12 +44,17 @@ class RankServer : public RolloutService {
   const std::string& address() const { return server_->address(); }
 
  private:
-  RankServer(Metrics* metrics, NowFunction now, const PublicationOptions& publication);
+  RankServer(Metrics* metrics, const NowFunction& now, const PublicationOptions& publication,
+             const WeightBackend& weights);
 
   PolicyStore store_;
+  Counter* const broadcast_bytes_;
+  const std::shared_ptr<EpochKvStore> rendezvous_store_;
+  std::unique_ptr<BroadcastSender> sender_;  // null: nothing is broadcast
   RolloutHub hub_;
   GrpcRolloutService rollouts_;
   GrpcPolicyService policies_;
+  RendezvousService rendezvous_;
   std::unique_ptr<RpcServer> server_;
 };
 

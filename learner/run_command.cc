@@ -10,6 +10,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/collective/collective.h"
+#include "common/collective/weight_group.h"
 #include "common/file/file.h"
 #include "common/metrics/metrics.h"
 #include "common/spec/spec.h"
@@ -62,6 +63,9 @@ std::string FolderName(const std::string& name, const std::string& digest) {
 
 absl::Status RunCommand(const RunFlags& flags, const std::atomic<int>& stop) {
   SLUICE_ASSIGN_OR_RETURN(const Placement placement, OpenPlacement(flags.device, flags.precision));
+  SLUICE_ASSIGN_OR_RETURN(
+      const WeightBackend weights,
+      OpenWeightBackend(flags.weights, placement.device, flags.security.credentials->has_tls(), flags.collective_host));
   SLUICE_ASSIGN_OR_RETURN(const std::string yaml, ReadFile(flags.spec_path, kMaxSpecBytes));
   SLUICE_ASSIGN_OR_RETURN(const ResolvedSpec spec, ResolveSpec(yaml, flags.spec_path, flags.overrides));
   RunContext context;
@@ -101,8 +105,8 @@ absl::Status RunCommand(const RunFlags& flags, const std::atomic<int>& stop) {
   const bool evaluates_with_actors = context.options.kind == JobKind::kEvaluate && !flags.address.empty();
   if (context.options.kind == JobKind::kRl || evaluates_with_actors) {
     const std::string address = flags.address.empty() ? kDefaultAddress : flags.address;
-    SLUICE_ASSIGN_OR_RETURN(server,
-                            RankServer::Start(address, flags.security, &metrics, MonotonicClock(), flags.publication));
+    SLUICE_ASSIGN_OR_RETURN(
+        server, RankServer::Start(address, flags.security, &metrics, MonotonicClock(), flags.publication, weights));
     context.rollouts = server.get();
     monitor.ReportResult("actors attach at", server->address());
   }

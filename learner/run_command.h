@@ -21,9 +21,11 @@ struct RunFlags {
   std::string run_folder;  // empty: runs_folder/<name>-<start of the spec's digest>
   // Where actors reach this rank. Empty: rl serves them at kDefaultAddress, evaluate decodes alone.
   std::string address;
-  std::string metrics_address;  // empty: none
-  int threads = 1;              // torch's
-  std::string device = "cpu";   // as ParsePlacement (common/tensor/device.h)
+  std::string collective_host = "127.0.0.1";  // address of this host that actors reach (Gloo)
+  std::string weights = "auto";               // as ParseWeights (common/collective/backend.h)
+  std::string metrics_address;                // empty: none
+  int threads = 1;                            // torch's
+  std::string device = "cpu";                 // as ParsePlacement (common/tensor/device.h)
   std::string precision = "fp32";
   ServerSecurity security;
   PublicationOptions publication;  // --min-actors and --branching

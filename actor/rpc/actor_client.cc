@@ -9,9 +9,11 @@
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "common/rpc/channel.h"
+#include "common/rpc/rendezvous.h"
 #include "common/rpc/status.h"
 #include "common/status/status.h"
 #include "common/sync/thread.h"
+#include "common/transfer/transfer.h"
 #include "sluice/v1/member.grpc.pb.h"
 
 namespace sluice::actor {
@@ -54,6 +56,8 @@ struct ActorClient::Series {
                                      TimeBuckets(), {{"phase", "transfer"}});
     commit = metrics->AddHistogram("sluice_weight_phase_seconds", "Time of one phase of a weight update.",
                                    TimeBuckets(), {{"phase", "commit"}});
+    broadcast_bytes =
+        metrics->AddCounter("sluice_weight_broadcast_bytes_total", "Bytes of weights received by a broadcast.");
     peer_fallbacks = metrics->AddCounter("sluice_peer_fallbacks_total",
                                          "Versions that another actor did not deliver, and the rank did.");
     for (const char* outcome : {"done", "failed", "returned", "void"}) {
@@ -100,6 +104,7 @@ struct ActorClient::Series {
   Histogram* commit = nullptr;
   Counter* refused = nullptr;
   Counter* peer_fallbacks = nullptr;
+  Counter* broadcast_bytes = nullptr;
   std::map<std::string, Counter*> leases;
   std::map<ScoreStatus, Counter*> scores;
 };
@@ -203,12 +208,17 @@ absl::Status ActorClient::Attend(const std::string& address) {
       channel, WorkSession::Options{.actor_id = options_.actor_id,
                                     .software_version = options_.software_version,
                                     .peer_address = options_.peers != nullptr ? options_.peer_address : "",
+                                    .weight_group = options_.weight_group,
                                     .heartbeat = options_.heartbeat});
+  std::shared_ptr<WeightReceiver> receiver;
+  if (options_.make_receiver) receiver = options_.make_receiver(std::make_shared<RendezvousClient>(channel));
   {
     MutexLock lock(&mutex_);
     if (draining_) return absl::OkStatus();
-    assignment_ = Assignment{.session = session, .channel = channel};
+    assignment_ = Assignment{.session = session, .channel = channel, .receiver = std::move(receiver)};
     ++generation_;
+    group_epoch_ = 0;
+    receiving_ = false;
   }
   attached_ = false;
   if (series_->sessions != nullptr) series_->sessions->Increment();
@@ -218,7 +228,9 @@ absl::Status ActorClient::Attend(const std::string& address) {
                                        return Receive(session, message);
                                      });
   {
+    GivenUp given_up;
     MutexLock lock(&mutex_);
+    GiveUpGroup(/*idle=*/true, &given_up);
     assignment_ = Assignment();
     ++generation_;
     credited_ = false;
@@ -274,7 +286,9 @@ void ActorClient::Drain(const std::string& reason) {
   }
   stopping_.Notify();
   work_.Close();
+  GivenUp given_up;
   MutexLock lock(&mutex_);
+  GiveUpGroup(/*idle=*/true, &given_up);
   fetch_changed_.NotifyAll();
 }
 
@@ -285,26 +299,44 @@ absl::Status ActorClient::Receive(const std::shared_ptr<WorkSession>& session, c
     case v1::RankMessage::kWelcome:
       return OnWelcome(message.welcome());
     case v1::RankMessage::kPolicyOffer: {
+      GivenUp given_up;
       MutexLock lock(&mutex_);
       if (assignment_.job != nullptr && assignment_.job->job_id == message.policy_offer().job_id()) {
         assignment_.offer = message.policy_offer();
-        Ask({.kind = Order::Kind::kOffer, .version = message.policy_offer().policy_version()});
+        Ask({.kind = Order::Kind::kOffer, .version = message.policy_offer().policy_version()}, &given_up);
       }
       return absl::OkStatus();
     }
     case v1::RankMessage::kPolicyTransfer: {
       const v1::PolicyTransfer& transfer = message.policy_transfer();
+      GivenUp given_up;
       MutexLock lock(&mutex_);
       if (assignment_.offer.has_value() && assignment_.offer->job_id() == transfer.job_id()) {
-        Ask({.kind = Order::Kind::kTransfer, .version = transfer.policy_version(), .source = transfer.source()});
+        Ask({.kind = Order::Kind::kTransfer, .version = transfer.policy_version(), .source = transfer.source()},
+            &given_up);
+      }
+      return absl::OkStatus();
+    }
+    case v1::RankMessage::kPolicyBroadcast: {
+      const v1::PolicyBroadcast& broadcast = message.policy_broadcast();
+      Order order = {.kind = Order::Kind::kBroadcast, .version = broadcast.policy_version()};
+      order.place = {broadcast.group_epoch(), static_cast<int>(broadcast.group_rank()),
+                     static_cast<int>(broadcast.world_size())};
+      order.chunk_bytes = broadcast.chunk_bytes();
+      order.timeout = absl::Seconds(broadcast.timeout_s());
+      GivenUp given_up;
+      MutexLock lock(&mutex_);
+      if (assignment_.offer.has_value() && assignment_.offer->job_id() == broadcast.job_id()) {
+        Ask(std::move(order), &given_up);
       }
       return absl::OkStatus();
     }
     case v1::RankMessage::kPolicyCommit: {
       const v1::PolicyCommit& commit = message.policy_commit();
+      GivenUp given_up;
       MutexLock lock(&mutex_);
       if (assignment_.offer.has_value() && assignment_.offer->job_id() == commit.job_id()) {
-        Ask({.kind = Order::Kind::kCommit, .version = commit.policy_version()});
+        Ask({.kind = Order::Kind::kCommit, .version = commit.policy_version()}, &given_up);
       }
       return absl::OkStatus();
     }
@@ -322,7 +354,9 @@ absl::Status ActorClient::Receive(const std::shared_ptr<WorkSession>& session, c
       }
       return absl::OkStatus();
     case v1::RankMessage::kJobEnded: {
+      GivenUp given_up;
       MutexLock lock(&mutex_);
+      GiveUpGroup(/*idle=*/true, &given_up);
       assignment_.job = nullptr;
       assignment_.job_ended = true;
       assignment_.offer.reset();
@@ -336,16 +370,29 @@ absl::Status ActorClient::Receive(const std::shared_ptr<WorkSession>& session, c
   }
 }
 
-void ActorClient::Ask(Order order) {
+void ActorClient::Ask(Order order, GivenUp* given_up) {
+  GiveUpGroup(/*idle=*/false, given_up);
+  if (order.kind == Order::Kind::kBroadcast) {
+    group_epoch_ = order.place.epoch;
+    receiving_ = true;
+  }
   assignment_.order = std::move(order);
-  ++orders_;
+  assignment_.order.number = ++orders_;
   fetch_changed_.NotifyAll();
+}
+
+void ActorClient::GiveUpGroup(bool idle, GivenUp* given_up) {
+  if (!std::exchange(receiving_, false) && !idle) return;
+  given_up->receiver = assignment_.receiver;
+  given_up->epoch = group_epoch_;
 }
 
 absl::Status ActorClient::OnWelcome(const v1::Welcome& proto) {
   SLUICE_ASSIGN_OR_RETURN(JobContext job, FromProto(proto));
   LogInfo("working for a job", {{"job", job.job_id}, {"epoch", static_cast<uint64_t>(job.epoch)}});
+  GivenUp given_up;
   MutexLock lock(&mutex_);
+  GiveUpGroup(/*idle=*/true, &given_up);
   assignment_.job = std::make_shared<const JobContext>(std::move(job));
   assignment_.job_ended = false;
   assignment_.offer.reset();
@@ -483,12 +530,14 @@ absl::Status ActorClient::Follow(const Assignment& assignment, uint64_t generati
   switch (assignment.order.kind) {
     case Order::Kind::kOffer:
     case Order::Kind::kTransfer:
+    case Order::Kind::kBroadcast:
       if (active || held) {
         SendVerified(assignment, active ? loaded_.checksum : loaded_.shadow_checksum, false);
         return absl::OkStatus();
       }
-      return assignment.order.kind == Order::Kind::kOffer ? TakeOffer(assignment)
-                                                          : TransferAsTold(assignment, generation);
+      if (assignment.order.kind == Order::Kind::kOffer) return TakeOffer(assignment);
+      return assignment.order.kind == Order::Kind::kTransfer ? TransferAsTold(assignment, generation)
+                                                             : ReceiveBroadcast(assignment, generation);
     case Order::Kind::kCommit:
       break;
   }
@@ -501,15 +550,17 @@ absl::Status ActorClient::Follow(const Assignment& assignment, uint64_t generati
   return absl::OkStatus();
 }
 
+absl::Status ActorClient::MakeRoom(const Assignment& assignment) {
+  loaded_.shadow = 0;
+  if (loaded_.version < assignment.offer->policy_version()) return absl::OkStatus();
+  if (options_.peers != nullptr) options_.peers->Clear();
+  loaded_.version = 0;
+  return loader_->SetJob(assignment.job->model_config_json, loaded_.trie);
+}
+
 absl::Status ActorClient::TakeOffer(const Assignment& assignment) {
   const v1::PolicyOffer& offer = *assignment.offer;
-  if (loaded_.version >= offer.policy_version()) {
-    // Another rank that is behind: the loader takes rising versions only, so it starts afresh.
-    if (options_.peers != nullptr) options_.peers->Clear();
-    loaded_.version = 0;
-    SLUICE_RETURN_IF_ERROR(loader_->SetJob(assignment.job->model_config_json, loaded_.trie));
-  }
-  loaded_.shadow = 0;
+  SLUICE_RETURN_IF_ERROR(MakeRoom(assignment));
   SLUICE_RETURN_IF_ERROR(loader_->Stage(offer.payload_bytes()).status());
   v1::ActorMessage message;
   message.mutable_prepared()->set_job_id(offer.job_id());
@@ -520,14 +571,9 @@ absl::Status ActorClient::TakeOffer(const Assignment& assignment) {
 
 absl::Status ActorClient::FetchShadow(const Assignment& assignment, uint64_t generation, bool* peer_failed) {
   const v1::PolicyOffer& offer = *assignment.offer;
-  if (loaded_.version >= offer.policy_version()) {  // as above; a rank of an earlier release asks for all at once
-    if (options_.peers != nullptr) options_.peers->Clear();
-    loaded_.version = 0;
-    SLUICE_RETURN_IF_ERROR(loader_->SetJob(assignment.job->model_config_json, loaded_.trie));
-  }
+  SLUICE_RETURN_IF_ERROR(MakeRoom(assignment));  // here too: a rank of an earlier release asks for all at once
   const absl::Time begin = options_.now();
   SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("actor/before_transfer"));
-  loaded_.shadow = 0;
   SLUICE_ASSIGN_OR_RETURN(const absl::Span<char> shadow, loader_->Stage(offer.payload_bytes()));
   const auto wanted = [this, generation] { return !stopping_.HasBeenNotified() && !Stale(generation); };
   const bool from_peer = !assignment.order.source.empty();
@@ -573,6 +619,50 @@ absl::Status ActorClient::TransferAsTold(const Assignment& assignment, uint64_t 
   return absl::OkStatus();
 }
 
+absl::Status ActorClient::ReceiveBroadcast(const Assignment& assignment, uint64_t generation) {
+  const v1::PolicyOffer& offer = *assignment.offer;
+  const Order& order = assignment.order;
+  SLUICE_RETURN_IF_ERROR(MakeRoom(assignment));
+  const absl::Time begin = options_.now();
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("actor/before_transfer"));
+  SLUICE_ASSIGN_OR_RETURN(const absl::Span<char> shadow, loader_->Stage(offer.payload_bytes()));
+  const auto receive = [&]() -> absl::Status {
+    if (assignment.receiver == nullptr) return absl::FailedPreconditionError("this actor is in no weight group");
+    const bool member = order.place.epoch > 0 && order.place.rank > 0 && order.place.rank < order.place.world_size;
+    if (!member || order.timeout <= absl::ZeroDuration()) {
+      return absl::InvalidArgumentError("the rank names no place in a weight group");
+    }
+    return assignment.receiver->Receive(order.place, shadow, order.chunk_bytes, order.timeout);
+  };
+  const absl::Status status = receive();
+  bool wanted = false;
+  {
+    MutexLock lock(&mutex_);
+    wanted = generation == generation_ && order.number == orders_;
+    if (wanted) receiving_ = false;
+  }
+  if (!status.ok()) {
+    // What was told since is the rank's answer already: it fails a broadcast for all.
+    if (!wanted || stopping_.HasBeenNotified()) return absl::OkStatus();
+    LogWarning("weights did not come by the broadcast; they will be fetched",
+               {{"version", order.version}, {"group_epoch", order.place.epoch}, {"error", status.message()}});
+    SendFailed(assignment, status.message());
+    return absl::OkStatus();
+  }
+  // That it came proves nothing.
+  const std::string checksum = PayloadChecksum({shadow.data(), shadow.size()});
+  if (checksum == offer.checksum()) {
+    loaded_.shadow = offer.policy_version();
+    loaded_.shadow_checksum = checksum;
+  }
+  if (series_->transfer != nullptr) {
+    series_->transfer->Observe(absl::ToDoubleSeconds(options_.now() - begin));
+    series_->broadcast_bytes->Increment(static_cast<double>(shadow.size()));
+  }
+  SendVerified(assignment, checksum, false);
+  return absl::OkStatus();
+}
+
 absl::Status ActorClient::CommitShadow(const Assignment& assignment) {
   const absl::Time begin = options_.now();
   SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("actor/before_swap"));
@@ -611,6 +701,7 @@ void ActorClient::SendFailed(const Assignment& assignment, absl::string_view rea
   failed->set_job_id(assignment.offer->job_id());
   failed->set_policy_version(assignment.order.version);
   failed->set_reason(std::string(reason));
+  if (assignment.order.kind == Order::Kind::kBroadcast) failed->set_group_epoch(assignment.order.place.epoch);
   assignment.session->Send(std::move(message));
 }
 

@@ -24,6 +24,7 @@
 #include "actor/rpc/peer_policies.h"
 #include "actor/rpc/policy_fetcher.h"
 #include "actor/rpc/policy_loader.h"
+#include "actor/rpc/weight_receiver.h"
 #include "actor/rpc/work_session.h"
 #include "common/metrics/blocked.h"
 #include "common/metrics/metrics.h"
@@ -60,6 +61,9 @@ struct ActorClientOptions {
   // leaf of the tree. Must outlive the client.
   PeerPolicies* peers = nullptr;
   std::string peer_address;
+  // The library over which weights may come by a broadcast ("gloo", "nccl"), and how. Empty: they are fetched.
+  std::string weight_group;
+  MakeWeightReceiver make_receiver;
   // Called when the actor attaches to a rank and when it loses it. May be empty.
   std::function<void(bool)> on_attached;
 };
@@ -86,18 +90,23 @@ class ActorClient {
  private:
   // What the rank asks for of the offered version. Handled one after the other; the latest replaces one that waits.
   struct Order {
-    enum class Kind { kOffer, kTransfer, kCommit } kind = Kind::kOffer;
+    enum class Kind { kOffer, kTransfer, kCommit, kBroadcast } kind = Kind::kOffer;
     uint64_t version = 0;
-    std::string source;  // kTransfer
+    std::string source;        // kTransfer
+    GroupPlace place;          // kBroadcast
+    uint64_t chunk_bytes = 0;  // kBroadcast
+    absl::Duration timeout;    // kBroadcast
+    uint64_t number = 0;       // of the order; set by Ask
   };
   // What the present session has told.
   struct Assignment {
     std::shared_ptr<WorkSession> session;
     std::shared_ptr<grpc::Channel> channel;
-    std::shared_ptr<const JobContext> job;  // null: none open
-    std::optional<v1::PolicyOffer> offer;   // the latest
-    Order order;                            // if there is an offer
-    bool job_ended = false;                 // the rank said so; else it may yet say which job is open
+    std::shared_ptr<WeightReceiver> receiver;  // null: weights are fetched
+    std::shared_ptr<const JobContext> job;     // null: none open
+    std::optional<v1::PolicyOffer> offer;      // the latest
+    Order order;                               // if there is an offer
+    bool job_ended = false;                    // the rank said so; else it may yet say which job is open
   };
   struct Work {
     std::shared_ptr<WorkSession> session;
@@ -116,6 +125,14 @@ class ActorClient {
     std::string shadow_checksum;
   };
   struct Series;  // metrics
+  // Weight groups that are of no use any more, and are told so once the lock that is declared after this is released.
+  struct GivenUp {
+    std::shared_ptr<WeightReceiver> receiver;
+    uint64_t epoch = 0;
+    ~GivenUp() {
+      if (receiver != nullptr && epoch > 0) receiver->Abort(epoch);
+    }
+  };
 
   absl::StatusOr<std::string> FindRank();
   absl::Status Attend(const std::string& address);
@@ -135,6 +152,7 @@ class ActorClient {
   absl::Status TakeOffer(const Assignment& assignment);
   absl::Status FetchShadow(const Assignment& assignment, uint64_t generation, bool* peer_failed);
   absl::Status TransferAsTold(const Assignment& assignment, uint64_t generation);
+  absl::Status ReceiveBroadcast(const Assignment& assignment, uint64_t generation);
   absl::Status CommitShadow(const Assignment& assignment);
   void SendVerified(const Assignment& assignment, const std::string& checksum, bool peer_failed);
   void SendFailed(const Assignment& assignment, absl::string_view reason);
@@ -142,7 +160,13 @@ class ActorClient {
   // From a peer, in one try. False: it did not come, or was something else.
   bool FetchFromPeer(const Assignment& assignment, absl::Span<char> shadow, const std::function<bool()>& wanted);
   void ForgetLoaded();
-  void Ask(Order order) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // A newer version may be one that the loader has passed: it takes rising ones only, and starts afresh for another
+  // rank that is behind.
+  absl::Status MakeRoom(const Assignment& assignment);
+  // Replaces the order that waits; a broadcast that was told before it and is not over goes to `given_up`.
+  void Ask(Order order, GivenUp* given_up) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The groups of this session: the one that is used, `idle` ones too.
+  void GiveUpGroup(bool idle, GivenUp* given_up) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Prepare(const Assignment& assignment, uint64_t generation);
 
   void WorkLoop();
@@ -169,7 +193,9 @@ class ActorClient {
   Assignment assignment_ ABSL_GUARDED_BY(mutex_);
   // Rises with every session, job and end of a job: what belongs to an older one is void.
   uint64_t generation_ ABSL_GUARDED_BY(mutex_) = 0;
-  uint64_t orders_ ABSL_GUARDED_BY(mutex_) = 0;  // so far
+  uint64_t orders_ ABSL_GUARDED_BY(mutex_) = 0;       // so far
+  uint64_t group_epoch_ ABSL_GUARDED_BY(mutex_) = 0;  // the latest that the rank of this session has told; 0: none
+  bool receiving_ ABSL_GUARDED_BY(mutex_) = false;    // the broadcast in it is not over
   // What the fetching thread has dealt with.
   uint64_t followed_generation_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t followed_orders_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -21,6 +21,7 @@ void WorkSession::Write(Stream* stream, const std::function<v1::Heartbeat()>& be
   message.mutable_hello()->set_scores_alone(true);
   message.mutable_hello()->set_staged_weights(true);
   message.mutable_hello()->set_peer_address(options_.peer_address);
+  message.mutable_hello()->set_weight_group(options_.weight_group);
   bool open = stream->Write(message);
   absl::Time next_beat = MonotonicNow() + options_.heartbeat;
   while (open) {

@@ -25,6 +25,7 @@ class WorkSession {
     std::string actor_id;
     std::string software_version;
     std::string peer_address;  // of Hello
+    std::string weight_group;  // of Hello
     absl::Duration heartbeat = absl::Seconds(1);
     // How long the rank may take to end the stream after the actor has said everything.
     absl::Duration goodbye = absl::Seconds(5);

@@ -25,6 +25,22 @@ absl::StatusOr<CollectiveBackend> ParseBackend(absl::string_view name, const at:
   return CollectiveBackend::kNccl;
 }
 
+absl::StatusOr<std::optional<CollectiveBackend>> ParseWeights(absl::string_view name, const at::Device& device,
+                                                              bool tls) {
+  if (name == "grpc" || (name == "auto" && (tls || !device.is_cuda()))) return std::nullopt;
+  if (name == "gloo") return CollectiveBackend::kGloo;
+  if (name != "nccl" && name != "auto") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("there is no way for weights called '", name, "'; want --weights grpc, gloo, nccl or auto"));
+  }
+  if (!device.is_cuda()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--weights nccl broadcasts between GPUs, and this process computes on ", device.str(),
+                     "; add --device cuda:N, or use --weights gloo or grpc"));
+  }
+  return CollectiveBackend::kNccl;
+}
+
 absl::Status AgreeOnBackend(KvStore& store, CollectiveBackend backend, int rank, int world_size, uint64_t epoch,
                             absl::string_view name, absl::Duration timeout, const NowFunction& now) {
   const absl::Time deadline = now() + timeout;

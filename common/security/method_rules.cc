@@ -47,6 +47,9 @@ constexpr MethodRule kRules[] = {
     {"/sluice.v1.RolloutService/Work", kActor},
     {"/sluice.v1.PolicyService/FetchPolicy", kActor},
     {"/sluice.v1.PolicyService/FetchCatalog", kActor},
+    {"/sluice.v1.RendezvousService/Set", kActor},
+    {"/sluice.v1.RendezvousService/Get", kActor},
+    {"/sluice.v1.RendezvousService/Add", kActor},
 
     // The coordinator asks for a golden batch before a job is submitted.
     {"/sluice.v1.RewardService/Score", {Role::kActor, Role::kCoordinator}},

@@ -15,6 +15,7 @@
 #include "common/transfer/transfer.h"
 #include "common/types/group.h"
 #include "learner/options/options.h"
+#include "learner/publish/publication.h"
 
 namespace sluice::learner {
 
@@ -58,6 +59,14 @@ struct TransferMessage {
   std::string source;  // address of an actor to fetch from; empty: the rank
 };
 
+struct BroadcastMessage {
+  std::string job_id;
+  uint64_t policy_version = 0;
+  GroupPlace place;
+  uint64_t chunk_bytes = 0;
+  absl::Duration timeout;
+};
+
 struct CommitMessage {
   std::string job_id;
   uint64_t policy_version = 0;
@@ -90,8 +99,8 @@ struct JobEndedMessage {
   std::string job_id;
 };
 
-using RankMessage = std::variant<WelcomeMessage, OfferMessage, TransferMessage, CommitMessage, LeaseMessage, AckMessage,
-                                 JobEndedMessage>;
+using RankMessage = std::variant<WelcomeMessage, OfferMessage, TransferMessage, BroadcastMessage, CommitMessage,
+                                 LeaseMessage, AckMessage, JobEndedMessage>;
 
 // The way to one attached actor. Both functions return at once and may be called from any thread.
 class ActorSink {

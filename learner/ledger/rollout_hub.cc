@@ -114,6 +114,14 @@ struct RolloutHub::Series {
                                     {{"source", "rank"}});
     from_peer = metrics->AddCounter("sluice_publish_transfers_total", "Transfers of a version by who was to send it.",
                                     {{"source", "peer"}});
+    from_group = metrics->AddCounter("sluice_publish_transfers_total", "Transfers of a version by who was to send it.",
+                                     {{"source", "group"}});
+    groups_formed = metrics->AddCounter(
+        "sluice_publish_groups_total", "Weight groups of this rank and its actors that were formed, one a membership.");
+    group_pauses = metrics->AddCounter("sluice_publish_group_pauses_total",
+                                       "Times that so many broadcasts failed in a row that none is tried for a while.");
+    group_paused = metrics->AddGauge("sluice_publish_group_paused",
+                                     "1 while no version is broadcast, as too many broadcasts failed in a row.");
     version = metrics->AddGauge("sluice_published_policy_version", "The latest published policy version.");
     version_lag = metrics->AddGauge("sluice_actor_version_lag_max",
                                     "Published version minus the lowest version that a ready actor holds.");
@@ -154,6 +162,10 @@ struct RolloutHub::Series {
   Counter* mismatches = nullptr;
   Counter* from_rank = nullptr;
   Counter* from_peer = nullptr;
+  Counter* from_group = nullptr;
+  Counter* groups_formed = nullptr;
+  Counter* group_pauses = nullptr;
+  Gauge* group_paused = nullptr;
   PublicationCounts publication_counted;  // what the counters hold of the present job
   Counter* expired = nullptr;
   Counter* returned = nullptr;
@@ -202,9 +214,7 @@ absl::Status RolloutHub::StartJob(HubJob job) {
   ledger_ = std::make_unique<Ledger>(options);
   rewards_ = job_->scored() ? std::make_unique<RewardWatch>(watch, options_.now()) : nullptr;
   canary_.reset();
-  latest_.reset();
-  publication_.Reset();
-  series_->publication_counted = {};
+  ResetPublicationLocked();
   stopped_ = false;
   series_->counted = {};
   series_->moves_counted = {};
@@ -226,9 +236,7 @@ void RolloutHub::EndJob() {
   rewards_.reset();
   canary_.reset();
   job_.reset();
-  latest_.reset();
-  publication_.Reset();
-  series_->publication_counted = {};
+  ResetPublicationLocked();
   stopped_ = true;
   PumpLocked();
   changed_.NotifyAll();
@@ -544,10 +552,15 @@ void RolloutHub::OnVerified(ActorHandle handle, const std::string& job_id, uint6
   });
 }
 
-void RolloutHub::OnTransferFailed(ActorHandle handle, const std::string& job_id, uint64_t policy_version) {
+void RolloutHub::OnTransferFailed(ActorHandle handle, const std::string& job_id, uint64_t policy_version,
+                                  uint64_t group_epoch) {
   TakeWeightNews(handle, job_id, [&](Actor&, absl::Time now) {
     mutex_.AssertHeld();
-    publication_.OnFailed(handle, policy_version, now);
+    if (group_epoch > 0) {
+      publication_.OnMemberFailed(handle, policy_version, group_epoch, now);
+    } else {
+      publication_.OnFailed(handle, policy_version, now);
+    }
   });
 }
 
@@ -559,6 +572,15 @@ void RolloutHub::OnReady(ActorHandle handle, const std::string& job_id, uint64_t
     actor.ready_version = publication_.ActiveVersion(handle);
     if (publication_.committed() != committed) changed_.NotifyAll();  // the quorum
   });
+}
+
+void RolloutHub::OnBroadcast(uint64_t group_epoch, uint64_t policy_version, bool ok) {
+  const Delivery delivery(this);
+  MutexLock lock(&mutex_);
+  TickLocked();
+  publication_.OnBroadcast(group_epoch, policy_version, ok, options_.now());
+  FollowPublicationLocked();
+  PumpLocked();
 }
 
 void RolloutHub::OnCredit(ActorHandle handle, uint32_t leases) {
@@ -827,15 +849,36 @@ void RolloutHub::FollowPublicationLocked() {
       case PublicationOrder::Kind::kTransfer:
         SendLocked(actor, TransferMessage{job_->job_id, order.version, std::move(order.source)});
         break;
+      case PublicationOrder::Kind::kBroadcast:
+        SendLocked(actor, BroadcastMessage{job_->job_id, order.version, order.place,
+                                           options_.publication.group_chunk_bytes, options_.publication.group_timeout});
+        break;
       case PublicationOrder::Kind::kCommit:
         SendLocked(actor, CommitMessage{job_->job_id, order.version});
         break;
+    }
+  }
+  for (const GroupOrder& order : publication_.TakeGroupOrders()) {
+    if (order.kind == GroupOrder::Kind::kAbort) {
+      sender_outbox_.emplace_back(order.place.epoch);
+    } else if (job_ != nullptr) {
+      sender_outbox_.emplace_back(BroadcastOrder{job_->job_id, order.version, order.place,
+                                                 options_.publication.group_chunk_bytes,
+                                                 options_.publication.group_timeout});
     }
   }
   for (const auto& [phase, duration] : publication_.TakeTimes()) {
     Histogram* const times = series_->publish_phases[static_cast<size_t>(phase)];
     if (times != nullptr) times->Observe(absl::ToDoubleSeconds(duration));
   }
+}
+
+void RolloutHub::ResetPublicationLocked() {
+  latest_.reset();
+  publication_.Reset();
+  series_->publication_counted = {};
+  pauses_told_ = 0;
+  FollowPublicationLocked();
 }
 
 bool RolloutHub::TickLocked() {
@@ -1029,6 +1072,7 @@ void RolloutHub::SetPublicationGaugesLocked() {
   for (int state = 0; state < kNumWeightStates; ++state) {
     series_->weight_states[static_cast<size_t>(state)]->Set(publication_.CountIn(static_cast<WeightState>(state)));
   }
+  series_->group_paused->Set(publication_.GroupPaused(options_.now()) ? 1 : 0);
   const auto add = [](Counter* counter, uint64_t now, uint64_t* counted) {
     if (now > *counted) counter->Increment(static_cast<double>(now - *counted));
     *counted = now;
@@ -1042,9 +1086,46 @@ void RolloutHub::SetPublicationGaugesLocked() {
   add(series_->mismatches, now.mismatches, &counted.mismatches);
   add(series_->from_rank, now.from_rank, &counted.from_rank);
   add(series_->from_peer, now.from_peer, &counted.from_peer);
+  add(series_->from_group, now.from_group, &counted.from_group);
+  add(series_->groups_formed, now.groups, &counted.groups);
+  add(series_->group_pauses, now.pauses, &counted.pauses);
+}
+
+void RolloutHub::DeliverToSender() {
+  while (options_.sender != nullptr) {
+    std::variant<BroadcastOrder, uint64_t> order;
+    {
+      MutexLock lock(&mutex_);
+      // Whoever delivers already takes what is new, so that an abort does not overtake what it is to end.
+      if (delivering_to_sender_ || sender_outbox_.empty()) return;
+      delivering_to_sender_ = true;
+      order = std::move(sender_outbox_.front());
+      sender_outbox_.pop_front();
+    }
+    if (auto* const send = std::get_if<BroadcastOrder>(&order)) {
+      options_.sender->Send(std::move(*send));
+    } else {
+      options_.sender->Abort(std::get<uint64_t>(order));
+    }
+    MutexLock lock(&mutex_);
+    delivering_to_sender_ = false;
+  }
+}
+
+void RolloutHub::TellOfPause() {
+  {
+    MutexLock lock(&mutex_);
+    if (publication_.counts().pauses <= pauses_told_) return;
+    pauses_told_ = publication_.counts().pauses;
+  }
+  LogWarning("broadcasts of weights fail; actors fetch them instead for a while",
+             {{"failures", options_.publication.group_failures},
+              {"seconds", absl::ToDoubleSeconds(options_.publication.group_pause)}});
 }
 
 void RolloutHub::Deliver() {
+  DeliverToSender();
+  TellOfPause();
   while (true) {
     std::shared_ptr<Actor> actor;
     std::deque<RankMessage> batch;

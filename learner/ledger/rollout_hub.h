@@ -23,6 +23,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -40,6 +41,7 @@
 #include "learner/ledger/reward_watch.h"
 #include "learner/publish/policy_snapshot.h"
 #include "learner/publish/publication.h"
+#include "learner/publish/weight_sender.h"
 
 namespace sluice::learner {
 
@@ -53,6 +55,8 @@ class RolloutHub : public GroupSource, public EvalSource {
     absl::Duration actor_timeout = absl::Seconds(30);
     // How versions get to the actors. With a quorum, Wait holds a step back until so many hold the latest version.
     PublicationOptions publication;
+    // Broadcasts in the weight group, if `publication.group` names one; must outlive the hub.
+    WeightSender* sender = nullptr;
   };
 
   explicit RolloutHub(Options options);
@@ -109,8 +113,12 @@ class RolloutHub : public GroupSource, public EvalSource {
   void OnPrepared(ActorHandle handle, const std::string& job_id, uint64_t policy_version);
   void OnVerified(ActorHandle handle, const std::string& job_id, uint64_t policy_version, const std::string& checksum,
                   bool peer_failed);
-  void OnTransferFailed(ActorHandle handle, const std::string& job_id, uint64_t policy_version);
+  // `group_epoch`: of the weight group in which it did not get the version; 0: it was fetching.
+  void OnTransferFailed(ActorHandle handle, const std::string& job_id, uint64_t policy_version,
+                        uint64_t group_epoch = 0);
   void OnReady(ActorHandle handle, const std::string& job_id, uint64_t policy_version);
+  // What the sender says of the broadcast of a version in the weight group of `group_epoch`.
+  void OnBroadcast(uint64_t group_epoch, uint64_t policy_version, bool ok);
   void OnCredit(ActorHandle handle, uint32_t leases);
   // Answers with an Ack to the actor's sink.
   void OnResult(ActorHandle handle, ActorResult result);
@@ -161,6 +169,8 @@ class RolloutHub : public GroupSource, public EvalSource {
   void GreetLocked(const std::shared_ptr<Actor>& actor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Sends what Publication has ordered, and counts what it has counted.
   void FollowPublicationLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Nothing is published any more.
+  void ResetPublicationLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // An actor says something of the weights of the open job: `take` hands it to Publication.
   void TakeWeightNews(ActorHandle handle, const std::string& job_id, absl::FunctionRef<void(Actor&, absl::Time)> take);
   // Whether a lease or an actor came to its end.
@@ -190,6 +200,8 @@ class RolloutHub : public GroupSource, public EvalSource {
   void WaitForChangeLocked(absl::Duration limit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Delivers the outboxes. Without the lock.
   void Deliver();
+  void DeliverToSender();
+  void TellOfPause();
 
   const Options options_;
   std::unique_ptr<Series> series_;
@@ -204,6 +216,10 @@ class RolloutHub : public GroupSource, public EvalSource {
   ActorHandle canary_actor_ ABSL_GUARDED_BY(mutex_) = 0;        // who had the last one
   std::optional<OfferMessage> latest_ ABSL_GUARDED_BY(mutex_);  // of the open job
   Publication publication_ ABSL_GUARDED_BY(mutex_);
+  // To the sender: an order to send, or the epoch up to which groups are dead.
+  std::deque<std::variant<BroadcastOrder, uint64_t>> sender_outbox_ ABSL_GUARDED_BY(mutex_);
+  bool delivering_to_sender_ ABSL_GUARDED_BY(mutex_) = false;
+  uint64_t pauses_told_ ABSL_GUARDED_BY(mutex_) = 0;  // of the open job's broadcasts
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<ActorHandle, std::shared_ptr<Actor>> actors_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::shared_ptr<Actor>> dirty_ ABSL_GUARDED_BY(mutex_);        // with something to deliver

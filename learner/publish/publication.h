@@ -33,9 +33,19 @@
 //
 // The tree grows by itself, from holder to holder as they are found, because actors come, go and differ in speed: a
 // tree that is drawn in advance waits for the slowest of each level.
+//
+// The weight group is the fast path beside this: the rank (its rank 0) and those of its actors that speak the same
+// library (ranks 1, 2, ...) have a communicator of their own, and one broadcast in it brings a version to all of them.
+// A version has one round at most. It begins when all actors that were attached when the version was published have
+// made room, or have had the time for it, with those that have; whoever comes later fetches, and is in the next round.
+// A group lives as long as its members stay the same and nothing goes wrong; another one has another epoch, which only
+// rises. When a round fails (the broadcast, a member, a deadline) the members that have no proof of the version fetch
+// it as if there were no group, and after `group_failures` such rounds in a row no version has a round for
+// `group_pause`. Verify and commit know nothing of all this.
 #ifndef SLUICE_LEARNER_PUBLISH_PUBLICATION_H_
 #define SLUICE_LEARNER_PUBLISH_PUBLICATION_H_
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <map>
@@ -46,6 +56,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "common/types/group_place.h"
 
 namespace sluice::learner {
 
@@ -59,10 +70,11 @@ enum class PublishPhase { kPrepare, kTransfer, kCommit, kQuorum };
 inline constexpr int kNumPublishPhases = 4;
 absl::string_view PublishPhaseName(PublishPhase phase);
 
-// Why a version was not fetched as planned: nobody else could have sent it; nobody was free in time; the actor that
-// should have sent it did not, or sent something else. The rank sent it each time.
-enum class FallbackReason { kNoPeer, kLate, kPeerFailed };
-inline constexpr int kNumFallbackReasons = 3;
+// Why an actor did not get a version as planned: nobody else could have sent it; nobody was free in time; the actor
+// that should have sent it did not, or sent something else: the rank sent it each time. Or the broadcast was not over
+// in time, or failed, or brought something else: the actor fetches it.
+enum class FallbackReason { kNoPeer, kLate, kPeerFailed, kGroupLate, kGroupFailed };
+inline constexpr int kNumFallbackReasons = 5;
 absl::string_view FallbackReasonName(FallbackReason reason);
 
 struct PublicationOptions {
@@ -83,6 +95,20 @@ struct PublicationOptions {
   // The same for an actor that was told to fetch and has not answered: asked again, it would begin anew.
   absl::Duration transfer_retry_after = absl::Minutes(10);
 
+  // The library of the rank's weight group ("gloo", "nccl"); empty: there is none, and everybody fetches.
+  std::string group;
+  // Actors of a group at most; further ones fetch. Every member is connected with every other one (Gloo).
+  int group_members = 64;
+  // From PolicyBroadcast to Verified, with the forming of a new group. What is not there then is fetched.
+  absl::Duration group_timeout = absl::Seconds(20);
+  // The payload is broadcast in pieces of so many bytes, a multiple of 4: large ones are faster, and each takes so much
+  // memory of a GPU on both sides.
+  uint64_t group_chunk_bytes = 64 << 20;
+  // After so many rounds in a row that failed, each of which costs its actors up to group_timeout, there is none for
+  // group_pause.
+  int group_failures = 3;
+  absl::Duration group_pause = absl::Minutes(5);
+
   // InvalidArgument names the field.
   absl::Status Validate() const;
 };
@@ -91,14 +117,27 @@ struct PublicationOptions {
 struct WeightTraits {
   bool staged = false;       // speaks PREPARE to COMMIT
   std::string peer_address;  // "host:port" where other actors fetch from it; empty: it does not listen
+  std::string group;         // library over which it can be in a weight group; empty: none
 };
 
 struct PublicationOrder {
-  enum class Kind { kPrepare, kTransfer, kCommit };
+  enum class Kind { kPrepare, kTransfer, kCommit, kBroadcast };
   uint64_t actor = 0;
   Kind kind = Kind::kPrepare;
   uint64_t version = 0;
   std::string source;  // kTransfer: address to fetch from; empty: the rank
+  GroupPlace place;    // kBroadcast
+};
+
+// To the rank's own sender.
+struct GroupOrder {
+  enum class Kind {
+    kSend,   // broadcast the version as rank 0 of the group, and tell OnBroadcast
+    kAbort,  // the group is dead, and all before it: whatever is under way in it ends
+  };
+  Kind kind = Kind::kSend;
+  uint64_t version = 0;  // kSend
+  GroupPlace place;      // kAbort: the epoch alone
 };
 
 // Since the job began.
@@ -108,6 +147,9 @@ struct PublicationCounts {
   uint64_t mismatches = 0;  // reported hashes that were not the published one
   uint64_t from_rank = 0;   // transfers that the rank was named for
   uint64_t from_peer = 0;
+  uint64_t from_group = 0;  // transfers by a broadcast
+  uint64_t groups = 0;      // weight groups formed
+  uint64_t pauses = 0;      // times that broadcasts were given up for a while
 };
 
 // Actors are named by the caller's handles, one an attachment. Copyable. Not thread-safe.
@@ -132,14 +174,19 @@ class Publication {
   void OnVerified(uint64_t actor, uint64_t version, const std::string& checksum, bool peer_failed, absl::Time now);
   // It could not fetch, or has nothing to commit.
   void OnFailed(uint64_t actor, uint64_t version, absl::Time now);
+  // It did not get the version in the group of `epoch`.
+  void OnMemberFailed(uint64_t actor, uint64_t version, uint64_t epoch, absl::Time now);
   void OnReady(uint64_t actor, uint64_t version, absl::Time now);
+  // What the rank's sender says of the broadcast of `version` in the group of `epoch`.
+  void OnBroadcast(uint64_t epoch, uint64_t version, bool ok, absl::Time now);
 
   // Deadlines. Cheap before NextDeadline().
   void Tick(absl::Time now);
-  absl::Time NextDeadline() const { return next_deadline_; }
+  absl::Time NextDeadline() const { return std::min({next_deadline_, round_.deadline, gather_until_}); }
 
   // What is to be sent, in order; what was timed. Each is told once.
   std::vector<PublicationOrder> TakeOrders();
+  std::vector<GroupOrder> TakeGroupOrders();
   std::vector<std::pair<PublishPhase, absl::Duration>> TakeTimes();
 
   uint64_t latest() const { return latest_; }  // 0: none yet
@@ -152,6 +199,8 @@ class Publication {
   bool QuorumCommitted() const { return latest_ == 0 || committed_ >= options_.min_actors; }
   const PublicationOptions& options() const { return options_; }
   const PublicationCounts& counts() const { return counts_; }
+  // Whether versions have no round for now, as too many failed.
+  bool GroupPaused(absl::Time now) const { return now < paused_until_; }
 
   // All that decides what happens next, times relative to `now`: two that read alike behave alike.
   std::string Fingerprint(absl::Time now) const;
@@ -161,8 +210,9 @@ class Publication {
     kIdle,      // nothing is under way; late: until it is asked again
     kOffered,   // an earlier release; only Ready comes
     kPrepare,   // PREPARE is out
+    kRound,     // prepared; the round has not begun
     kSource,    // prepared; nobody to fetch from yet
-    kTransfer,  // TRANSFER is out
+    kTransfer,  // TRANSFER is out, or the actor is in the round
     kCommit,    // COMMIT is out
   };
 
@@ -178,6 +228,9 @@ class Publication {
     uint64_t source = 0;     // kTransfer: the actor that sends; 0: the rank
     int serving = 0;         // actors that fetch from this one
     uint64_t failed_at = 0;  // the version that this one did not deliver to another actor
+    bool invited = false;    // to the round of the latest version
+    bool in_round = false;   // kTransfer by a broadcast
+    bool silent = false;     // missed the last deadline of a round or PREPARE, and has said nothing since
     absl::Time since;        // of the phase
     absl::Time deadline = absl::InfiniteFuture();
   };
@@ -196,11 +249,51 @@ class Publication {
   // Names sources for those that wait, as far as there are any.
   void AssignSources(absl::Time now);
   void AssignSource(uint64_t handle, Actor& actor, absl::Time now);
+  // Whether the actor can be in a weight group of this rank.
+  bool MayJoinGroup(const Actor& actor) const;
+  // Whether the round of the latest version is to wait for an actor.
+  bool RoundAwaits(const Actor& actor) const;
+  // Begins the round, if it is its time; then names sources.
+  void Proceed(absl::Time now);
+  void BeginRound(absl::Time now);
+  // Sets the time for the round of the latest version to begin, if it may.
+  void Gather(absl::Time now);
+  // The round is over: whoever has not proven its version fetches it.
+  void FailRound(FallbackReason reason, absl::Time now);
+  // A member does not get the version in it, or has left.
+  void FailMember(uint64_t handle, Actor& actor, absl::Time now);
+  void EndRound(bool ok, absl::Time now);
+  // Ends the round if all its members and the sender have done their part.
+  void CheckRound(absl::Time now);
+  void DropGroup();
+  // Leaves the round, and fetches unless it drains.
+  void FallBack(uint64_t handle, Actor& actor, FallbackReason reason, absl::Time now);
+
   // An actor begins, or ceases, to count for the quorum.
   void CountCommitted(int by, absl::Time now);
 
+  // The weight group of the last round; epoch 0: none. Members in the order of their ranks, which begin at 1.
+  struct Group {
+    uint64_t epoch = 0;
+    std::vector<uint64_t> members;
+  };
+  // The round under way; version 0: none.
+  struct Round {
+    uint64_t version = 0;
+    bool sent = false;     // the sender has done its part
+    bool damaged = false;  // somebody received something else
+    absl::Time deadline = absl::InfiniteFuture();
+  };
+
   PublicationOptions options_;
   std::map<uint64_t, Actor> actors_;
+  Group group_;
+  Round round_;
+  uint64_t last_group_epoch_ = 0;                     // over all jobs: epochs are never used twice
+  bool gathering_ = false;                            // the latest version has its round before it
+  absl::Time gather_until_ = absl::InfiniteFuture();  // then it begins without those who have not prepared
+  int failed_rounds_ = 0;                             // in a row
+  absl::Time paused_until_ = absl::InfinitePast();
   uint64_t first_ = 0;
   uint64_t latest_ = 0;
   std::string checksum_;
@@ -212,6 +305,7 @@ class Publication {
   std::array<int, kNumWeightStates> in_state_{};
   absl::Time next_deadline_ = absl::InfiniteFuture();
   std::vector<PublicationOrder> orders_;
+  std::vector<GroupOrder> group_orders_;
   std::vector<std::pair<PublishPhase, absl::Duration>> times_;
   PublicationCounts counts_;
 };

@@ -73,6 +73,17 @@ void Fill(const TransferMessage& message, v1::RankMessage* proto) {
   transfer->set_source(message.source);
 }
 
+void Fill(const BroadcastMessage& message, v1::RankMessage* proto) {
+  v1::PolicyBroadcast* broadcast = proto->mutable_policy_broadcast();
+  broadcast->set_job_id(message.job_id);
+  broadcast->set_policy_version(message.policy_version);
+  broadcast->set_group_epoch(message.place.epoch);
+  broadcast->set_group_rank(static_cast<uint32_t>(message.place.rank));
+  broadcast->set_world_size(static_cast<uint32_t>(message.place.world_size));
+  broadcast->set_timeout_s(absl::ToDoubleSeconds(message.timeout));
+  broadcast->set_chunk_bytes(message.chunk_bytes);
+}
+
 void Fill(const CommitMessage& message, v1::RankMessage* proto) {
   proto->mutable_policy_commit()->set_job_id(message.job_id);
   proto->mutable_policy_commit()->set_policy_version(message.policy_version);

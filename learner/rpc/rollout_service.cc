@@ -84,8 +84,8 @@ class WorkReactor : public grpc::ServerBidiReactor<v1::ActorMessage, v1::RankMes
                 {{"actor", actor_id_},
                  {"version", static_cast<uint64_t>(message.transfer_failed().policy_version())},
                  {"reason", message.transfer_failed().reason()}});
-        hub_->OnTransferFailed(*handle_, message.transfer_failed().job_id(),
-                               message.transfer_failed().policy_version());
+        hub_->OnTransferFailed(*handle_, message.transfer_failed().job_id(), message.transfer_failed().policy_version(),
+                               message.transfer_failed().group_epoch());
         return absl::OkStatus();
       case v1::ActorMessage::kCredit:
         hub_->OnCredit(*handle_, message.credit().leases());
@@ -118,6 +118,7 @@ class WorkReactor : public grpc::ServerBidiReactor<v1::ActorMessage, v1::RankMes
     actor_id_ = hello.actor_id();
     WeightTraits weights;
     weights.staged = hello.staged_weights();
+    weights.group = hello.weight_group();
     if (!hello.peer_address().empty()) {
       SLUICE_RETURN_IF_ERROR(CheckAddress("Hello.peer_address", hello.peer_address()));
       weights.peer_address = hello.peer_address();
@@ -126,7 +127,9 @@ class WorkReactor : public grpc::ServerBidiReactor<v1::ActorMessage, v1::RankMes
         hub_->Attach(actor_id_, link_, hello.scores_alone(), std::move(weights));
     if (!handle.ok()) return handle.status();
     handle_ = *handle;
-    LogInfo("an actor attached", {{"actor", actor_id_}, {"version", hello.software_version()}});
+    LogInfo("an actor attached", {{"actor", actor_id_},
+                                  {"version", hello.software_version()},
+                                  {"weights", hello.weight_group().empty() ? "grpc" : hello.weight_group()}});
     return absl::OkStatus();
   }
 

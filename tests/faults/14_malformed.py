@@ -112,7 +112,7 @@ def run(x):
     rank = cluster.start_rank()
     count = x.pick(12, 1000)
     for name, server, services in (("coordinator", coordinator, ["JobService", "MemberService"]),
-                                   ("rank", rank, ["RolloutService", "PolicyService"]),
+                                   ("rank", rank, ["RolloutService", "PolicyService", "RendezvousService"]),
                                    ("reward", reward, ["RewardService"])):
         codes = throw_at(x, protocol, server, server.address, services, count)
         x.note(f"{name}: " + ", ".join(f"{code} {times}" for code, times in sorted(codes.items())))

@@ -80,6 +80,16 @@ class BadInputTest(harness.SluiceTest):
             self.assertEqual(process.code(), USAGE, process.said())
             self.assertIn(said, process.said())
 
+    def test_a_way_for_weights_that_is_unknown_or_wants_a_gpu_is_refused(self):
+        processes = (("sluice-learner", "rank", "--coordinator", "127.0.0.1:1", "--address", "127.0.0.1:0"),
+                     ("sluice-actor", "--learner", "127.0.0.1:1"))
+        for arguments in processes:
+            for weights, said in (("mpi", "there is no way for weights called 'mpi'"),
+                                  ("nccl", "--weights nccl broadcasts between GPUs, and this process computes on cpu")):
+                process = self.call(arguments[0], *arguments, "--weights", weights)
+                self.assertEqual(process.code(), USAGE, process.said())
+                self.assertIn(said, process.said())
+
     def test_events_that_are_missing_or_malformed_are_refused_and_leave_no_data_set(self):
         output = self.path("data")
         self.refused(harness.prepare_spec(self.path("none.csv"), output), INTEGRITY, "none.csv", name="missing")

@@ -245,11 +245,11 @@ class SluiceTest(unittest.TestCase):
         actor.metrics = metrics_address(actor)
         return actor
 
-    def start_rl(self, values, folder=None, name=None):
+    def start_rl(self, values, folder=None, name=None, flags=()):
         """A one-rank rl job, with .address for actors and .metrics; returns (process, run folder)."""
         metrics = free_address()
-        learner, folder = self.start_job(values, "--address", "127.0.0.1:0", "--metrics-address", metrics, folder=folder,
-                                         name=name)
+        learner, folder = self.start_job(values, "--address", "127.0.0.1:0", "--metrics-address", metrics, *flags,
+                                         folder=folder, name=name)
         learner.address = learner.wait_for(r"actors attach at: (\S+)").group(1)
         learner.metrics = metrics
         return learner, folder

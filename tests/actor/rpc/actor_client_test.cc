@@ -171,6 +171,45 @@ class RecordingLoader : public PolicyLoader {
   std::vector<std::string> notes_ ABSL_GUARDED_BY(mutex_);
 };
 
+// Useful for: a weight group whose other members are the test. Bytes come when they are given, and not before.
+class FakeReceiver : public WeightReceiver {
+ public:
+  absl::Status Receive(const GroupPlace& place, absl::Span<char> bytes, uint64_t chunk_bytes,
+                       absl::Duration timeout) override {
+    EXPECT_EQ(chunk_bytes, 8u);
+    EXPECT_EQ(timeout, absl::Seconds(3));
+    places_.Push(place);
+    while (std::optional<std::string> given = given_.PopFor(kGenerous)) {
+      if (*given == "abort") {
+        if (aborted_ < place.epoch) continue;  // of an earlier group
+        return absl::AbortedError("the group was given up");
+      }
+      if (*given == "fail") return absl::UnavailableError("a peer is gone");
+      if (given->size() != bytes.size()) return absl::InternalError("the test gives what does not fit");
+      std::copy(given->begin(), given->end(), bytes.begin());
+      return absl::OkStatus();
+    }
+    return absl::InternalError("nothing came in time");
+  }
+  void Abort(uint64_t epoch) override {
+    aborted_ = epoch;
+    given_.TryPush("abort");
+  }
+
+  void Give(std::string bytes) { given_.Push(std::move(bytes)); }
+  GroupPlace NextPlace() {
+    const std::optional<GroupPlace> place = places_.PopFor(kGenerous);
+    EXPECT_TRUE(place.has_value()) << "the actor does not take part";
+    return place.value_or(GroupPlace());
+  }
+  uint64_t aborted() const { return aborted_; }
+
+ private:
+  BoundedQueue<GroupPlace> places_{10};
+  BoundedQueue<std::string> given_{100};
+  std::atomic<uint64_t> aborted_{0};
+};
+
 class ActorClientTest : public testing::Test {
  protected:
   ActorClientTest() : trie_(Trie::Build(2, {3, 5, 4, 5}).value()) {}
@@ -255,6 +294,18 @@ class ActorClientTest : public testing::Test {
     message.mutable_policy_transfer()->set_job_id("job-1");
     message.mutable_policy_transfer()->set_policy_version(version);
     message.mutable_policy_transfer()->set_source(source);
+    return message;
+  }
+  static v1::RankMessage Broadcast(uint64_t version, uint64_t group_epoch) {
+    v1::RankMessage message;
+    v1::PolicyBroadcast* broadcast = message.mutable_policy_broadcast();
+    broadcast->set_job_id("job-1");
+    broadcast->set_policy_version(version);
+    broadcast->set_group_epoch(group_epoch);
+    broadcast->set_group_rank(2);
+    broadcast->set_world_size(4);
+    broadcast->set_timeout_s(3);
+    broadcast->set_chunk_bytes(8);
     return message;
   }
   static v1::RankMessage Commit(uint64_t version) {
@@ -396,6 +447,124 @@ TEST_F(ActorClientTest, AStagedVersionIsCommittedOnlyWhenTheRankSaysSo) {
   EXPECT_EQ(stream->Expect(v1::ActorMessage::kReady).ready().policy_version(), 1u);
   stream->Expect(v1::ActorMessage::kCredit);
   EXPECT_THAT(loader_.notes(), ElementsAre("job tiny with 2 items", "weights 1 first weights"));
+}
+
+class ActorBroadcastTest : public ActorClientTest {
+ protected:
+  void SetUp() override {
+    ActorClientTest::SetUp();
+    options_.weight_group = "gloo";
+    options_.make_receiver = [this](std::shared_ptr<KvStore>) { return receiver_; };
+  }
+  const std::shared_ptr<FakeReceiver> receiver_ = std::make_shared<FakeReceiver>();
+};
+
+TEST_F(ActorBroadcastTest, AVersionComesByTheBroadcastAndIsProvenByItsHash) {
+  Start();
+  const auto stream = AttachPrepared(1);
+  stream->Send(Broadcast(1, 7));
+  const GroupPlace place = receiver_->NextPlace();
+  EXPECT_EQ(place.epoch, 7u);
+  EXPECT_EQ(place.rank, 2);
+  EXPECT_EQ(place.world_size, 4);
+  receiver_->Give("first weights");
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kVerified).verified().checksum(), PayloadChecksum("first weights"));
+  stream->Send(Commit(1));
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kReady).ready().policy_version(), 1u);
+  EXPECT_EQ(receiver_->aborted(), 0u);  // the group is used again
+  EXPECT_TRUE(policies_.offsets().empty());
+  EXPECT_THAT(loader_.notes(), ElementsAre("job tiny with 2 items", "weights 1 first weights"));
+  EXPECT_THAT(metrics_.Text(), HasSubstr("sluice_weight_broadcast_bytes_total 13"));
+}
+
+TEST_F(ActorBroadcastTest, OtherBytesAreNeitherHiddenNorCommitted) {
+  Start();
+  const auto stream = AttachPrepared(1);
+  stream->Send(Broadcast(1, 7));
+  receiver_->Give("fault weights");
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kVerified).verified().checksum(), PayloadChecksum("fault weights"));
+  stream->Send(Commit(1));
+  const v1::TransferFailed failed = stream->Expect(v1::ActorMessage::kTransferFailed).transfer_failed();
+  EXPECT_EQ(failed.policy_version(), 1u);
+  EXPECT_EQ(failed.group_epoch(), 0u);
+  stream->Send(Transfer(1));
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kVerified).verified().checksum(), PayloadChecksum("first weights"));
+  EXPECT_THAT(loader_.notes(), ElementsAre("job tiny with 2 items"));
+}
+
+TEST_F(ActorBroadcastTest, ABroadcastThatFailsIsTold) {
+  Start();
+  const auto stream = AttachPrepared(1);
+  stream->Send(Broadcast(1, 7));
+  receiver_->Give("fail");
+  const v1::TransferFailed failed = stream->Expect(v1::ActorMessage::kTransferFailed).transfer_failed();
+  EXPECT_EQ(failed.policy_version(), 1u);
+  EXPECT_EQ(failed.reason(), "a peer is gone");
+  EXPECT_EQ(failed.group_epoch(), 7u);
+}
+
+TEST_F(ActorBroadcastTest, ANewerOrderEndsABroadcastThatHangsWithoutAWord) {
+  Start();
+  const auto stream = AttachPrepared(1);
+  stream->Send(Broadcast(1, 7));
+  receiver_->NextPlace();
+  stream->Send(Transfer(1));
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kVerified).verified().checksum(), PayloadChecksum("first weights"));
+  EXPECT_EQ(receiver_->aborted(), 7u);
+  stream->Send(Commit(1));
+  stream->Expect(v1::ActorMessage::kReady);
+}
+
+TEST_F(ActorBroadcastTest, TheEndOfTheStreamEndsABroadcastThatHangs) {
+  Start();
+  const auto stream = AttachPrepared(1);
+  stream->Send(Broadcast(1, 7));
+  receiver_->NextPlace();
+  stream->End(absl::UnavailableError("the rank stops"));
+  AttachPrepared(1);  // it is back, and its fetching thread is free
+  EXPECT_EQ(receiver_->aborted(), 7u);
+}
+
+TEST_F(ActorBroadcastTest, TheEndOfTheJobEndsTheGroup) {
+  Start();
+  const auto stream = AttachPrepared(1);
+  stream->Send(Broadcast(1, 7));
+  receiver_->NextPlace();
+  v1::RankMessage ended;
+  ended.mutable_job_ended()->set_job_id("job-1");
+  stream->Send(ended);
+  stream->Send(Welcome());
+  stream->Send(StagedOffer(2));
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kPrepared).prepared().policy_version(), 2u);
+  EXPECT_EQ(receiver_->aborted(), 7u);
+}
+
+TEST_F(ActorBroadcastTest, AnActorThatLeavesIsNotHeldUp) {
+  Start();
+  const auto stream = AttachPrepared(1);
+  stream->Send(Broadcast(1, 7));
+  receiver_->NextPlace();
+  client_->Drain("the test lets it go");
+  stream->Expect(v1::ActorMessage::kDraining);
+  EXPECT_TRUE(Finished().ok());
+}
+
+TEST_F(ActorBroadcastTest, APlaceThatThereIsNotIsRefused) {
+  Start();
+  const auto stream = AttachPrepared(1);
+  v1::RankMessage wrong = Broadcast(1, 7);
+  wrong.mutable_policy_broadcast()->set_group_rank(4);
+  stream->Send(wrong);
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kTransferFailed).transfer_failed().reason(),
+            "the rank names no place in a weight group");
+}
+
+TEST_F(ActorClientTest, WithoutAWeightGroupABroadcastIsRefusedAndSaysWhy) {
+  Start();
+  const auto stream = AttachPrepared(1);
+  stream->Send(Broadcast(1, 7));
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kTransferFailed).transfer_failed().reason(),
+            "this actor is in no weight group");
 }
 
 TEST_F(ActorClientTest, WhatIsAskedTwiceIsDoneOnce) {

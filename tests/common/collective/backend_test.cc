@@ -30,6 +30,15 @@ TEST(ParseBackendTest, RefusesNcclOnTheProcessorAndOtherWords) {
   EXPECT_EQ(ParseBackend("", kGpu).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(ParseWeightsTest, AutoBroadcastsOnGpusAloneAndNotWhereProcessesSpeakTls) {
+  EXPECT_EQ(ParseWeights("auto", kGpu, false).value(), CollectiveBackend::kNccl);
+  EXPECT_EQ(ParseWeights("auto", kGpu, true).value(), std::nullopt);
+  EXPECT_EQ(ParseWeights("auto", at::kCPU, false).value(), std::nullopt);
+  EXPECT_EQ(ParseWeights("nccl", kGpu, true).value(), CollectiveBackend::kNccl);
+  EXPECT_EQ(ParseWeights("gloo", at::kCPU, true).value(), CollectiveBackend::kGloo);
+  EXPECT_EQ(ParseWeights("grpc", kGpu, false).value(), std::nullopt);
+}
+
 class AgreeOnBackendTest : public ::testing::Test {
  protected:
   // As if all ranks but this one had come already.

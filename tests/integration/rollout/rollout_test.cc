@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -37,10 +38,14 @@ std::shared_ptr<const learner::PolicySnapshot> Weights(uint64_t version) {
 // An actor process without its process.
 class TestActor : public actor::PolicyLoader {
  public:
-  // fail_every: each n-th block fails; 0: none. sends_on: it serves its weights to other actors.
-  TestActor(const std::string& id, const std::string& rank, int fail_every, bool sends_on = false)
+  // fail_every: each n-th block fails; 0: none. sends_on: it serves its weights to other actors. make_receiver: weights
+  // may come to it by a broadcast.
+  TestActor(const std::string& id, const std::string& rank, int fail_every, bool sends_on = false,
+            actor::MakeWeightReceiver make_receiver = nullptr)
       : fail_every_(fail_every) {
     actor::ActorClientOptions options;
+    if (make_receiver != nullptr) options.weight_group = "gloo";
+    options.make_receiver = std::move(make_receiver);
     if (sends_on) {
       peer_server_ = RpcServer::Start("127.0.0.1:0", {&peers_}).value();
       options.peers = &peers_;
@@ -131,9 +136,10 @@ class TestActor : public actor::PolicyLoader {
 
 class RolloutIntegrationTest : public testing::Test {
  protected:
-  explicit RolloutIntegrationTest(const learner::PublicationOptions& publication = {})
+  explicit RolloutIntegrationTest(const learner::PublicationOptions& publication = {},
+                                  learner::WeightSender* sender = nullptr)
       : trie_(Trie::Build(2, {3, 5, 4, 5}).value()),
-        hub_({MonotonicClock(), &metrics_, &store_, absl::Minutes(5), publication}),
+        hub_({MonotonicClock(), &metrics_, &store_, absl::Minutes(5), publication, sender}),
         rollouts_(&hub_),
         policies_(&store_, {.chunk_bytes = 700, .metrics = &metrics_}) {}
 
@@ -211,6 +217,12 @@ class RolloutIntegrationTest : public testing::Test {
     hub_.EndJob();
     store_.Clear();
     return sampled;
+  }
+
+  double Value(const std::string& series) {
+    const std::string text = metrics_.Text();
+    const size_t at = text.find("\n" + series + " ");
+    return at == std::string::npos ? 0 : std::stod(text.substr(at + series.size() + 2));
   }
 
   Trie trie_;
@@ -298,11 +310,6 @@ class FanOutTest : public RolloutIntegrationTest {
     Issue(version_ - 1);
     Train(version_ - 1);
   }
-  double Value(const std::string& series) {
-    const std::string text = metrics_.Text();
-    const size_t at = text.find("\n" + series + " ");
-    return at == std::string::npos ? 0 : std::stod(text.substr(at + series.size() + 2));
-  }
   // Copies of the weights that left the rank. Its catalog went to each actor once.
   double CopiesSentByRank() {
     const double catalogs = kActors * static_cast<double>(CatalogToJson(trie_).size());
@@ -352,6 +359,171 @@ TEST_F(FanOutTest, ActorsThatComeAndGoAmongTheOthersGetTheirWeights) {
     Train(version_ - 1);
   }
   EXPECT_EQ(hub_.Balance().trained, version_ * kGroups);
+}
+
+// A weight group in one memory: a broadcast is over once the sender and all members are there.
+class MemoryGroup : public learner::WeightSender {
+ public:
+  // `store` and `hub` outlive the calls.
+  void Open(const learner::PolicyStore* store, learner::RolloutHub* hub) {
+    kept_ = store;
+    told_ = hub;
+  }
+
+  void Send(learner::BroadcastOrder order) override {
+    {
+      MutexLock lock(&group_mutex_);
+      sending_ = std::move(order);
+    }
+    Complete();
+  }
+  void Abort(uint64_t epoch) override {
+    std::optional<learner::BroadcastOrder> ended;
+    {
+      MutexLock lock(&group_mutex_);
+      dead_ = std::max(dead_, epoch);
+      here_.clear();
+      if (sending_ && sending_->place.epoch <= dead_) ended.swap(sending_);
+      group_changed_.NotifyAll();
+    }
+    if (ended) told_->OnBroadcast(ended->place.epoch, ended->version, false);
+  }
+  absl::Status Receive(const GroupPlace& place, bool takes_part, absl::Span<char> bytes) {
+    uint64_t round = 0;
+    {
+      MutexLock lock(&group_mutex_);
+      if (takes_part && place.epoch > dead_) here_.insert(place.rank);
+      round = rounds_;
+    }
+    Complete();
+    MutexLock lock(&group_mutex_);
+    while (place.epoch > dead_ && (!takes_part || rounds_ == round)) group_changed_.Wait(&group_mutex_);
+    if (!takes_part || rounds_ == round) return absl::AbortedError("the group was given up");
+    std::copy(payload_.begin(), payload_.end(), bytes.begin());
+    return absl::OkStatus();
+  }
+
+ private:
+  void Complete() {
+    std::optional<learner::BroadcastOrder> done;
+    {
+      MutexLock lock(&group_mutex_);
+      if (!sending_ || here_.size() + 1 != static_cast<size_t>(sending_->place.world_size)) return;
+      done.swap(sending_);
+      here_.clear();
+      payload_ = kept_->Find(done->job_id, done->version).value()->payload;
+      ++rounds_;
+      group_changed_.NotifyAll();
+    }
+    told_->OnBroadcast(done->place.epoch, done->version, true);
+  }
+
+  const learner::PolicyStore* kept_ = nullptr;
+  learner::RolloutHub* told_ = nullptr;
+  Mutex group_mutex_;
+  CondVar group_changed_;
+  std::optional<learner::BroadcastOrder> sending_ ABSL_GUARDED_BY(group_mutex_);
+  std::set<int> here_ ABSL_GUARDED_BY(group_mutex_);  // ranks
+  std::string payload_ ABSL_GUARDED_BY(group_mutex_);
+  uint64_t rounds_ ABSL_GUARDED_BY(group_mutex_) = 0;
+  uint64_t dead_ ABSL_GUARDED_BY(group_mutex_) = 0;
+};
+
+class MemoryReceiver : public actor::WeightReceiver {
+ public:
+  MemoryReceiver(MemoryGroup* group, bool stuck) : group_(group), stuck_(stuck) {}
+  absl::Status Receive(const GroupPlace& place, absl::Span<char> bytes, uint64_t, absl::Duration) override {
+    return group_->Receive(place, !stuck_, bytes);
+  }
+  void Abort(uint64_t epoch) override { group_->Abort(epoch); }
+
+ private:
+  MemoryGroup* const group_;
+  const bool stuck_;
+};
+
+// The quorum makes each step wait until three actors have the version.
+class BroadcastTest : protected MemoryGroup, public RolloutIntegrationTest {
+ protected:
+  static constexpr int kActors = 3;
+
+  BroadcastTest()
+      : RolloutIntegrationTest({.min_actors = kActors, .group = "gloo", .group_timeout = absl::Milliseconds(200)},
+                               this) {
+    Open(&store_, &hub_);
+  }
+  void SetUp() override {
+    RolloutIntegrationTest::SetUp();
+    StartJob(/*staleness=*/2);
+  }
+  void TearDown() override {
+    actors_.clear();
+    hub_.EndJob();
+    RolloutIntegrationTest::TearDown();
+  }
+
+  void Come(bool stuck = false) {
+    MemoryGroup* const group = this;
+    actors_.push_back(std::make_unique<TestActor>(
+        absl::StrCat("actor-", next_actor_++), server_->address(), 0, false,
+        [group, stuck](std::shared_ptr<KvStore>) { return std::make_shared<MemoryReceiver>(group, stuck); }));
+  }
+  void Step() {
+    hub_.Publish(Weights(++version_));
+    Issue(version_ - 1);
+    Train(version_ - 1);
+  }
+  double Transfers(const std::string& source) {
+    return Value(absl::StrCat("sluice_publish_transfers_total{source=\"", source, "\"}"));
+  }
+  double Fallbacks(const std::string& reason) {
+    return Value(absl::StrCat("sluice_publish_fallbacks_total{reason=\"", reason, "\"}"));
+  }
+
+  std::vector<std::unique_ptr<TestActor>> actors_;
+  uint64_t version_ = 0;
+};
+
+TEST_F(BroadcastTest, OnceAllAreThereEveryVersionIsBroadcastAndNothingIsFetched) {
+  for (int i = 0; i < kActors; ++i) Come();
+  Step();  // some come after the version and fetch it
+  const double broadcast = Transfers("group");
+  const double fetched = Transfers("rank") + Transfers("peer");
+  EXPECT_EQ(broadcast + fetched, kActors);
+  for (int i = 0; i < 10; ++i) Step();
+  EXPECT_EQ(Transfers("group"), broadcast + 10 * kActors);
+  EXPECT_EQ(Transfers("rank") + Transfers("peer"), fetched);
+  EXPECT_LE(Value("sluice_publish_groups_total"), 2);
+  EXPECT_EQ(Value("sluice_publish_mismatches_total"), 0);
+}
+
+TEST_F(BroadcastTest, AMemberThatHangsCostsRoundsAndNoVersion) {
+  Come();
+  Come();
+  Come(/*stuck=*/true);
+  for (int i = 0; i < 6; ++i) Step();
+  // Three rounds, and then the rank does not try again for a while; everybody has had every version.
+  EXPECT_EQ(Value("sluice_publish_group_pauses_total"), 1);
+  EXPECT_EQ(Value("sluice_publish_group_paused"), 1);
+  EXPECT_GE(Fallbacks("group_late"), 3);
+  EXPECT_EQ(Value("sluice_actor_version_lag_max"), 0);
+}
+
+TEST_F(BroadcastTest, MembersComeAndGo) {
+  for (int i = 0; i < kActors; ++i) Come();
+  for (int i = 0; i < 12; ++i) {
+    hub_.Publish(Weights(++version_));
+    Issue(version_ - 1);
+    if (i % 3 == 1) {
+      actors_.erase(actors_.begin());
+      Come();
+    }
+    if (i % 5 == 3) hub_.DisconnectActors(absl::UnavailableError("a hiccup"));
+    Train(version_ - 1);
+  }
+  EXPECT_GT(Transfers("group"), 0);
+  EXPECT_EQ(Value("sluice_publish_mismatches_total"), 0);
+  EXPECT_EQ(hub_.Balance().trained, 12 * kGroups);
 }
 
 }  // namespace

@@ -7,8 +7,10 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/random/random.h"
 #include "common/sync/thread.h"
 
@@ -642,6 +644,75 @@ TEST_F(RolloutHubTest, TheRankGetsWhatAnActorThatLeftOrIsTooSlowHadInHand) {
 }
 
 // The hub under a seeded storm of actors that come, go, lose, delay, double and damage results.
+// Useful for: remembering what a sender was told.
+class RecordingSender : public WeightSender {
+ public:
+  void Send(BroadcastOrder order) override {
+    told_.push_back(absl::StrCat("send ", order.version, " of ", order.job_id, " in ", order.place.epoch, " of ",
+                                 order.place.world_size));
+  }
+  void Abort(uint64_t epoch) override { told_.push_back(absl::StrCat("abort ", epoch)); }
+  std::vector<std::string> Told() { return std::exchange(told_, {}); }
+
+ private:
+  std::vector<std::string> told_;
+};
+
+TEST(RolloutHubGroupTest, MembersAndTheSenderAreToldOfARoundAndOfItsEnd) {
+  Metrics metrics;
+  RecordingSender sender;
+  RolloutHub hub({[] { return absl::UnixEpoch(); }, &metrics, nullptr, absl::Seconds(100),
+                  PublicationOptions{.group = "gloo", .group_chunk_bytes = 8}, &sender});
+  ASSERT_TRUE(hub.StartJob(Job(/*staleness=*/2)).ok());
+  const auto sink = std::make_shared<RecordingSink>();
+  const RolloutHub::ActorHandle actor = hub.Attach("a", sink, true, {.staged = true, .group = "gloo"}).value();
+  hub.Publish(Version(1));
+  EXPECT_EQ(sink->Take<OfferMessage>().size(), 1u);
+  hub.OnPrepared(actor, "job-1", 1);
+  EXPECT_THAT(sender.Told(), ElementsAre("send 1 of job-1 in 1 of 2"));
+  const std::vector<BroadcastMessage> told = sink->Take<BroadcastMessage>();
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_EQ(told[0].policy_version, 1u);
+  EXPECT_EQ(told[0].place.epoch, 1u);
+  EXPECT_EQ(told[0].place.rank, 1);
+  EXPECT_EQ(told[0].place.world_size, 2);
+  EXPECT_EQ(told[0].chunk_bytes, 8u);
+  EXPECT_EQ(told[0].timeout, absl::Seconds(20));
+  hub.OnBroadcast(1, 1, true);
+  hub.OnVerified(actor, "job-1", 1, "sum", false);
+  EXPECT_EQ(sink->Take<CommitMessage>().size(), 1u);
+  hub.OnReady(actor, "job-1", 1);
+  EXPECT_THAT(metrics.Text(), HasSubstr("sluice_publish_transfers_total{source=\"group\"} 1"));
+  EXPECT_THAT(metrics.Text(), HasSubstr("sluice_publish_groups_total 1"));
+
+  hub.Publish(Version(2));
+  hub.OnPrepared(actor, "job-1", 2);
+  EXPECT_THAT(sender.Told(), ElementsAre("send 2 of job-1 in 1 of 2"));
+  hub.OnBroadcast(1, 2, false);
+  EXPECT_THAT(sender.Told(), ElementsAre("abort 1"));
+  EXPECT_EQ(sink->Take<TransferMessage>().size(), 1u);
+  EXPECT_THAT(metrics.Text(), HasSubstr("sluice_publish_fallbacks_total{reason=\"group_failed\"} 1"));
+}
+
+TEST(RolloutHubGroupTest, TheEndOfAJobEndsItsGroup) {
+  RecordingSender sender;
+  RolloutHub hub({[] { return absl::UnixEpoch(); }, nullptr, nullptr, absl::Seconds(100),
+                  PublicationOptions{.group = "gloo"}, &sender});
+  ASSERT_TRUE(hub.StartJob(Job(/*staleness=*/2)).ok());
+  const auto sink = std::make_shared<RecordingSink>();
+  const RolloutHub::ActorHandle actor = hub.Attach("a", sink, true, {.staged = true, .group = "gloo"}).value();
+  hub.Publish(Version(1));
+  hub.OnPrepared(actor, "job-1", 1);
+  sender.Told();
+  hub.EndJob();
+  EXPECT_THAT(sender.Told(), ElementsAre("abort 1"));
+  hub.OnBroadcast(1, 1, false);  // of the past
+  ASSERT_TRUE(hub.StartJob(Job(/*staleness=*/2)).ok());
+  hub.Publish(Version(1));
+  hub.OnPrepared(actor, "job-1", 1);
+  EXPECT_THAT(sender.Told(), ElementsAre("send 1 of job-1 in 2 of 2"));
+}
+
 TEST_F(RolloutHubTest, BooksBalanceUnderAnySchedule) {
   struct FakeActor {
     std::string id;

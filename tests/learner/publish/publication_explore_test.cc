@@ -8,12 +8,17 @@
 //
 // A depth-first search over copies of the world; states that look the same are visited once. $SLUICE_EXPLORE_FAULTS
 // asks for more faults than a test run has time for. The actor is modelled after ActorClient: it does one thing after
-// the other, and what it is told meanwhile waits in one place, where the latest replaces what was there.
+// the other, and what it is told meanwhile waits in one place, where the latest replaces what was there; a broadcast
+// that it waits for is given up for it.
+//
+// With a weight group a broadcast comes to all members in one event, once the sender and they all take part; what is
+// beyond the faults above is a sender that fails. A group never has two memberships, and a version never two rounds.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,6 +45,9 @@ struct Setting {
   int branching = 4;
   int min_actors = 0;
   int faults = 1;
+  bool group = false;     // all that speak the protocol can be in a weight group
+  bool attached = false;  // all are attached before anything else happens
+  int failures = 3;       // rounds that fail before there are none for a while
 };
 
 // What an actor says.
@@ -47,6 +55,7 @@ struct Word {
   enum Kind { kPrepared, kVerified, kDamaged, kFailed, kReady } kind;
   uint64_t version;
   bool peer_failed = false;
+  uint64_t epoch = 0;  // kFailed: of the group in which it failed
 };
 
 struct ModelActor {
@@ -57,6 +66,8 @@ struct ModelActor {
   uint64_t shadow = 0;  // whole and hashed, not swapped in
   uint64_t proven = 0;  // the highest version whose right hash the rank has heard in this attachment
   std::optional<PublicationOrder> fetching;
+  bool received = false;                  // of a broadcast: it is here, and not hashed yet
+  uint64_t void_epoch = 0;                // weight groups up to this one are of no use to it
   std::optional<PublicationOrder> order;  // waits
   std::deque<PublicationOrder> from_rank;
   std::deque<Word> to_rank;
@@ -69,10 +80,13 @@ class World {
           PublicationOptions options;
           options.branching = setting.branching;
           options.min_actors = setting.min_actors;
+          if (setting.group) options.group = "gloo";
+          options.group_failures = setting.failures;
           return options;
         }()) {
     actors_.resize(static_cast<size_t>(setting.actors));
     for (int a = 0; a < setting.earlier; ++a) actors_[static_cast<size_t>(a)].staged = false;
+    for (size_t a = 0; setting.attached && a < actors_.size(); ++a) Attach(a);
   }
 
   std::vector<std::pair<std::string, std::unique_ptr<World>>> Successors() const {
@@ -87,10 +101,15 @@ class World {
       add(absl::StrCat("hear ", a), [a](World& world) { return world.Hear(a); });
       add(absl::StrCat("fetched ", a), [a](World& world) { return world.Fetched(a, Word::kVerified); });
       add(absl::StrCat("notice ", a), [a](World& world) { return world.Notice(a); });
+      add(absl::StrCat("closed at ", a), [a](World& world) { return world.MemberNotices(a); });
     }
+    add("broadcast", [](World& world) { return world.Broadcast(); });
+    add("sender notices", [](World& world) { return world.SenderNotices(); });
+    add("hear sender", [](World& world) { return world.HearSender(); });
     const bool stuck = found.empty();
     add("publish", [](World& world) { return world.Publish(); });
     add("deadline", [stuck](World& world) { return (stuck || world.Fault()) && world.Pass(); });
+    add("sender fails", [](World& world) { return world.sending_ && world.Fault() && world.EndSending(false); });
     for (size_t a = 0; a < actors_.size(); ++a) {
       add(absl::StrCat("lose to ", a), [a](World& world) { return world.Lose(a, world.actors_[a].from_rank); });
       add(absl::StrCat("lose from ", a), [a](World& world) { return world.Lose(a, world.actors_[a].to_rank); });
@@ -106,11 +125,14 @@ class World {
   std::string Fingerprint() const {
     std::string text = absl::StrCat(faults_, "|", publication_.Fingerprint(now_));
     const auto order = [&text](const PublicationOrder& one) {
-      absl::StrAppend(&text, static_cast<int>(one.kind), ".", one.version, one.source, ",");
+      absl::StrAppend(&text, static_cast<int>(one.kind), ".", one.version, one.source, ".", one.place.epoch, ",");
     };
+    absl::StrAppend(&text, "|", dead_epoch_);
+    if (sending_) absl::StrAppend(&text, "|sends ", sending_->version, ".", sending_->place.epoch);
+    for (const Sent& sent : from_sender_) absl::StrAppend(&text, "|", sent.epoch, ".", sent.version, ".", sent.ok);
     for (const ModelActor& actor : actors_) {
       absl::StrAppend(&text, "|", actor.handle, ".", actor.unnoticed, ".", actor.active, ".", actor.shadow, ".",
-                      actor.proven, ":");
+                      actor.proven, ".", actor.received, actor.void_epoch, ":");
       if (actor.fetching) order(*actor.fetching);
       absl::StrAppend(&text, ":");
       if (actor.order) order(*actor.order);
@@ -118,7 +140,7 @@ class World {
       for (const PublicationOrder& one : actor.from_rank) order(one);
       absl::StrAppend(&text, ":");
       for (const Word& word : actor.to_rank)
-        absl::StrAppend(&text, word.kind, ".", word.version, word.peer_failed, ",");
+        absl::StrAppend(&text, word.kind, ".", word.version, word.peer_failed, word.epoch, ",");
     }
     return text;
   }
@@ -153,6 +175,11 @@ class World {
     if (faults_ == 0 && setting_.peers && publication_.counts().from_rank > kVersions * setting_.branching) {
       return "the rank sent more often than it branches";
     }
+    for (const FallbackReason reason : {FallbackReason::kGroupLate, FallbackReason::kGroupFailed}) {
+      if (faults_ == 0 && publication_.counts().fallbacks[static_cast<size_t>(reason)] > 0) {
+        return "a round failed, and nothing went wrong";
+      }
+    }
     return "";
   }
 
@@ -163,10 +190,10 @@ class World {
     for (int round = 0; round < 100; ++round) {
       bool moved = true;
       while (moved) {
-        moved = false;
+        moved = world.Broadcast() || world.SenderNotices() || world.HearSender();
         for (size_t a = 0; a < world.actors_.size(); ++a) {
-          moved |=
-              world.Notice(a) || world.Attach(a) || world.Tell(a) || world.Fetched(a, Word::kVerified) || world.Hear(a);
+          moved |= world.Notice(a) || world.MemberNotices(a) || world.Attach(a) || world.Tell(a) ||
+                   world.Fetched(a, Word::kVerified) || world.Hear(a);
         }
         if (const std::string wrong = world.Wrong(); !wrong.empty()) return wrong;
       }
@@ -191,6 +218,18 @@ class World {
 
   void Send() {
     for (PublicationOrder& order : publication_.TakeOrders()) {
+      if (order.kind == PublicationOrder::Kind::kBroadcast) {
+        std::vector<uint64_t>& members = members_[order.place.epoch];
+        const size_t rank = static_cast<size_t>(order.place.rank);
+        const size_t others = static_cast<size_t>(order.place.world_size) - 1;
+        if (members.empty()) members.resize(others);
+        if (members.size() != others || rank < 1 || rank > others) {
+          wrong_ = "a place that the group has not";
+          continue;
+        }
+        if (members[rank - 1] != 0 && members[rank - 1] != order.actor) wrong_ = "two actors in one place of a group";
+        members[rank - 1] = order.actor;
+      }
       for (ModelActor& actor : actors_) {
         if (actor.handle != order.actor) continue;
         const bool commit = order.kind == PublicationOrder::Kind::kCommit;
@@ -198,7 +237,77 @@ class World {
         actor.from_rank.push_back(order);
       }
     }
+    for (const GroupOrder& order : publication_.TakeGroupOrders()) {
+      if (order.kind == GroupOrder::Kind::kAbort) {
+        dead_epoch_ = std::max(dead_epoch_, order.place.epoch);
+        if (sending_ && sending_->place.epoch <= order.place.epoch) EndSending(false);
+        continue;
+      }
+      if (order.version <= last_sent_) wrong_ = "a version has a second round";
+      if (sending_) wrong_ = "two rounds at a time";
+      if (publication_.GroupPaused(now_)) wrong_ = "a round begins although there are to be none";
+      last_sent_ = order.version;
+      sending_ = order;
+    }
     publication_.TakeTimes();
+  }
+
+  // The broadcast, at once for all: everybody takes part.
+  bool Broadcast() {
+    if (!sending_) return false;
+    std::vector<ModelActor*> members;
+    for (const uint64_t handle : members_[sending_->place.epoch]) {
+      for (ModelActor& actor : actors_) {
+        const bool takes_part = actor.handle == handle && actor.fetching && !actor.received &&
+                                actor.fetching->kind == PublicationOrder::Kind::kBroadcast &&
+                                actor.fetching->place.epoch == sending_->place.epoch &&
+                                actor.fetching->version == sending_->version;
+        if (takes_part) members.push_back(&actor);
+      }
+    }
+    if (members.size() != members_[sending_->place.epoch].size()) return false;
+    for (ModelActor* member : members) member->received = true;
+    return EndSending(true);
+  }
+
+  // A member is gone, or has given the group up: its connections are closed.
+  bool SenderNotices() {
+    if (!sending_) return false;
+    for (const uint64_t handle : members_[sending_->place.epoch]) {
+      const bool alive = std::any_of(actors_.begin(), actors_.end(), [&](const ModelActor& actor) {
+        return actor.handle == handle && actor.void_epoch < sending_->place.epoch;
+      });
+      if (!alive) return EndSending(false);
+    }
+    return false;
+  }
+
+  // The sender has given the group up: the member's connections are closed.
+  bool MemberNotices(size_t a) {
+    ModelActor& actor = actors_[a];
+    const bool waits = actor.fetching && actor.fetching->kind == PublicationOrder::Kind::kBroadcast && !actor.received;
+    if (!waits || actor.fetching->place.epoch > dead_epoch_) return false;
+    actor.void_epoch = actor.fetching->place.epoch;
+    actor.to_rank.push_back({Word::kFailed, actor.fetching->version, false, actor.fetching->place.epoch});
+    actor.fetching.reset();
+    Act(actor);
+    return true;
+  }
+
+  bool EndSending(bool ok) {
+    if (!ok) dead_epoch_ = sending_->place.epoch;
+    from_sender_.push_back({sending_->place.epoch, sending_->version, ok});
+    sending_.reset();
+    return true;
+  }
+
+  bool HearSender() {
+    if (from_sender_.empty()) return false;
+    const Sent sent = from_sender_.front();
+    from_sender_.pop_front();
+    publication_.OnBroadcast(sent.epoch, sent.version, sent.ok, now_);
+    Send();
+    return true;
   }
 
   bool Attach(size_t a) {
@@ -206,7 +315,9 @@ class World {
     if (actor.handle != 0) return false;
     Notice(a);  // a hub sends the old attachment of the same actor away first
     actor.handle = next_handle_++;
-    publication_.Join(actor.handle, {.staged = actor.staged, .peer_address = AddressOf(a)}, now_);
+    const bool in_group = setting_.group && actor.staged;
+    publication_.Join(actor.handle,
+                      {.staged = actor.staged, .peer_address = AddressOf(a), .group = in_group ? "gloo" : ""}, now_);
     Send();
     return true;
   }
@@ -238,7 +349,11 @@ class World {
         publication_.OnVerified(actor.handle, word.version, "another", word.peer_failed, now_);
         break;
       case Word::kFailed:
-        publication_.OnFailed(actor.handle, word.version, now_);
+        if (word.epoch != 0) {
+          publication_.OnMemberFailed(actor.handle, word.version, word.epoch, now_);
+        } else {
+          publication_.OnFailed(actor.handle, word.version, now_);
+        }
         break;
       case Word::kReady:
         publication_.OnReady(actor.handle, word.version, now_);
@@ -260,6 +375,11 @@ class World {
   }
 
   void Act(ModelActor& actor) {
+    const bool waits = actor.fetching && actor.fetching->kind == PublicationOrder::Kind::kBroadcast && !actor.received;
+    if (waits && actor.order) {
+      actor.void_epoch = actor.fetching->place.epoch;
+      actor.fetching.reset();
+    }
     if (actor.fetching || !actor.order) return;
     const PublicationOrder order = *std::exchange(actor.order, std::nullopt);
     const uint64_t version = order.version;
@@ -277,9 +397,12 @@ class World {
         if (!holds) actor.shadow = 0;
         actor.to_rank.push_back({holds ? Word::kVerified : Word::kPrepared, version});
         break;
+      case PublicationOrder::Kind::kBroadcast:
       case PublicationOrder::Kind::kTransfer:
         if (holds) {
           actor.to_rank.push_back({Word::kVerified, version});
+        } else if (order.place.epoch != 0 && order.place.epoch <= actor.void_epoch) {
+          actor.to_rank.push_back({Word::kFailed, version, false, order.place.epoch});
         } else {
           actor.shadow = 0;
           actor.fetching = order;
@@ -299,6 +422,8 @@ class World {
     ModelActor& actor = actors_[a];
     if (!actor.fetching) return false;
     const uint64_t version = actor.fetching->version;
+    const bool in_group = actor.fetching->kind == PublicationOrder::Kind::kBroadcast;
+    if (in_group && how != Word::kFailed && !actor.received) return false;
     const bool from_peer = !actor.fetching->source.empty();
     bool peer_has_it = false;
     for (size_t p = 0; from_peer && p < actors_.size(); ++p) {
@@ -307,13 +432,16 @@ class World {
     if (peer_fails && !(from_peer && peer_has_it)) return false;
     if ((how != Word::kVerified || peer_fails) && !Fault()) return false;
     if (!actor.staged && how != Word::kVerified) return false;  // it would leave and come again, which is another event
+    const uint64_t epoch = in_group && how == Word::kFailed ? actor.fetching->place.epoch : 0;
+    if (in_group && !actor.received) actor.void_epoch = actor.fetching->place.epoch;
     actor.fetching.reset();
+    actor.received = false;
     if (!actor.staged) {
       actor.active = version;
       actor.to_rank.push_back({Word::kReady, version});
     } else {
       if (how == Word::kVerified) actor.shadow = version;
-      actor.to_rank.push_back({how, version, from_peer && (!peer_has_it || peer_fails)});
+      actor.to_rank.push_back({how, version, from_peer && (!peer_has_it || peer_fails), epoch});
     }
     Act(actor);
     return true;
@@ -361,6 +489,18 @@ class World {
   absl::Time now_ = absl::UnixEpoch();
   int faults_ = 0;
   std::string wrong_;
+
+  // How a broadcast went.
+  struct Sent {
+    uint64_t epoch;
+    uint64_t version;
+    bool ok;
+  };
+  std::optional<GroupOrder> sending_;  // the rank's sender waits for the members
+  std::deque<Sent> from_sender_;
+  uint64_t dead_epoch_ = 0;
+  uint64_t last_sent_ = 0;
+  std::map<uint64_t, std::vector<uint64_t>> members_;  // handles, by epoch
 };
 
 struct Explored {
@@ -426,6 +566,21 @@ TEST(PublicationExploreTest, TwoActorsOneOfWhichFetchesFromTheOther) {
 
 TEST(PublicationExploreTest, AnActorOfAnEarlierReleaseBesideOneThatSpeaksTheProtocol) {
   Expect({.earlier = 1, .peers = true, .branching = 1, .faults = Faults(1)});
+}
+
+TEST(PublicationExploreTest, TwoActorsInAWeightGroup) { Expect({.min_actors = 1, .faults = Faults(1), .group = true}); }
+
+TEST(PublicationExploreTest, OneActorInAWeightGroupAndManyFaults) {
+  Expect({.actors = 1, .min_actors = 1, .faults = Faults(2), .group = true});
+  Expect({.actors = 1, .min_actors = 1, .faults = Faults(2), .group = true, .failures = 1});
+}
+
+TEST(PublicationExploreTest, AWeightGroupBesideAnActorOfAnEarlierReleaseThatFetchesFromTheOther) {
+  Expect({.earlier = 1, .peers = true, .branching = 1, .faults = Faults(1), .group = true});
+}
+
+TEST(PublicationExploreTest, ThreeActorsInAWeightGroup) {
+  Expect({.actors = 3, .faults = 0, .group = true, .attached = true});
 }
 
 TEST(PublicationExploreTest, ThreeActorsInATree) { Expect({.actors = 3, .peers = true, .branching = 1, .faults = 0}); }
