@@ -300,6 +300,8 @@ class Cluster:
         self.certificates = None  # a Certificates: everything speaks TLS from now on
         self.insecure = False     # listen beyond loopback without
         self.coordinator_flags = []
+        self.rank_flags = []
+        self.actor_flags = []
 
     def security(self, role):
         """Flags of a server of that role."""
@@ -318,7 +320,7 @@ class Cluster:
     def start_rank(self, name="rank"):
         metrics = free_address()
         rank = self.test.start(name, "sluice-learner", "rank", "--coordinator", self.address, "--address", "127.0.0.1:0",
-                               "--metrics-address", metrics, *self.security("rank"))
+                               "--metrics-address", metrics, *self.security("rank"), *self.rank_flags)
         rank.address = rank.wait_for(r"rank started address=(\S+)").group(1)
         rank.metrics = metrics
         return rank
@@ -331,7 +333,7 @@ class Cluster:
     def start_actor(self, name="actor"):
         journal = os.path.join(self.journals, f"{len(self.test.processes):02d}-{name}")
         return self.test.start_actor("--coordinator", self.address, "--journal", journal, *self.security("actor"),
-                                     reward=self.reward_address, name=name)
+                                     *self.actor_flags, reward=self.reward_address, name=name)
 
     def start_all(self):
         """Coordinator, reward server, all ranks and as many actors; they are kept as attributes."""

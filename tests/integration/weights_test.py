@@ -2,6 +2,7 @@
 
 import os
 
+import certificates
 import harness
 from harness import DONE, last_step, metric, wait_until
 
@@ -43,6 +44,23 @@ class WeightsTest(harness.SluiceTest):
             ends[weights] = [harness.sha256(os.path.join(folder, file)) for file in (
                 "export/final/model.safetensors", f"checkpoints/{newest}/optimizer.safetensors", "ledger.csv")]
         self.assertEqual(ends["gloo"], ends["grpc"])
+
+    def test_each_rank_of_a_group_broadcasts_to_its_own_actors(self):
+        cluster = harness.Cluster(self, self.data, ranks=2)
+        if certificates.available():  # the members meet at the rank by their certificates
+            cluster.certificates = certificates.Certificates(self.path("tls"))
+        cluster.rank_flags = ["--weights", "gloo", "--min-actors", 1]
+        cluster.actor_flags = ["--weights", "gloo"]
+        cluster.start_all()
+        watch = cluster.submit(harness.rl_spec(self.data, steps=STEPS))
+        folder = cluster.run_folder(alive=[watch])
+        self.assertEqual(watch.wait(), DONE, watch.said())
+        self.check_rl_results(folder, STEPS, 16)
+        for process in cluster.members + cluster.actors:
+            self.assertGreater(metric(process.metrics, "sluice_weight_broadcast_bytes_total"), 0, process.name)
+        for rank in cluster.members:
+            self.assertNotIn("broadcast of weights failed", rank.said())
+            self.assertEqual(metric(rank.metrics, "sluice_publish_mismatches_total"), 0)
 
     def test_actors_that_name_another_way_fetch_beside_those_that_take_part(self):
         learner, folder, (member, other) = self.start_job_with_actors("gloo", 2, name="mixed")

@@ -7,12 +7,14 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/random/random.h"
 #include "common/sync/thread.h"
+#include "common/time/clock.h"
 
 namespace sluice::learner {
 namespace {
@@ -711,6 +713,78 @@ TEST(RolloutHubGroupTest, TheEndOfAJobEndsItsGroup) {
   hub.Publish(Version(1));
   hub.OnPrepared(actor, "job-1", 1);
   EXPECT_THAT(sender.Told(), ElementsAre("send 1 of job-1 in 2 of 2"));
+}
+
+// Useful for: a sender that answers at once, as it likes, and holds every order against those before it.
+class AnsweringSender : public WeightSender {
+ public:
+  void Send(BroadcastOrder order) override {
+    uint64_t sent = 0;
+    for (int i = 0; i < 20; ++i) std::this_thread::yield();  // so that whoever could overtake this order does
+    {
+      MutexLock lock(&mutex_);
+      EXPECT_GT(order.place.epoch, aborted_) << "an order of a group that was aborted before";
+      sent = ++sent_;
+    }
+    hub_->OnBroadcast(order.place.epoch, order.version, sent % 3 != 0);
+  }
+  void Abort(uint64_t epoch) override {
+    MutexLock lock(&mutex_);
+    EXPECT_GT(epoch, aborted_);
+    aborted_ = epoch;
+  }
+  void Open(RolloutHub* hub) { hub_ = hub; }
+  uint64_t sent() const {
+    MutexLock lock(&mutex_);
+    return sent_;
+  }
+
+ private:
+  RolloutHub* hub_ = nullptr;
+  mutable Mutex mutex_;
+  uint64_t sent_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t aborted_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+TEST(RolloutHubGroupTest, OrdersToTheSenderKeepTheirOrderWhoeverDeliversThem) {
+  constexpr uint64_t kRounds = 200;
+  AnsweringSender sender;
+  PublicationOptions publication;
+  publication.group = "gloo";
+  publication.group_failures = 1'000'000;
+  RolloutHub hub({MonotonicClock(), nullptr, nullptr, absl::Seconds(1000), publication, &sender});
+  sender.Open(&hub);
+  ASSERT_TRUE(hub.StartJob(Job(/*staleness=*/2)).ok());
+  std::atomic<bool> over = false;
+  std::vector<Thread> actors;
+  for (int a = 0; a < 3; ++a) {
+    actors.push_back(StartThread("actor", [&, a] {
+      for (int attachment = 0; !over; ++attachment) {
+        const auto sink = std::make_shared<RecordingSink>();
+        const RolloutHub::ActorHandle handle =
+            hub.Attach(absl::StrCat("actor-", a), sink, true, {.staged = true, .group = "gloo"}).value();
+        for (int turn = 0; turn < 200 && !over; ++turn) {
+          for (const auto& offer : sink->Take<OfferMessage>()) hub.OnPrepared(handle, "job-1", offer.policy_version);
+          for (const auto& told : sink->Take<BroadcastMessage>()) {
+            hub.OnVerified(handle, "job-1", told.policy_version, "sum", false);
+          }
+          for (const auto& told : sink->Take<TransferMessage>()) {
+            hub.OnVerified(handle, "job-1", told.policy_version, "sum", false);
+          }
+          for (const auto& told : sink->Take<CommitMessage>()) hub.OnReady(handle, "job-1", told.policy_version);
+          std::this_thread::yield();
+        }
+        hub.Detach(handle);
+      }
+    }));
+  }
+  for (uint64_t version = 1; sender.sent() < kRounds; ++version) {
+    hub.Publish(Version(version));
+    const uint64_t sent = sender.sent();
+    for (int turn = 0; turn < 1000 && sender.sent() == sent; ++turn) std::this_thread::yield();
+  }
+  over = true;
+  for (Thread& actor : actors) actor.Join();
 }
 
 TEST_F(RolloutHubTest, BooksBalanceUnderAnySchedule) {
