@@ -558,6 +558,12 @@ absl::Status ActorClient::MakeRoom(const Assignment& assignment) {
   return loader_->SetJob(assignment.job->model_config_json, loaded_.trie);
 }
 
+absl::StatusOr<absl::Span<char>> ActorClient::BeginTransfer(const Assignment& assignment) {
+  SLUICE_RETURN_IF_ERROR(MakeRoom(assignment));
+  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("actor/before_transfer"));
+  return loader_->Stage(assignment.offer->payload_bytes());
+}
+
 absl::Status ActorClient::TakeOffer(const Assignment& assignment) {
   const v1::PolicyOffer& offer = *assignment.offer;
   SLUICE_RETURN_IF_ERROR(MakeRoom(assignment));
@@ -571,10 +577,8 @@ absl::Status ActorClient::TakeOffer(const Assignment& assignment) {
 
 absl::Status ActorClient::FetchShadow(const Assignment& assignment, uint64_t generation, bool* peer_failed) {
   const v1::PolicyOffer& offer = *assignment.offer;
-  SLUICE_RETURN_IF_ERROR(MakeRoom(assignment));  // here too: a rank of an earlier release asks for all at once
   const absl::Time begin = options_.now();
-  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("actor/before_transfer"));
-  SLUICE_ASSIGN_OR_RETURN(const absl::Span<char> shadow, loader_->Stage(offer.payload_bytes()));
+  SLUICE_ASSIGN_OR_RETURN(const absl::Span<char> shadow, BeginTransfer(assignment));
   const auto wanted = [this, generation] { return !stopping_.HasBeenNotified() && !Stale(generation); };
   const bool from_peer = !assignment.order.source.empty();
   if (!from_peer || !FetchFromPeer(assignment, shadow, wanted)) {
@@ -622,10 +626,8 @@ absl::Status ActorClient::TransferAsTold(const Assignment& assignment, uint64_t 
 absl::Status ActorClient::ReceiveBroadcast(const Assignment& assignment, uint64_t generation) {
   const v1::PolicyOffer& offer = *assignment.offer;
   const Order& order = assignment.order;
-  SLUICE_RETURN_IF_ERROR(MakeRoom(assignment));
   const absl::Time begin = options_.now();
-  SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("actor/before_transfer"));
-  SLUICE_ASSIGN_OR_RETURN(const absl::Span<char> shadow, loader_->Stage(offer.payload_bytes()));
+  SLUICE_ASSIGN_OR_RETURN(const absl::Span<char> shadow, BeginTransfer(assignment));
   const auto receive = [&]() -> absl::Status {
     if (assignment.receiver == nullptr) return absl::FailedPreconditionError("this actor is in no weight group");
     const bool member = order.place.epoch > 0 && order.place.rank > 0 && order.place.rank < order.place.world_size;

@@ -163,6 +163,9 @@ class ActorClient {
   // A newer version may be one that the loader has passed: it takes rising ones only, and starts afresh for another
   // rank that is behind.
   absl::Status MakeRoom(const Assignment& assignment);
+  // The shadow copy to transfer into, anew: an order may come again, and a rank of an earlier release asks for room and
+  // transfer at once.
+  absl::StatusOr<absl::Span<char>> BeginTransfer(const Assignment& assignment);
   // Replaces the order that waits; a broadcast that was told before it and is not over goes to `given_up`.
   void Ask(Order order, GivenUp* given_up) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The groups of this session: the one that is used, `idle` ones too.

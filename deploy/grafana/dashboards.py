@@ -205,17 +205,23 @@ PIPELINE = Dashboard(
                   may_be_empty="a quantile of nothing is NaN while no weights travel"),
             panel("Publications that went astray", "Left out: a deadline was missed. Mismatches must be 0: an actor held other bytes. "
                   "Fallbacks (no_peer, late, peer_failed): the rank sent what another actor should have; no_peer means that too few "
-                  "actors have a --peer-address.", "ops", (rate("sluice_publish_left_out_total"), "left out"),
+                  "actors have a --peer-address. group_late, group_failed: a broadcast did not reach the actor, which fetched.", "ops", (rate("sluice_publish_left_out_total"), "left out"),
                   (rate("sluice_publish_mismatches_total"), "mismatches"),
                   (rate("sluice_publish_fallbacks_total", "reason"), "{{reason}}"),
                   (rate("sluice_peer_fallbacks_total"), "by the actors' count")),
             panel("Who sends the weights", "Transfers that ranks named themselves or another actor for, and fetches that actors refused "
                   "one another.", "ops", (rate("sluice_publish_transfers_total", "source"), "{{source}}"),
                   (rate("sluice_peer_refusals_total"), "refused")),
+            panel("Weight groups", "With --weights gloo or nccl. Formed: the members changed, or a broadcast failed; a steady rate means "
+                  "that actors come and go, or that rounds fail. Paused (1): too many failed in a row, and everybody fetches for "
+                  "some minutes; the rank's log has the reason.", "none", (rate("sluice_publish_groups_total"), "formed a second"),
+                  (rate("sluice_publish_group_pauses_total"), "pauses a second"),
+                  (f"max(sluice_publish_group_paused{{{S}}})", "paused")),
             panel("Bytes between actors", "Weights that actors sent to one another in place of a rank.", "Bps",
                   (rate("sluice_peer_weight_bytes_total"), "sent")),
             panel("Bytes of weights", "Sent by ranks and received by actors. Far above versions times size times actors: they fetch "
-                  "again and again, see WeightsCorrupted.", "Bps", (rate("sluice_weight_bytes_total", "role"), "{{role}}")),
+                  "again and again, see WeightsCorrupted.", "Bps", (rate("sluice_weight_bytes_total", "role"), "{{role}}"),
+                  (rate("sluice_weight_broadcast_bytes_total", "role"), "broadcast, {{role}}")),
             panel("Who waits for what", "Seconds of waiting a second, also of waits that last. rank for groups: too few actors, or slow "
                   "ones. rank for peers: a slow or silent rank, or the network. rank for checkpoint: slow storage. actor for "
                   "lease: more actors than work. actor for scores: the reward server.", "none",

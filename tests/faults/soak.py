@@ -187,7 +187,7 @@ class Soak:
         self.data = supervise.prepare_movielens(ground)
         names = ["soak"] + [f"baseline-{i}" for i in range(args.baselines)]
         self.broken, *self.calm = [
-            supervise.Supervisor(ground, self.data, name, REWARD_DELAY_MS, links=name == "soak").start()
+            supervise.Supervisor(ground, self.data, name, REWARD_DELAY_MS, links=name == "soak", weights=args.weights).start()
             for name in names]
 
     def run(self):
@@ -289,7 +289,7 @@ def page(soak):
         "# Soak", "",
         f"{len(attack.struck)} faults in {args.minutes:g} minutes on a job of two learner ranks, two actors, a reward server and a "
         "coordinator,", "beside the same job without faults. "
-        f"`./sluice proof soak --minutes {args.minutes:g} --seed {args.seed} --baselines {args.baselines}` runs it and writes this",
+        f"`./sluice proof soak --minutes {args.minutes:g} --seed {args.seed} --baselines {args.baselines} --weights {args.weights}` runs it and writes this",
         "page; the test `faults.soak` is a short form of it. What ends is started again at once by the script that watches it, as",
         "Kubernetes would the first times (later it waits longer).", "",
         f"{datetime.date.today()}, {supervise.machine()}. MovieLens 100K; an asynchronous job from",
@@ -323,6 +323,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1, help="of the schedule and of the job (default: 1)")
     parser.add_argument("--steps", type=int, help=f"of the job, which must outlast the faults (default: {STEPS_A_MINUTE} a minute)")
     parser.add_argument("--baselines", type=int, default=4, help="seeds without faults, 2 to 10 (default: 4)")
+    parser.add_argument("--weights", choices=("grpc", "gloo"), default="grpc", help="how weights get to actors (default: grpc)")
     parser.add_argument("--page", default=PAGE, help="where to write it (default: docs/proof/soak.md)")
     args = parser.parse_args()
     if args.minutes <= 0:

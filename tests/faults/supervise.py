@@ -60,7 +60,7 @@ class Supervisor:
     reward server answers goes through tests/integration/sick_reward, which sicken() makes ill.
     """
 
-    def __init__(self, ground, data, name="cluster", reward_delay_ms=3, links=False):
+    def __init__(self, ground, data, name="cluster", reward_delay_ms=3, links=False, weights="grpc"):
         self.ground = ground
         self.name = name
         self.data = data
@@ -84,11 +84,11 @@ class Supervisor:
             self.commands["ranker"] = (os.path.join("..", "tests", "sick-reward"), scores, self.reward, self.mood, 0)
         for i in range(RANKS):
             self.commands[f"rank-{i}"] = ("sluice-learner", "rank", "--coordinator", to_coordinator,
-                                          "--address", "127.0.0.1:0")
+                                          "--address", "127.0.0.1:0", "--weights", weights)
         for i in range(ACTORS):
             self.metrics[f"actor-{i}"] = harness.free_address()
             self.commands[f"actor-{i}"] = ("sluice-actor", "--coordinator", to_coordinator, "--reward", to_reward,
-                                           "--metrics-address", self.metrics[f"actor-{i}"])
+                                           "--weights", weights, "--metrics-address", self.metrics[f"actor-{i}"])
         self.processes = {}
         self.ends = []          # (name, exit code) of whoever was started again
         self.told_to_end = {}   # name -> when, of those that got SIGTERM
