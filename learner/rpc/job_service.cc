@@ -79,12 +79,13 @@ absl::StatusOr<std::string> CheckpointOf(const JobRecord& job, const std::string
   if (name.empty() && job.last_checkpoint.empty()) {
     return absl::NotFoundError(absl::StrCat("job ", job.id, " has no checkpoint yet"));
   }
-  if (name.empty()) return job.last_checkpoint;
+  const std::string folder = JoinPath(job.run_folder, "checkpoints");
+  if (name.empty()) return NewestCheckpoint(folder);
   SLUICE_RETURN_IF_ERROR(CheckRelativePath(name));
   if (!absl::StartsWith(name, "step-") || absl::StrContains(name, "/")) {
     return absl::InvalidArgumentError(absl::StrCat("checkpoint: want a name like step-00000120, got '", name, "'"));
   }
-  return JoinPath(JoinPath(job.run_folder, "checkpoints"), name);
+  return JoinPath(folder, name);
 }
 
 std::string HostName() {
