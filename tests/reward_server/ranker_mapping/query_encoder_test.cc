@@ -5,11 +5,11 @@
 #include <vector>
 
 #include "common/catalog/npy.h"
-#include "common/file/file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/testing/fake_tensor_model.h"
 #include "tests/testing/mapping_text.h"
+#include "tests/testing/temporary_folder.h"
 
 namespace sluice::reward {
 namespace {
@@ -19,14 +19,8 @@ using ::testing::HasSubstr;
 
 class QueryEncoderTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = JoinPath(::testing::TempDir(), "query_encoder_test");
-    ASSERT_TRUE(MakeDirectories(folder_).ok());
-  }
-  void TearDown() override { RemoveAll(folder_).IgnoreError(); }
-
   absl::StatusOr<QueryEncoder> Make(const std::string& text) {
-    const auto mapping = ParseRankerMapping(text, "m.yaml", folder_);
+    const auto mapping = ParseRankerMapping(text, "m.yaml", folder_.path());
     if (!mapping.ok()) return mapping.status();
     return QueryEncoder::Create(*mapping, TinyDataset());
   }
@@ -41,10 +35,10 @@ class QueryEncoderTest : public ::testing::Test {
   }
   template <typename T>
   void Save(const std::string& name, std::vector<int64_t> shape, const std::vector<T>& values) {
-    ASSERT_TRUE(WriteNpy(JoinPath(folder_, name), shape, values).ok());
+    ASSERT_TRUE(WriteNpy(folder_ / name, shape, values).ok());
   }
 
-  std::string folder_;
+  const TemporaryFolder folder_;
   const std::vector<ItemQuery> two_ = {{.user = 0, .history = {1, 2, 3}, .items = {0, 3}},
                                        {.user = -1, .history = {2}, .items = {1}}};
 };
