@@ -181,7 +181,7 @@ absl::StatusOr<Manifest> ReadManifest(const std::string& folder) {
       return absl::InvalidArgumentError(absl::StrCat("'", path, "' is not the manifest of a data set"));
     }
     const auto read = [&path](const json& from, const char* key, auto* number) -> absl::Status {
-      const absl::Status status = ReadWholeNumber(from.at(key), key, number);
+      absl::Status status = ReadWholeNumber(from.at(key), key, number);
       if (status.ok()) return status;
       return absl::DataLossError(absl::StrCat("'", path, "' is damaged (", status.message(), ")", kRemedy));
     };

@@ -1,6 +1,7 @@
 #include "learner/publish/publication.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/status/status.h"
@@ -45,7 +46,7 @@ absl::Status PublicationOptions::Validate() const {
   return absl::OkStatus();
 }
 
-Publication::Publication(PublicationOptions options) : options_(options) {}
+Publication::Publication(PublicationOptions options) : options_(std::move(options)) {}
 
 void Publication::Reset() {
   first_ = latest_ = 0;
