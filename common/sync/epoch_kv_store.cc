@@ -10,8 +10,11 @@ namespace sluice {
 absl::Status EpochKvStore::Check(const std::string& key) const {
   absl::string_view rest = key;
   uint64_t epoch = 0;
-  const bool whole = absl::ConsumePrefix(&rest, "epoch/") && absl::SimpleAtoi(rest.substr(0, rest.find('/')), &epoch) &&
-                     rest.find('/') != absl::string_view::npos;
+  const bool prefixed = absl::ConsumePrefix(&rest, "epoch/");
+  const absl::string_view digits = rest.substr(0, rest.find('/'));
+  // Written as ForgetBefore writes it: no zero or sign before it.
+  const bool whole =
+      prefixed && digits.size() < rest.size() && absl::SimpleAtoi(digits, &epoch) && digits == absl::StrCat(epoch);
   if (!whole) return absl::InvalidArgumentError(absl::StrCat("want a key like epoch/7/name, got '", key, "'"));
   if (epoch < first_) return absl::AbortedError(absl::StrCat("the group of epoch ", epoch, " is over"));
   return absl::OkStatus();

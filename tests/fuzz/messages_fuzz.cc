@@ -1,7 +1,10 @@
 // What comes over the wire: the first byte chooses the message, the rest is its bytes. Everything a peer may send goes
-// through the conversions and checks that stand before the ledger, the job store and the sampler.
+// through the conversions and checks that stand before the ledger, the job store, the sampler and the store of weight
+// groups.
 #include "actor/rpc/rollout_convert.h"
+#include "common/rpc/rendezvous.h"
 #include "common/spec/spec.h"
+#include "common/sync/epoch_kv_store.h"
 #include "learner/ledger/check_result.h"
 #include "learner/rpc/job_messages.h"
 #include "learner/rpc/rollout_convert.h"
@@ -30,6 +33,22 @@ void CheckResult(const v1::Result& message) {
   }
 }
 
+// Calls of one kind, in a row, to a store that has room for few.
+template <typename Request, typename Response>
+void CallStore(const Request& request,
+               grpc::Status (RendezvousService::*call)(grpc::ServerContext*, const Request*, Response*)) {
+  constexpr size_t kMaxKeys = 2;
+  EpochKvStore store({.max_keys = kMaxKeys, .max_bytes = 1024, .max_value_bytes = 256, .max_waiters = 1});
+  RendezvousService service(&store);
+  Response response;
+  (void)(service.*call)(nullptr, &request, &response);
+  (void)(service.*call)(nullptr, &request, &response);
+  store.ForgetBefore(8);
+  fuzz::Require(!(service.*call)(nullptr, &request, &response).ok() || request.key().substr(0, 8) != "epoch/7/",
+                "a key of an epoch that is over was taken");
+  fuzz::Require(store.size() <= kMaxKeys, "the store holds more keys than it may");
+}
+
 template <typename Message, typename Use>
 void Try(absl::string_view bytes, const Use& use) {
   Message message;
@@ -43,7 +62,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace sluice;  // NOLINT(google-build-using-namespace): a file of one function
   if (size == 0) return 0;
   const absl::string_view bytes = fuzz::Text(data + 1, size - 1);
-  switch (data[0] % 5) {
+  switch (data[0] % 7) {
     case 0:
       Try<v1::Result>(bytes, CheckResult);
       break;
@@ -55,6 +74,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     case 3:
       Try<v1::JobReport>(bytes, [](const v1::JobReport& report) { (void)learner::FromMessage(report); });
+      break;
+    case 5:
+      Try<v1::RendezvousSetRequest>(bytes, [](const auto& set) { CallStore(set, &RendezvousService::Set); });
+      break;
+    case 6:
+      Try<v1::RendezvousAddRequest>(bytes, [](const auto& add) { CallStore(add, &RendezvousService::Add); });
       break;
     default:
       Try<v1::JobSpec>(bytes, [](const v1::JobSpec& spec) { (void)CompleteSpec(spec); });

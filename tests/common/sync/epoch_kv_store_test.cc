@@ -28,7 +28,8 @@ TEST(EpochKvStoreTest, KeysOfEpochsThatAreOverAreGoneAndTakenNoMore) {
 
 TEST(EpochKvStoreTest, OtherKeysAreRefused) {
   EpochKvStore store({});
-  for (const char* key : {"", "epoch/", "epoch/1", "epoch/x/a", "epoch/-1/a", "epoch//a", "job/1/a"}) {
+  for (const char* key : {"", "epoch/", "epoch/1", "epoch/x/a", "epoch/-1/a", "epoch//a", "epoch/01/a", "epoch/+1/a",
+                          "epoch/ 1/a", "job/1/a"}) {
     EXPECT_EQ(store.Set(key, "x").code(), absl::StatusCode::kInvalidArgument) << key;
     EXPECT_EQ(store.Get(key, absl::ZeroDuration()).status().code(), absl::StatusCode::kInvalidArgument) << key;
     EXPECT_EQ(store.Add(key, 1).status().code(), absl::StatusCode::kInvalidArgument) << key;
