@@ -1,9 +1,11 @@
 // Publication of weights: 500 MB through the code of learner and actor over gRPC on loopback, every checksum included,
-// beside a bare gRPC stream of the same chunk size, taken in turn in the same run, and memcpy.
+// beside a bare gRPC stream of the same chunk size, a broadcast in a weight group over Gloo with each actor's hash, all
+// taken in turn in the same run, and memcpy.
 //
 // Counters: GB/s of each (best of the run); over_bare: our rate over the bare stream's, for the transfer alone
 // (an actor that fetches and verifies what is encoded already) and with the encoding that a version costs once, however
 // many actors fetch it; cpu_over_bare: the same from the CPU time of the process, which a busy machine disturbs less.
+// broadcast_over_transfer: the broadcast's rate over our transfer's.
 #include <benchmark/benchmark.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -15,10 +17,12 @@
 #include <vector>
 
 #include "actor/rpc/policy_fetcher.h"
+#include "common/collective/weight_group.h"
 #include "common/random/random.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/server.h"
 #include "common/status/status.h"
+#include "common/sync/epoch_kv_store.h"
 #include "common/sync/thread.h"
 #include "common/time/clock.h"
 #include "common/transfer/transfer.h"
@@ -29,6 +33,7 @@ namespace sluice {
 namespace {
 
 constexpr size_t kPayloadBytes = 500'000'000;
+constexpr uint64_t kPieceBytes = 64 << 20;  // of a broadcast, as learner/publish has it
 
 double Seconds(clockid_t clock) {
   timespec t{};
@@ -94,6 +99,34 @@ size_t FetchBare(v1::PolicyService::Stub* stub) {
   return bytes;
 }
 
+// Rank 0 and `actors` members in threads, one group for all rounds.
+class Broadcasts {
+ public:
+  explicit Broadcasts(int actors) : store_(std::make_shared<EpochKvStore>(MemoryKvStoreOptions())) {
+    for (int rank = 0; rank <= actors; ++rank) {
+      groups_.push_back(std::make_unique<WeightGroup>(GlooGroups("127.0.0.1"), store_));
+    }
+  }
+
+  // `places`: each member's memory, that of rank 0 first, whose bytes come to all and hash to `checksum` there.
+  void Round(const std::vector<absl::Span<char>>& places, const std::string& checksum) {
+    std::vector<Thread> threads;
+    for (size_t rank = 0; rank < groups_.size(); ++rank) {
+      threads.push_back(StartThread("broadcast", [&, rank] {
+        const GroupPlace place = {1, static_cast<int>(rank), static_cast<int>(groups_.size())};
+        const absl::Status status = groups_[rank]->Broadcast(place, places[rank], kPieceBytes, absl::Minutes(1));
+        SLUICE_CHECK(status.ok(), status.ToString());
+        SLUICE_CHECK(rank == 0 || PayloadChecksum({places[rank].data(), places[rank].size()}) == checksum,
+                     "it is whole");
+      }));
+    }
+  }
+
+ private:
+  const std::shared_ptr<EpochKvStore> store_;
+  std::vector<std::unique_ptr<WeightGroup>> groups_;
+};
+
 void Publication(benchmark::State& state) {
   const int actors = static_cast<int>(state.range(0));
   Random random(1);
@@ -123,7 +156,8 @@ void Publication(benchmark::State& state) {
     one.fetcher = std::make_unique<actor::PolicyFetcher>(options);
   }
 
-  Best copied, bare, encoded, transferred;
+  Broadcasts broadcasts(actors);
+  Best copied, bare, encoded, transferred, broadcast;
   uint64_t version = 0;
   for (auto _ : state) {
     copied.Measure([&] { std::memcpy(copy.data(), arena.data(), kPayloadBytes); });
@@ -144,7 +178,6 @@ void Publication(benchmark::State& state) {
     offer.set_policy_version(version);
     offer.set_payload_bytes(kPayloadBytes);
     offer.set_checksum(snapshot->checksum);
-    snapshot.reset();
     transferred.Measure([&] {
       std::vector<Thread> threads;
       for (Actor& one : fetching) {
@@ -155,6 +188,9 @@ void Publication(benchmark::State& state) {
         }));
       }
     });
+    std::vector<absl::Span<char>> places = {{const_cast<char*>(snapshot->payload.data()), kPayloadBytes}};
+    for (Actor& one : fetching) places.push_back(absl::MakeSpan(one.shadow));
+    broadcast.Measure([&] { broadcasts.Round(places, snapshot->checksum); });
     for (Actor& one : fetching) {
       SLUICE_CHECK(std::memcmp(one.shadow.data(), arena.data(), kPayloadBytes) == 0, "the weights arrive");
     }
@@ -164,6 +200,8 @@ void Publication(benchmark::State& state) {
   state.counters["bare_GBps"] = actors * bare.GigabytesPerSecond();
   state.counters["encode_GBps"] = encoded.GigabytesPerSecond();
   state.counters["transfer_GBps"] = actors * transferred.GigabytesPerSecond();
+  state.counters["broadcast_GBps"] = actors * broadcast.GigabytesPerSecond();
+  state.counters["broadcast_over_transfer"] = transferred.wall / broadcast.wall;
   state.counters["over_bare"] = bare.wall / transferred.wall;
   state.counters["encoded_over_bare"] = bare.wall / (transferred.wall + encoded.wall);
   state.counters["cpu_over_bare"] = bare.cpu / transferred.cpu;
