@@ -337,7 +337,13 @@ absl::Status Coordinator::Finish(const std::string& job_id, uint64_t epoch, JobI
 }
 
 absl::StatusOr<uint64_t> Coordinator::ReserveVersion(const std::string& job_id, uint64_t epoch, uint64_t after) {
-  return store_->ReserveVersion(job_id, epoch, after);
+  MutexLock lock(&mutex_);
+  const Reservation& last = reservation_;
+  // Without a version before it, a second call is not told from a retry.
+  if (after > 0 && last.job_id == job_id && last.epoch == epoch && last.after == after) return last.version;
+  SLUICE_ASSIGN_OR_RETURN(const uint64_t version, store_->ReserveVersion(job_id, epoch, after));
+  reservation_ = {job_id, epoch, after, version};
+  return version;
 }
 
 absl::Status Coordinator::ReserveOrdinals(const std::string& job_id, uint64_t epoch, uint64_t step, uint64_t first,

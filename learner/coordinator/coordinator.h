@@ -90,6 +90,8 @@ class Coordinator {
   // The job's outcome; kPreempt gives it back to the queue. Aborted: the epoch is over, or another job runs.
   absl::Status Finish(const std::string& job_id, uint64_t epoch, JobInput outcome, const std::string& message,
                       int exit_code);
+  // A version above all that were given out and above `after`, the one that the caller has. Asked again for what comes
+  // after the same one, as when the answer was lost, it gives the same answer: a gap would count as staleness.
   absl::StatusOr<uint64_t> ReserveVersion(const std::string& job_id, uint64_t epoch, uint64_t after = 0);
   absl::Status ReserveOrdinals(const std::string& job_id, uint64_t epoch, uint64_t step, uint64_t first,
                                uint64_t count);
@@ -157,6 +159,14 @@ class Coordinator {
   const NowFunction wall_;
   MemoryKvStore kv_;
 
+  // A version that was given out.
+  struct Reservation {
+    std::string job_id;
+    uint64_t epoch = 0;
+    uint64_t after = 0;
+    uint64_t version = 0;
+  };
+
   mutable Mutex mutex_;
   std::vector<Member> members_ ABSL_GUARDED_BY(mutex_);     // in the order they joined
   uint64_t epoch_ ABSL_GUARDED_BY(mutex_) = 0;              // 0: no group
@@ -165,6 +175,7 @@ class Coordinator {
   std::shared_ptr<const JobRecord> job_ ABSL_GUARDED_BY(mutex_);  // running
   JobWish wish_ ABSL_GUARDED_BY(mutex_) = JobWish::kNone;         // of job_
   bool queue_changed_ ABSL_GUARDED_BY(mutex_) = true;
+  Reservation reservation_ ABSL_GUARDED_BY(mutex_);  // the last one; a restart forgets it
   bool drain_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time last_tick_ ABSL_GUARDED_BY(mutex_);
   absl::Time last_release_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();

@@ -32,7 +32,7 @@ PAGE = os.path.join(TOP, "docs", "proof", "failpoints.md")
 STEPS, GROUPS = 6, 16
 PASSES = (1, 3)
 NOT_PASSED = "not passed so often"
-NO_REWARD = {"ranker": "cooccurrence", "deadline_s": 0.2, "park_s": 5}
+NO_REWARD = {"ranker": "cooccurrence", "deadline_s": 0.2, "park_s": 12}
 # Jobs that end otherwise than well, for the failpoints that only those pass.
 SCENARIOS = {"coordinator/before_cancel": "cancel", "coordinator/after_cancel": "cancel",
              "coordinator/before_cancelled": "cancel", "coordinator/after_cancelled": "cancel",

@@ -180,6 +180,22 @@ TEST_F(CoordinatorTest, AnOldEpochCannotEndOrAdvanceAJob) {
   EXPECT_TRUE(Finish(job, 2, JobInput::kSucceed).ok());
 }
 
+TEST_F(CoordinatorTest, AVersionThatIsAskedForTwiceIsOne) {
+  const std::string job = Submit("job");
+  Join("a"), Join("b");
+  ASSERT_EQ(View("a").job->id, job);
+  EXPECT_EQ(coordinator_->ReserveVersion(job, 1, 7).value(), 8u);
+  EXPECT_EQ(coordinator_->ReserveVersion(job, 1, 7).value(), 8u);
+  EXPECT_EQ(coordinator_->ReserveVersion(job, 1, 8).value(), 9u);
+  EXPECT_EQ(coordinator_->ReserveVersion(job, 1, 7).value(), 10u);  // late, and no version is given out twice
+  Join("c");
+  Pass(absl::Seconds(6), {"b", "c"});
+  // The next epoch goes back to the checkpoint of version 8: those above it belong to what is abandoned.
+  EXPECT_EQ(coordinator_->ReserveVersion(job, 2, 8).value(), 11u);
+  EXPECT_EQ(coordinator_->ReserveVersion(job, 2, 8).value(), 11u);
+  EXPECT_EQ(coordinator_->ReserveVersion(job, 1, 9).status().code(), absl::StatusCode::kAborted);
+}
+
 TEST_F(CoordinatorTest, ARestartOfTheCoordinatorIsNoNewEpoch) {
   const std::string job = Submit("job");
   Join("a"), Join("b");
