@@ -57,10 +57,13 @@ def run(x):
                 if process.code() != harness.USAGE:
                     silent.append(wrong)
                     continue
-                line = next((line for line in said.splitlines() if re.search(rf"\b{re.escape(parts[part])}\b", line)), "")
-                if not line:
+                # "one", for zone, is also a word of other sentences.
+                named = [line for line in said.splitlines() if re.search(rf"\b{re.escape(parts[part])}\b", line)]
+                placed = [line for line in named if re.search(r"typo\.yaml:\d+:\d+: ", line)]
+                line = next(iter(placed), "")
+                if not named:
                     unnamed.append(wrong)
-                elif not re.search(r"typo\.yaml:\d+:\d+: ", line):
+                elif not placed:
                     placeless.append(wrong)
                 elif not re.search(rf"did you mean [^?]*\b{key.split('.')[part]}\b", line):
                     unhinted.append(f"{wrong} ({line.split(': ', 1)[1]})")
