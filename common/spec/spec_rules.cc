@@ -64,6 +64,7 @@ void CheckModel(const v1::ModelSpec& model, const ReportRule& report) {
                         " heads; change one of them, or give head_dim"));
     return;
   }
+  if (model.heads() <= 0) return;  // reported as out of its range
   const int head_dim = model.head_dim() == 0 ? model.hidden_size() / model.heads() : model.head_dim();
   if (head_dim % 2 != 0) {
     report({model.head_dim() == 0 ? "model.heads" : "model.head_dim", "model.hidden_size"},

@@ -94,6 +94,7 @@ std::vector<BadSpec> Corpus() {
        "s.yaml:5:3: model.kv_heads: heads must be a multiple of kv_heads, but 4 heads do not divide into 3"},
       {"ZeroKvHeads", "kind: sft\ndata: d\nmodel:\n  kv_heads: 0\n",
        "s.yaml:4:3: model.kv_heads: want 1 to 256, got 0"},
+      {"ZeroHeads", "kind: sft\ndata: d\nmodel:\n  heads: 0\n", "s.yaml:4:3: model.heads: want 1 to 256, got 0"},
       {"WidthAndHeads", "kind: sft\ndata: d\nmodel:\n  hidden_size: 130\n",
        "s.yaml:4:3: model.hidden_size: hidden_size 130 does not divide into 4 heads; change one of them, or give "
        "head_dim"},
