@@ -73,7 +73,9 @@ absl::Status VerifyManifest(const std::string& folder) {
   }
   SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(JoinPath(folder, kManifest)));
   const nlohmann::json manifest = nlohmann::json::parse(text, nullptr, false);
-  if (!manifest.is_object() || !manifest.contains("files") || !manifest["files"].is_object()) {
+  // The parser minds neither a lost line feed nor a zero byte behind the end.
+  if (!absl::EndsWith(text, "}\n") || !manifest.is_object() || !manifest.contains("files") ||
+      !manifest["files"].is_object()) {
     return absl::DataLossError(absl::StrCat("'", JoinPath(folder, kManifest), "' is not a manifest", remedy));
   }
   if (manifest.value("format", 0) != kFormat) {

@@ -42,9 +42,7 @@ def damages(x, path):
     offsets = range(0, size, PIECE) if x.thorough else [x.random.randrange(size)]
     found = {f"bit {offset}": flipped(x, min(offset + x.random.randrange(PIECE), size - 1) if x.thorough else offset)
              for offset in offsets}
-    # Without the line feed at its end a text says the same.
-    shorter = size - 2 if path.endswith(".json") else size - 1
-    for length in x.pick([x.random.randrange(shorter + 1)], sorted({0, shorter, *range(PIECE, size, PIECE)})):
+    for length in x.pick([x.random.randrange(size)], sorted({0, size - 1, *range(PIECE, size, PIECE)})):
         found[f"cut at {length}"] = cut(length)
     found["gone"] = os.remove
     if x.thorough:

@@ -166,7 +166,8 @@ TEST_F(CheckpointTest, ADamagedManifestIsDataLoss) {
   const std::string path = Write(3);
   const std::string file = path + "/manifest.json";
   const std::string whole = ReadFile(file).value();
-  for (const std::string& damaged : {whole.substr(0, whole.size() / 2), std::string("[]"), std::string("{}")}) {
+  for (const std::string& damaged : {whole.substr(0, whole.size() / 2), whole.substr(0, whole.size() - 1),
+                                     whole + std::string(1, '\0'), std::string("[]"), std::string("{}")}) {
     ASSERT_TRUE(WriteFileAtomically(file, damaged).ok());
     EXPECT_EQ(ReadCheckpointState(path).status().code(), absl::StatusCode::kDataLoss) << damaged;
   }
