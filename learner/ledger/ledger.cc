@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <iterator>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,12 +11,6 @@
 #include "learner/ledger/ledger_snapshot.h"
 
 namespace sluice::learner {
-namespace {
-
-using Json = nlohmann::json;
-
-}  // namespace
-
 absl::Status LedgerOptions::Validate() const {
   if (lease_groups < 1) return absl::InvalidArgumentError(absl::StrCat("lease_groups: want >= 1, got ", lease_groups));
   if (max_attempts < 1) return absl::InvalidArgumentError(absl::StrCat("max_attempts: want >= 1, got ", max_attempts));
@@ -414,10 +407,14 @@ uint64_t Ledger::parked() const {
 
 std::string Ledger::Snapshot() const {
   const LedgerBalance balance = Balance();
-  Json terminal = Json::array();
-  for (const auto& [first, end] : terminal_.ranges()) terminal.push_back({first, end});
-  Json open = Json::array();
-  for (const auto& [ordinal, attempt] : restored_) open.push_back({ordinal, attempt});
+  LedgerSnapshot snapshot = {.issued = balance.issued,
+                             .trained = balance.trained,
+                             .dropped = balance.dropped,
+                             .failed = balance.failed,
+                             .cancelled = balance.cancelled,
+                             .frontier = balance.frontier};
+  snapshot.terminal.assign(terminal_.ranges().begin(), terminal_.ranges().end());
+  snapshot.open.assign(restored_.begin(), restored_.end());
   // The last attempt that went out; 0: none yet.
   std::map<uint64_t, uint32_t> attempts;
   for (const auto& [first, block] : waiting_) {
@@ -425,13 +422,10 @@ std::string Ledger::Snapshot() const {
   }
   for (const auto& [ordinal, entry] : open_) {
     auto waiting = attempts.find(ordinal);
-    open.push_back({ordinal, waiting == attempts.end() ? entry.prompt.attempt : waiting->second});
+    snapshot.open.emplace_back(ordinal, waiting == attempts.end() ? entry.prompt.attempt : waiting->second);
   }
-  std::sort(open.begin(), open.end());
-  return Json{{"format", LedgerSnapshot::kFormat}, {"issued", balance.issued},        {"trained", balance.trained},
-              {"dropped", balance.dropped},        {"failed", balance.failed},        {"cancelled", balance.cancelled},
-              {"frontier", balance.frontier},      {"terminal", std::move(terminal)}, {"open", std::move(open)}}
-      .dump();
+  std::sort(snapshot.open.begin(), snapshot.open.end());
+  return LedgerSnapshotText(snapshot);
 }
 
 absl::Status Ledger::Restore(const std::string& snapshot) {

@@ -57,6 +57,13 @@ absl::Status Parse(const std::string& text, LedgerSnapshot* snapshot) {
 
 }  // namespace
 
+std::string LedgerSnapshotText(const LedgerSnapshot& snapshot) {
+  return Json{{"format", LedgerSnapshot::kFormat}, {"issued", snapshot.issued},     {"trained", snapshot.trained},
+              {"dropped", snapshot.dropped},       {"failed", snapshot.failed},     {"cancelled", snapshot.cancelled},
+              {"frontier", snapshot.frontier},     {"terminal", snapshot.terminal}, {"open", snapshot.open}}
+      .dump();
+}
+
 absl::StatusOr<LedgerSnapshot> ParseLedgerSnapshot(const std::string& text) {
   LedgerSnapshot snapshot;
   SLUICE_RETURN_IF_ERROR(Annotate(Parse(text, &snapshot), "ledger"));

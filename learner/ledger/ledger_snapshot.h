@@ -1,4 +1,5 @@
-// What a ledger's JSON in a checkpoint says, read with a check of every number: the file may be damaged or forged.
+// A ledger's JSON in a checkpoint, both ways. It is read with a check of every number: the file may be damaged or
+// forged.
 #ifndef SLUICE_LEARNER_LEDGER_LEDGER_SNAPSHOT_H_
 #define SLUICE_LEARNER_LEDGER_LEDGER_SNAPSHOT_H_
 
@@ -24,7 +25,10 @@ struct LedgerSnapshot {
   std::vector<std::pair<uint64_t, uint32_t>> open;      // ordinal and its last attempt
 };
 
-// DataLoss names the place that is not what Ledger::Snapshot writes. Whether the numbers agree with each other is the
+// One text for equal contents.
+std::string LedgerSnapshotText(const LedgerSnapshot& snapshot);
+
+// DataLoss names the place that is not what LedgerSnapshotText writes. Whether the numbers agree with each other is the
 // caller's to check.
 absl::StatusOr<LedgerSnapshot> ParseLedgerSnapshot(const std::string& text);
 

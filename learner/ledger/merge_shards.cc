@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -45,19 +44,10 @@ absl::StatusOr<std::string> MergeLedgerShards(absl::Span<const std::string> shar
       }
     }
   }
-  nlohmann::json merged;
-  merged["format"] = LedgerSnapshot::kFormat;
-  merged["issued"] = sum.issued;
-  merged["trained"] = sum.trained;
-  merged["dropped"] = sum.dropped;
-  merged["failed"] = sum.failed;
-  merged["cancelled"] = sum.cancelled;
-  merged["frontier"] = open.empty() ? terminal.end() : open.begin()->first;
-  merged["terminal"] = nlohmann::json::array();
-  for (const auto& [first, end] : terminal.ranges()) merged["terminal"].push_back({first, end});
-  merged["open"] = nlohmann::json::array();
-  for (const auto& [ordinal, attempt] : open) merged["open"].push_back({ordinal, attempt});
-  return merged.dump();
+  sum.frontier = open.empty() ? terminal.end() : open.begin()->first;
+  sum.terminal.assign(terminal.ranges().begin(), terminal.ranges().end());
+  sum.open.assign(open.begin(), open.end());
+  return LedgerSnapshotText(sum);
 }
 
 }  // namespace sluice::learner
