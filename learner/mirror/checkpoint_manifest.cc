@@ -1,11 +1,15 @@
 #include "learner/mirror/checkpoint_manifest.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/file/file.h"
+#include "common/status/status.h"
 
 namespace sluice::learner {
 namespace {
@@ -15,6 +19,19 @@ bool IsSha256(const std::string& text) {
 }
 
 }  // namespace
+
+absl::Status DescribeFiles(const std::string& folder, nlohmann::json* files) {
+  std::error_code error;
+  for (auto it = std::filesystem::recursive_directory_iterator(folder, error);
+       !error && it != std::filesystem::recursive_directory_iterator(); it.increment(error)) {
+    if (!it->is_regular_file()) continue;
+    const std::string path = it->path().string();
+    SLUICE_ASSIGN_OR_RETURN(const std::string sha256, FileSha256(path));
+    SLUICE_ASSIGN_OR_RETURN(const int64_t bytes, FileBytes(path));
+    (*files)[std::filesystem::relative(path, folder).string()] = {{"sha256", sha256}, {"bytes", bytes}};
+  }
+  return error ? absl::InternalError(absl::StrCat("cannot list '", folder, "': ", error.message())) : absl::OkStatus();
+}
 
 absl::StatusOr<std::vector<ManifestFile>> ParseCheckpointManifest(const std::string& text, const std::string& what,
                                                                   int64_t max_file_bytes) {

@@ -43,13 +43,8 @@ std::optional<uint64_t> BestStep(const std::map<std::string, double>& numbers) {
 
 // What CheckpointMirror wants in a folder that it copies.
 absl::Status WriteManifest(const std::string& folder) {
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(folder));
   nlohmann::json manifest;
-  for (const std::string& name : names) {
-    SLUICE_ASSIGN_OR_RETURN(const int64_t bytes, FileBytes(JoinPath(folder, name)));
-    SLUICE_ASSIGN_OR_RETURN(const std::string sha256, FileSha256(JoinPath(folder, name)));
-    manifest["files"][name] = {{"bytes", bytes}, {"sha256", sha256}};
-  }
+  SLUICE_RETURN_IF_ERROR(DescribeFiles(folder, &manifest["files"]));
   return WriteFileAtomically(JoinPath(folder, kManifestFile), manifest.dump(2) + "\n");
 }
 

@@ -22,12 +22,12 @@
 #include "common/json/whole_number.h"
 #include "common/safetensors/safetensors.h"
 #include "common/status/status.h"
+#include "learner/mirror/checkpoint_manifest.h"
 
 namespace sluice::learner {
 namespace {
 
 constexpr int kFormat = 1;
-constexpr char kManifest[] = "manifest.json";
 constexpr char kPrefix[] = "step-";
 constexpr char kTemporary[] = ".tmp";
 constexpr char kTaken[] = ".taken.tmp";  // behind the name of what RemoveUnfinishedCheckpoints removes
@@ -37,46 +37,27 @@ constexpr size_t kMaxLedgers = 65536;
 // Lines of a difference that a message shows.
 constexpr size_t kShownDifferences = 12;
 
-// Files under `folder`, as relative paths, sorted.
-absl::StatusOr<std::vector<std::string>> FilesUnder(const std::string& folder) {
-  std::vector<std::string> files;
-  std::error_code error;
-  for (auto it = std::filesystem::recursive_directory_iterator(folder, error);
-       !error && it != std::filesystem::recursive_directory_iterator(); it.increment(error)) {
-    if (it->is_regular_file()) files.push_back(std::filesystem::relative(it->path(), folder).string());
-  }
-  if (error) return absl::InternalError(absl::StrCat("cannot list '", folder, "': ", error.message()));
-  std::sort(files.begin(), files.end());
-  return files;
-}
-
 absl::Status WriteManifest(const std::string& folder, uint64_t step) {
   nlohmann::json manifest;
   manifest["format"] = kFormat;
   manifest["step"] = step;
-  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> files, FilesUnder(folder));
-  for (const std::string& file : files) {
-    const std::string path = JoinPath(folder, file);
-    SLUICE_ASSIGN_OR_RETURN(const std::string digest, FileSha256(path));
-    SLUICE_ASSIGN_OR_RETURN(const int64_t bytes, FileBytes(path));
-    manifest["files"][file] = {{"sha256", digest}, {"bytes", bytes}};
-  }
+  SLUICE_RETURN_IF_ERROR(DescribeFiles(folder, &manifest["files"]));
   SLUICE_RETURN_IF_ERROR(SyncDirectory(JoinPath(folder, "model")));
   SLUICE_RETURN_IF_ERROR(SyncDirectory(folder));
-  return WriteFileAtomically(JoinPath(folder, kManifest), manifest.dump(2) + "\n");
+  return WriteFileAtomically(JoinPath(folder, kManifestFile), manifest.dump(2) + "\n");
 }
 
 absl::Status VerifyManifest(const std::string& folder) {
   const std::string remedy = "; resume from an older checkpoint by removing this folder, or restore it from a backup";
-  if (!PathExists(JoinPath(folder, kManifest))) {
-    return absl::DataLossError(absl::StrCat("checkpoint '", folder, "' has no ", kManifest, remedy));
+  if (!PathExists(JoinPath(folder, kManifestFile))) {
+    return absl::DataLossError(absl::StrCat("checkpoint '", folder, "' has no ", kManifestFile, remedy));
   }
-  SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(JoinPath(folder, kManifest)));
+  SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(JoinPath(folder, kManifestFile)));
   const nlohmann::json manifest = nlohmann::json::parse(text, nullptr, false);
   // The parser minds neither a lost line feed nor a zero byte behind the end.
   if (!absl::EndsWith(text, "}\n") || !manifest.is_object() || !manifest.contains("files") ||
       !manifest["files"].is_object()) {
-    return absl::DataLossError(absl::StrCat("'", JoinPath(folder, kManifest), "' is not a manifest", remedy));
+    return absl::DataLossError(absl::StrCat("'", JoinPath(folder, kManifestFile), "' is not a manifest", remedy));
   }
   if (manifest.value("format", 0) != kFormat) {
     return absl::FailedPreconditionError(absl::StrCat("checkpoint '", folder, "' has format ",
@@ -87,7 +68,7 @@ absl::Status VerifyManifest(const std::string& folder) {
   for (const char* required : {"model/config.json", "model/model.safetensors", "optimizer.safetensors", "state.json"}) {
     if (!manifest["files"].contains(required)) {
       return absl::DataLossError(
-          absl::StrCat("'", JoinPath(folder, kManifest), "' does not list '", required, "'", remedy));
+          absl::StrCat("'", JoinPath(folder, kManifestFile), "' does not list '", required, "'", remedy));
     }
   }
   for (const auto& [file, entry] : manifest["files"].items()) {
