@@ -47,8 +47,9 @@ class JobMonitor {
 class Reservations {
  public:
   virtual ~Reservations() = default;
-  // Greater than every version reserved for this job before, over restarts too, and than `after`: that of the
-  // checkpoint which the job goes on from, since what keeps the count may have been restored from an older copy.
+  // Greater than every version reserved for this job before, over restarts too, and than `after`: the last one that the
+  // job has, at first that of the checkpoint which it goes on from, since what keeps the count may have been restored
+  // from an older copy. Asked once for each `after`: by it a call that is repeated is known.
   virtual absl::StatusOr<uint64_t> NextPolicyVersion(uint64_t after) = 0;
   // Records that a step's ordinals are issued. Aborted: this epoch is over.
   virtual absl::Status ReserveOrdinals(uint64_t step, uint64_t first, uint64_t count) = 0;
