@@ -14,7 +14,7 @@
 #include "absl/types/span.h"
 #include "actor/rollout/decoder.h"
 #include "common/catalog/trie.h"
-#include "common/model/policy_config.h"
+#include "common/model_config/policy_config.h"
 #include "common/sync/mutex.h"
 #include "common/tensor/device.h"
 

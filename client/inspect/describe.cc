@@ -14,8 +14,8 @@
 #include "client/inspect/catalog_source.h"
 #include "common/catalog/dataset.h"
 #include "common/file/file.h"
-#include "common/model/model_folder.h"
-#include "common/model/policy_config.h"
+#include "common/model_config/model_folder.h"
+#include "common/model_config/policy_config.h"
 #include "common/safetensors/safetensors.h"
 #include "common/status/status.h"
 

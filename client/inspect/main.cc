@@ -10,7 +10,7 @@
 #include "client/inspect/catalog_source.h"
 #include "client/inspect/describe.h"
 #include "client/inspect/score_lines.h"
-#include "common/model/model_folder.h"
+#include "common/model_config/model_folder.h"
 #include "common/model/policy.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"

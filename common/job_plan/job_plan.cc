@@ -12,6 +12,8 @@
 #include "absl/strings/str_format.h"
 #include "common/catalog/dataset.h"
 #include "common/file/file.h"
+#include "common/model_config/model_folder.h"
+#include "common/model_config/policy_config.h"
 #include "common/plan/plan.h"
 #include "common/status/status.h"
 
@@ -55,14 +57,10 @@ void AddValueHead(const v1::ModelSpec& model, PolicyShape* shape) {
 }
 
 absl::StatusOr<PolicyShape> ReadShape(const std::string& path) {
-  // The places in which the learner looks, in its order.
-  for (const char* part : {"", "export/best", "export/final", "model"}) {
-    const std::string file = JoinPath(*part == '\0' ? path : JoinPath(path, part), "config.json");
-    if (!PathExists(file)) continue;
-    SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(file, kMaxConfigBytes));
-    return PolicyShape::FromConfigJson(text);
-  }
-  return absl::NotFoundError(absl::StrCat("no config.json at '", path, "'"));
+  SLUICE_ASSIGN_OR_RETURN(const std::string folder, ResolveModelFolder(path));
+  SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(JoinPath(folder, "config.json"), kMaxConfigBytes));
+  SLUICE_ASSIGN_OR_RETURN(const PolicyConfig config, PolicyConfig::FromJson(text));
+  return PolicyShape::Of(config);
 }
 
 Json MemoryJson(const MemoryEstimate& estimate, double base) {

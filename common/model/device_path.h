@@ -19,7 +19,7 @@
 #include "common/catalog/trie.h"
 #include "common/model/operations.h"
 #include "common/model/parameters.h"
-#include "common/model/policy_config.h"
+#include "common/model_config/policy_config.h"
 #include "common/model/tree_layout.h"
 #include "common/tensor/device.h"
 

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "common/model/policy_config.h"
+#include "common/model_config/policy_config.h"
 #include "common/tensor/arena.h"
 
 namespace sluice {

@@ -18,7 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "common/catalog/trie.h"
-#include "common/model/policy_config.h"
+#include "common/model_config/policy_config.h"
 #include "common/model/tree_batch.h"
 #include "common/tensor/device.h"
 

@@ -1,8 +1,6 @@
 #include "common/plan/plan.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -21,46 +19,22 @@ int64_t LayerMatrices(const PolicyShape& s) {
 
 }  // namespace
 
-absl::StatusOr<PolicyShape> PolicyShape::FromConfigJson(const std::string& text) {
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) return absl::InvalidArgumentError("config.json: not a JSON object");
+PolicyShape PolicyShape::Of(const PolicyConfig& config) {
   PolicyShape shape;
-  std::string wrong;
-  const auto read = [&json, &wrong](const char* key, int64_t fallback) {
-    const auto found = json.find(key);
-    int64_t value = fallback;
-    if (found != json.end() && found->is_number_integer()) value = found->get<int64_t>();
-    if ((value < 1 || value > (int64_t{1} << 31)) && wrong.empty()) wrong = key;
-    return value;
-  };
-  const auto flag = [](const nlohmann::json& section, const char* key, bool fallback) {
-    const auto found = section.find(key);
-    return found != section.end() && found->is_boolean() ? found->get<bool>() : fallback;
-  };
-  shape.vocab = read("vocab_size", 0);
-  shape.hidden = read("hidden_size", 0);
-  shape.intermediate = read("intermediate_size", 0);
-  shape.layers = read("num_hidden_layers", 0);
-  shape.heads = read("num_attention_heads", 0);
-  shape.kv_heads = read("num_key_value_heads", shape.heads);
-  shape.head_dim = read("head_dim", shape.heads > 0 ? shape.hidden / shape.heads : 0);
-  if (!wrong.empty()) return absl::InvalidArgumentError(absl::StrCat("config.json: want a positive number ", wrong));
-  const std::string type = json.value("model_type", nlohmann::json("")).is_string() ? json.value("model_type", "") : "";
-  shape.tied = flag(json, "tie_word_embeddings", type != "llama");
-  shape.output_bias = type != "qwen2" && flag(json, "attention_bias", false);
-  shape.qkv_bias = type == "qwen2" || shape.output_bias;
-  shape.head_norms = type == "qwen3";
-  if (const auto section = json.find("sluice"); section != json.end() && section->is_object()) {
-    const auto encoder = section->find("encoder");
-    shape.merged = encoder != section->end() && *encoder == "merged";
-    const auto leaves = section->find("num_leaves");
-    if (shape.merged && flag(*section, "item_embedding", false) && leaves != section->end() &&
-        leaves->is_number_integer()) {
-      shape.item_rows = leaves->get<int64_t>();
-    }
-    const auto value = section->find("value_hidden");
-    if (value != section->end() && value->is_number_integer()) shape.value_hidden = value->get<int64_t>();
-  }
+  shape.vocab = config.vocab_size;
+  shape.hidden = config.hidden_size;
+  shape.intermediate = config.intermediate_size;
+  shape.layers = config.num_layers;
+  shape.heads = config.num_heads;
+  shape.kv_heads = config.num_kv_heads;
+  shape.head_dim = config.head_dim;
+  shape.tied = config.tie_embeddings;
+  shape.output_bias = config.architecture != PolicyArchitecture::kQwen2 && config.attention_bias;
+  shape.qkv_bias = config.architecture == PolicyArchitecture::kQwen2 || config.attention_bias;
+  shape.head_norms = config.architecture == PolicyArchitecture::kQwen3;
+  shape.merged = config.encoder == PromptEncoderKind::kMerged;
+  if (shape.merged && config.item_embedding) shape.item_rows = config.num_leaves;
+  shape.value_hidden = config.value_hidden;
   return shape;
 }
 

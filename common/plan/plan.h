@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/statusor.h"
+#include "common/model_config/policy_config.h"
 
 namespace sluice {
 
-// The sizes of a decoder (common/model/policy_config.h says what each means).
+// The sizes of a decoder (PolicyConfig says what each means).
 struct PolicyShape {
   int64_t vocab = 0;
   int64_t hidden = 0;
@@ -36,8 +36,7 @@ struct PolicyShape {
   int64_t query_width() const { return heads * head_dim; }
   int64_t key_width() const { return kv_heads * head_dim; }
 
-  // Of a config.json as Sluice and transformers write it. InvalidArgument names the key that is missing or wrong.
-  static absl::StatusOr<PolicyShape> FromConfigJson(const std::string& json);
+  static PolicyShape Of(const PolicyConfig& config);
 };
 
 // P: every tensor rounded up to a cache line, as common/model lays them out.

@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/failpoint/failpoint.h"
-#include "common/model/model_folder.h"
+#include "common/model_config/model_folder.h"
 #include "common/random/random.h"
 #include "common/status/status.h"
 #include "learner/run/prompt_order.h"

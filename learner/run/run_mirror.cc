@@ -100,8 +100,8 @@ absl::StatusOr<RunMirror::Fetched> RunMirror::Fetch(const RunFolder& folder, std
 absl::StatusOr<std::string> RunMirror::FetchBest(const RunFolder& folder, const std::string& checkpoint) {
   const std::string file = JoinPath(checkpoint, "state.json");
   SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(file));
-  SLUICE_ASSIGN_OR_RETURN(const CheckpointState state, ParseCheckpointState(text, absl::StrCat("'", file, "'")));
-  const std::optional<uint64_t> step = BestStep(state.numbers);
+  SLUICE_ASSIGN_OR_RETURN(const CheckpointFacts facts, ParseCheckpointFacts(text, absl::StrCat("'", file, "'")));
+  const std::optional<uint64_t> step = BestStep(facts.numbers);
   if (!step) return std::string();
   const std::string held = folder.export_folder(kHeld);
   const absl::Cleanup remove = [&held] { RemoveAll(held).IgnoreError(); };

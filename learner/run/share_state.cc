@@ -71,7 +71,7 @@ absl::Status ShareState(Collective& collective, CheckpointState* state, Policy* 
   std::vector<std::string> texts;
   if (first) {
     texts = state->ledgers;
-    texts.push_back(CheckpointStateText(*state));
+    texts.push_back(CheckpointFactsText(*state));
   }
   SLUICE_ASSIGN_OR_RETURN(texts, BroadcastStrings(collective, texts));
   at::Tensor sizes = torch::tensor({policy->parameters().numel(), optimizer->steps(),
@@ -94,7 +94,8 @@ absl::Status ShareState(Collective& collective, CheckpointState* state, Policy* 
   SLUICE_RETURN_IF_ERROR(collective.Broadcast(first_moments, kFirst));
   SLUICE_RETURN_IF_ERROR(collective.Broadcast(second_moments, kFirst));
   if (!first) {
-    SLUICE_ASSIGN_OR_RETURN(*state, ParseCheckpointState(texts.back(), "the state that the first rank sent"));
+    SLUICE_ASSIGN_OR_RETURN(static_cast<CheckpointFacts&>(*state),
+                            ParseCheckpointFacts(texts.back(), "the state that the first rank sent"));
     texts.pop_back();
     state->ledgers = std::move(texts);
     SLUICE_RETURN_IF_ERROR(optimizer->Restore(steps, first_moments, second_moments));

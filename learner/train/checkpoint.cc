@@ -19,7 +19,6 @@
 #include "absl/strings/str_split.h"
 #include "common/failpoint/failpoint.h"
 #include "common/file/file.h"
-#include "common/json/whole_number.h"
 #include "common/safetensors/safetensors.h"
 #include "common/status/status.h"
 #include "learner/mirror/checkpoint_manifest.h"
@@ -32,8 +31,6 @@ constexpr char kPrefix[] = "step-";
 constexpr char kTemporary[] = ".tmp";
 constexpr char kTaken[] = ".taken.tmp";  // behind the name of what RemoveUnfinishedCheckpoints removes
 constexpr char kDamagedPrefix[] = "damaged-";
-// One a rank; far above any group, so that a damaged count asks for no memory.
-constexpr size_t kMaxLedgers = 65536;
 // Lines of a difference that a message shows.
 constexpr size_t kShownDifferences = 12;
 
@@ -182,7 +179,7 @@ absl::StatusOr<std::string> Write(const std::string& parent, const CheckpointSta
     SLUICE_RETURN_IF_ERROR(WriteFileAtomically(file, state.ledgers[rank]));
   }
   SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/after_ledger"));
-  SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(aside, "state.json"), CheckpointStateText(state)));
+  SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(aside, "state.json"), CheckpointFactsText(state)));
   SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/before_manifest"));
   SLUICE_RETURN_IF_ERROR(WriteManifest(aside, state.step));
   SLUICE_RETURN_IF_ERROR(SyncDirectory(aside));
@@ -218,57 +215,12 @@ absl::StatusOr<std::vector<std::string>> ListCheckpoints(const std::string& pare
   return paths;
 }
 
-std::string CheckpointStateText(const CheckpointState& state) {
-  nlohmann::json document;
-  document["step"] = state.step;
-  document["policy_version"] = state.policy_version;
-  document["seconds"] = state.seconds;
-  document["numbers"] = state.numbers;
-  document["spec_yaml"] = state.spec_yaml;
-  document["spec_digest"] = state.spec_digest;
-  document["data_digest"] = state.data_digest;
-  document["ledgers"] = state.ledgers.size();
-  if (state.score) document["score"] = *state.score;
-  if (state.table) document["table"] = {{"bytes", state.table->bytes}, {"sha256", state.table->sha256}};
-  return document.dump(2) + "\n";
-}
-
-absl::StatusOr<CheckpointState> ParseCheckpointState(const std::string& text, const std::string& where) {
-  CheckpointState state;
-  try {
-    const nlohmann::json document = nlohmann::json::parse(text);
-    const auto read = [&where](const nlohmann::json& from, const char* key, auto* number) {
-      return Annotate(ReadWholeNumber(from.at(key), key, number), where);
-    };
-    SLUICE_RETURN_IF_ERROR(read(document, "step", &state.step));
-    SLUICE_RETURN_IF_ERROR(read(document, "policy_version", &state.policy_version));
-    state.seconds = document.at("seconds").get<double>();
-    state.numbers = document.at("numbers").get<std::map<std::string, double>>();
-    state.spec_yaml = document.at("spec_yaml").get<std::string>();
-    state.spec_digest = document.at("spec_digest").get<std::string>();
-    state.data_digest = document.at("data_digest").get<std::string>();
-    size_t ledgers = 0;
-    SLUICE_RETURN_IF_ERROR(read(document, "ledgers", &ledgers));
-    if (ledgers > kMaxLedgers) {
-      return absl::DataLossError(absl::StrCat(where, " counts ", ledgers, " ledgers, more than ", kMaxLedgers));
-    }
-    state.ledgers.resize(ledgers);
-    if (document.contains("score")) state.score = document["score"].get<double>();
-    if (document.contains("table")) {
-      state.table.emplace();
-      SLUICE_RETURN_IF_ERROR(read(document["table"], "bytes", &state.table->bytes));
-      state.table->sha256 = document["table"].at("sha256").get<std::string>();
-    }
-  } catch (const nlohmann::json::exception& error) {
-    return absl::DataLossError(absl::StrCat(where, " cannot be read: ", error.what()));
-  }
-  return state;
-}
-
 absl::StatusOr<CheckpointState> ReadCheckpointState(const std::string& path) {
   SLUICE_RETURN_IF_ERROR(VerifyManifest(path));
   SLUICE_ASSIGN_OR_RETURN(const std::string text, ReadFile(JoinPath(path, "state.json")));
-  SLUICE_ASSIGN_OR_RETURN(CheckpointState state, ParseCheckpointState(text, absl::StrCat("'", path, "/state.json'")));
+  CheckpointState state;
+  SLUICE_ASSIGN_OR_RETURN(static_cast<CheckpointFacts&>(state),
+                          ParseCheckpointFacts(text, absl::StrCat("'", path, "/state.json'")));
   for (size_t rank = 0; rank < state.ledgers.size(); ++rank) {
     SLUICE_ASSIGN_OR_RETURN(state.ledgers[rank], ReadFile(JoinPath(path, absl::StrCat("ledger-", rank, ".json"))));
   }
@@ -302,15 +254,15 @@ absl::Status RestoreCheckpoint(const std::string& path, Policy* policy, AdamW* o
   return absl::OkStatus();
 }
 
-absl::Status CheckResumable(const CheckpointState& state, const std::string& spec_yaml, const std::string& spec_digest,
+absl::Status CheckResumable(const CheckpointFacts& facts, const std::string& spec_yaml, const std::string& spec_digest,
                             const std::string& data_digest) {
-  if (state.data_digest != data_digest) {
+  if (facts.data_digest != data_digest) {
     return absl::FailedPreconditionError(absl::StrCat("the data set changed since the checkpoint: digest ",
-                                                      state.data_digest, " then, ", data_digest,
+                                                      facts.data_digest, " then, ", data_digest,
                                                       " now; give the data set it was made with, or start a new job"));
   }
-  if (state.spec_digest == spec_digest) return absl::OkStatus();
-  const std::vector<std::string> then = absl::StrSplit(state.spec_yaml, '\n');
+  if (facts.spec_digest == spec_digest) return absl::OkStatus();
+  const std::vector<std::string> then = absl::StrSplit(facts.spec_yaml, '\n');
   const std::vector<std::string> now = absl::StrSplit(spec_yaml, '\n');
   const std::set<std::string> then_lines(then.begin(), then.end());
   const std::set<std::string> now_lines(now.begin(), now.end());

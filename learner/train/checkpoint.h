@@ -19,31 +19,19 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/model/policy.h"
-#include "learner/ledger/terminal_table.h"
+#include "learner/checkpoint_facts/checkpoint_facts.h"
 #include "learner/train/adamw.h"
 
 namespace sluice::learner {
 
-struct CheckpointState {
-  uint64_t step = 0;                      // steps that are committed
-  uint64_t policy_version = 0;            // published last
-  double seconds = 0;                     // spent by the job so far
-  std::map<std::string, double> numbers;  // counters of the job loop and its gates, by name
-  std::string spec_yaml;                  // effective
-  std::string spec_digest;
-  std::string data_digest;
-  std::optional<double> score;       // of the validation after this step, higher is better; none: there was none
-  std::vector<std::string> ledgers;  // by rank; empty for jobs without one
-  std::optional<TableMark> table;    // of the ledger's terminal table; none for jobs without a ledger
-  at::Tensor reference;              // parameter arena of a reference policy that moved; undefined for jobs without one
+struct CheckpointState : CheckpointFacts {
+  at::Tensor reference;  // parameter arena of a reference policy that moved; undefined for jobs without one
 };
 
 // "step-00000120".
@@ -81,11 +69,6 @@ absl::StatusOr<std::string> WriteCheckpoint(const std::string& parent, const Che
 // Paths of the checkpoints in `parent`, oldest first, whole or damaged. An absent folder has none.
 absl::StatusOr<std::vector<std::string>> ListCheckpoints(const std::string& parent);
 
-// The text of a checkpoint's state.json: all of `state` but the ledgers and the reference policy.
-std::string CheckpointStateText(const CheckpointState& state);
-// The same back, with as many empty ledgers as there were. DataLoss names `where` the text came from.
-absl::StatusOr<CheckpointState> ParseCheckpointState(const std::string& text, const std::string& where);
-
 // Verifies every file of the checkpoint against its manifest and reads its state. DataLoss names the file, also if it
 // is the manifest that is missing.
 absl::StatusOr<CheckpointState> ReadCheckpointState(const std::string& path);
@@ -97,8 +80,9 @@ absl::StatusOr<std::string> SetCheckpointAside(const std::string& path);
 // Puts a verified checkpoint's parameters and moments back. InvalidArgument if they are of another policy.
 absl::Status RestoreCheckpoint(const std::string& path, Policy* policy, AdamW* optimizer);
 
-// FailedPrecondition, with the lines that differ, unless a job with this spec and data may resume from `state`.
-absl::Status CheckResumable(const CheckpointState& state, const std::string& spec_yaml, const std::string& spec_digest,
+// FailedPrecondition, with the lines that differ, unless a job with this spec and data may resume from a checkpoint of
+// these `facts`.
+absl::Status CheckResumable(const CheckpointFacts& facts, const std::string& spec_yaml, const std::string& spec_digest,
                             const std::string& data_digest);
 
 // Removes what is being written, and what killed processes left, and makes sure of it: none of it takes its name any

@@ -111,7 +111,7 @@ def run(x):
     reward = cluster.start_reward()
     rank = cluster.start_rank()
     count = x.pick(12, 1000)
-    for name, server, services in (("coordinator", coordinator, ["JobService", "MemberService"]),
+    for name, server, services in (("coordinator", coordinator, ["JobService", "MemberService", "DataService"]),
                                    ("rank", rank, ["RolloutService", "PolicyService", "RendezvousService"]),
                                    ("reward", reward, ["RewardService"])):
         codes = throw_at(x, protocol, server, server.address, services, count)

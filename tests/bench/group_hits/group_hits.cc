@@ -26,7 +26,7 @@
 #include "common/catalog/exclusion.h"
 #include "common/decode/decode.h"
 #include "common/decode/value_guided.h"
-#include "common/model/model_folder.h"
+#include "common/model_config/model_folder.h"
 #include "common/model/policy.h"
 #include "common/random/random.h"
 #include "common/status/status.h"

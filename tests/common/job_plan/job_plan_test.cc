@@ -98,7 +98,7 @@ TEST_F(PlanJobTest, CountsAnSftJobAndAnEvaluation) {
   EXPECT_GT(sft.at("learner_rank").at("total_bytes").get<double>(), 0);
   const auto evaluate = Plan("kind: evaluate\nmodel: {path: nowhere}\n", 1);
   EXPECT_EQ(evaluate.at("counts").at("users"), 2);
-  EXPECT_THAT(evaluate.at("unknown").dump(), HasSubstr("no config.json at 'nowhere'"));
+  EXPECT_THAT(evaluate.at("unknown").dump(), HasSubstr("no model at 'nowhere'"));
 }
 
 TEST_F(PlanJobTest, ReadsTheModelsOwnConfig) {

@@ -1,6 +1,5 @@
 #include "common/plan/plan.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
@@ -8,8 +7,6 @@
 
 namespace sluice {
 namespace {
-
-using testing::HasSubstr;
 
 PolicyConfig Config(PolicyArchitecture architecture) {
   PolicyConfig config;
@@ -24,12 +21,6 @@ PolicyConfig Config(PolicyArchitecture architecture) {
   return config;
 }
 
-PolicyShape ShapeOf(const PolicyConfig& config) {
-  const absl::StatusOr<PolicyShape> shape = PolicyShape::FromConfigJson(config.ToJson());
-  EXPECT_TRUE(shape.ok()) << shape.status();
-  return shape.ok() ? *shape : PolicyShape();
-}
-
 TEST(PlanTest, CountsTheParametersThatAPolicyAllocates) {
   for (const auto architecture : {PolicyArchitecture::kQwen3, PolicyArchitecture::kQwen2, PolicyArchitecture::kLlama}) {
     for (const bool tied : {true, false}) {
@@ -39,7 +30,7 @@ TEST(PlanTest, CountsTheParametersThatAPolicyAllocates) {
       config.value_hidden = tied ? 7 : 0;
       const auto policy = Policy::Create(config, nullptr, 1);
       ASSERT_TRUE(policy.ok()) << policy.status();
-      EXPECT_EQ(ArenaElements(ShapeOf(config)), (*policy)->parameters().numel());
+      EXPECT_EQ(ArenaElements(PolicyShape::Of(config)), (*policy)->parameters().numel());
     }
   }
 }
@@ -49,30 +40,12 @@ TEST(PlanTest, ReadsTheEncoderAndItsItemRows) {
   config.encoder = PromptEncoderKind::kMerged;
   config.item_embedding = true;
   config.num_leaves = 77;
-  const PolicyShape shape = ShapeOf(config);
+  const PolicyShape shape = PolicyShape::Of(config);
   EXPECT_TRUE(shape.merged);
   EXPECT_EQ(shape.item_rows, 77);
   PolicyShape without = shape;
   without.item_rows = 0;
   EXPECT_EQ(ArenaElements(shape) - ArenaElements(without), (77 * 24 + 15) / 16 * 16);
-}
-
-TEST(PlanTest, ReadsAForeignConfigWithItsOwnDefaults) {
-  const auto shape = PolicyShape::FromConfigJson(
-      R"({"model_type": "qwen2", "vocab_size": 10, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1,
-          "num_attention_heads": 2})");
-  ASSERT_TRUE(shape.ok()) << shape.status();
-  EXPECT_EQ(shape->kv_heads, 2);
-  EXPECT_EQ(shape->head_dim, 4);
-  EXPECT_TRUE(shape->qkv_bias);
-  EXPECT_FALSE(shape->merged);
-}
-
-TEST(PlanTest, NamesWhatAConfigLacks) {
-  EXPECT_THAT(std::string(PolicyShape::FromConfigJson("[]").status().message()), HasSubstr("not a JSON object"));
-  EXPECT_THAT(std::string(PolicyShape::FromConfigJson(R"({"vocab_size": 3})").status().message()),
-              HasSubstr("hidden_size"));
-  EXPECT_FALSE(PolicyShape::FromConfigJson(R"({"vocab_size": -3})").ok());
 }
 
 // The counts that their makers publish.

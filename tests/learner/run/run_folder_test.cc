@@ -5,7 +5,7 @@
 
 #include <limits>
 
-#include "common/model/model_folder.h"
+#include "common/model_config/model_folder.h"
 #include "learner/run/results.h"
 
 namespace sluice::learner {

@@ -1,6 +1,6 @@
 // Which folder is meant where somebody names a model.
-#ifndef SLUICE_COMMON_MODEL_MODEL_FOLDER_H_
-#define SLUICE_COMMON_MODEL_MODEL_FOLDER_H_
+#ifndef SLUICE_COMMON_MODEL_CONFIG_MODEL_FOLDER_H_
+#define SLUICE_COMMON_MODEL_CONFIG_MODEL_FOLDER_H_
 
 #include <string>
 
@@ -14,4 +14,4 @@ absl::StatusOr<std::string> ResolveModelFolder(const std::string& path);
 
 }  // namespace sluice
 
-#endif  // SLUICE_COMMON_MODEL_MODEL_FOLDER_H_
+#endif  // SLUICE_COMMON_MODEL_CONFIG_MODEL_FOLDER_H_

@@ -1,4 +1,4 @@
-#include "common/model/policy_config.h"
+#include "common/model_config/policy_config.h"
 
 #include <cmath>
 #include <initializer_list>

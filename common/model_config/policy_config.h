@@ -1,6 +1,6 @@
 // What a policy is: Hugging Face's config.json of a Llama, Qwen2 or Qwen3 decoder, plus Sluice's encoder section.
-#ifndef SLUICE_COMMON_MODEL_POLICY_CONFIG_H_
-#define SLUICE_COMMON_MODEL_POLICY_CONFIG_H_
+#ifndef SLUICE_COMMON_MODEL_CONFIG_POLICY_CONFIG_H_
+#define SLUICE_COMMON_MODEL_CONFIG_POLICY_CONFIG_H_
 
 #include <cstdint>
 #include <string>
@@ -76,4 +76,4 @@ struct PolicyConfig {
 
 }  // namespace sluice
 
-#endif  // SLUICE_COMMON_MODEL_POLICY_CONFIG_H_
+#endif  // SLUICE_COMMON_MODEL_CONFIG_POLICY_CONFIG_H_

@@ -1,4 +1,4 @@
-#include "common/model/model_folder.h"
+#include "common/model_config/model_folder.h"
 
 #include "absl/strings/str_cat.h"
 #include "common/file/file.h"
