@@ -26,6 +26,7 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/security_flags.h"
 #include "common/rpc/server.h"
+#include "common/service_manager/service_manager.h"
 #include "common/signal/stop_signals.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
@@ -36,6 +37,10 @@ namespace sluice::actor {
 namespace {
 
 constexpr char kVersion[] = "0.1.0";
+constexpr char kAttached[] = "attached to a learner rank";
+constexpr char kNotAttached[] = "looking for a learner rank";
+// What ending takes beyond the time for the lease in hand.
+constexpr absl::Duration kStopMargin = absl::Seconds(20);
 
 struct Flags {
   std::string coordinator;
@@ -127,7 +132,7 @@ absl::StatusOr<std::unique_ptr<Journal>> OpenJournal(const std::string& folder, 
 }
 
 // Until SIGTERM or SIGINT, or a final error.
-absl::Status Work(const Flags& flags) {
+absl::Status Work(const Flags& flags, ServiceManager* manager) {
   SLUICE_RETURN_IF_ERROR(StartFailpoints());
   SLUICE_RETURN_IF_ERROR(Validate(flags));
   SLUICE_ASSIGN_OR_RETURN(const Placement placement, OpenPlacement(flags.device, flags.precision));
@@ -180,7 +185,15 @@ absl::Status Work(const Flags& flags) {
       return std::make_shared<GroupReceiver>(weights.form, std::move(store));
     };
   }
-  options.on_attached = [&server](bool attached) { server->SetServing(attached); };
+  manager->SetStatus(kNotAttached);
+  options.on_attached = [&server, manager](bool attached) {
+    server->SetServing(attached);
+    if (attached) {
+      manager->Ready(kAttached);
+    } else {
+      manager->SetStatus(kNotAttached);
+    }
+  };
 
   std::unique_ptr<Journal> journal;
   Thread journal_writer;
@@ -223,7 +236,9 @@ absl::Status Work(const Flags& flags) {
   });
   while (!done.HasBeenNotified()) {
     const int signal = TakeStopSignal(absl::Milliseconds(200));
-    if (signal > 0) client.Drain(signal == SIGTERM ? "SIGTERM" : "SIGINT");
+    if (signal <= 0) continue;
+    manager->Stopping("draining: the lease in hand is finished or given back", options.drain_timeout + kStopMargin);
+    client.Drain(signal == SIGTERM ? "SIGTERM" : "SIGINT");
   }
   runner.Join();
   if (peer_server != nullptr) peer_server->Shutdown(absl::ZeroDuration());
@@ -290,7 +305,8 @@ int main(int argc, char** argv) {
   // A write beyond the limit on a file's size is an error like a full disk, not a death by signal.
   std::signal(SIGXFSZ, SIG_IGN);
 
-  const absl::Status status = sluice::actor::Work(flags);
+  sluice::ServiceManager manager(sluice::TakeNotifySocket());
+  const absl::Status status = sluice::actor::Work(flags, &manager);
   if (!status.ok()) {
     const absl::string_view message = status.message();
     std::fprintf(stderr, "sluice-actor: %.*s\n", static_cast<int>(message.size()), message.data());

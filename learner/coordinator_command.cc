@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/file/file.h"
 #include "common/log/log.h"
@@ -11,6 +12,12 @@
 #include "learner/rpc/coordinator_server.h"
 
 namespace sluice::learner {
+namespace {
+
+// What ending takes beyond the time for the running job's checkpoint.
+constexpr absl::Duration kStopMargin = absl::Seconds(30);
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<CoordinatorServer>> StartCoordinator(const CoordinatorFlags& flags) {
   const std::string state = flags.state_folder.empty() ? flags.runs_folder : flags.state_folder;
@@ -40,10 +47,13 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> StartCoordinator(const Coordi
   return server;
 }
 
-absl::Status CoordinatorCommand(const CoordinatorFlags& flags, const std::atomic<int>& stop) {
+absl::Status CoordinatorCommand(const CoordinatorFlags& flags, const std::atomic<int>& stop, ServiceManager* manager) {
   SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<CoordinatorServer> server, StartCoordinator(flags));
+  manager->Ready(absl::StrCat("serving at ", server->address()));
   while (stop == 0) absl::SleepFor(absl::Milliseconds(100));
-  const absl::Status drained = server->Drain(absl::Seconds(flags.drain_s));
+  const absl::Duration drain = absl::Seconds(flags.drain_s);
+  manager->Stopping("draining: the running job writes a checkpoint", drain + kStopMargin);
+  const absl::Status drained = server->Drain(drain);
   // Not an error of this process: the job is in the store and goes on when both are back.
   if (!drained.ok()) LogWarning("ending with a running job", {{"reason", std::string(drained.message())}});
   return absl::OkStatus();

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/rpc/server.h"
+#include "common/service_manager/service_manager.h"
 #include "learner/rpc/coordinator_server.h"
 
 namespace sluice::learner {
@@ -34,7 +35,7 @@ struct CoordinatorFlags {
 absl::StatusOr<std::unique_ptr<CoordinatorServer>> StartCoordinator(const CoordinatorFlags& flags);
 
 // Serves until `stop` is not 0 (a signal handler sets it), then drains and returns OK.
-absl::Status CoordinatorCommand(const CoordinatorFlags& flags, const std::atomic<int>& stop);
+absl::Status CoordinatorCommand(const CoordinatorFlags& flags, const std::atomic<int>& stop, ServiceManager* manager);
 
 }  // namespace sluice::learner
 

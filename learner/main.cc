@@ -12,6 +12,7 @@
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
 #include "common/rpc/security_flags.h"
+#include "common/service_manager/service_manager.h"
 #include "common/signal/stop_signals.h"
 #include "common/status/exit_code.h"
 #include "common/tensor/device.h"
@@ -226,13 +227,14 @@ int main(int argc, char** argv) {
   replay.json = advise.json = replay_format == "json";
   if (*replay_command) return Report(sluice::learner::ReplayCommand(replay));
   if (*advise_command) return Report(sluice::learner::AdviseCommand(advise));
+  sluice::ServiceManager manager(sluice::TakeNotifySocket());
   sluice::RoleSet roles;
   if (*coordinator_command || with_coordinator) roles.Add(sluice::Role::kCoordinator);
   if (!*coordinator_command) roles.Add(sluice::Role::kRank);
   const absl::StatusOr<sluice::ServerSecurity> secured = sluice::LoadServerSecurity(security, roles);
   if (!secured.ok()) return Report(secured.status());
   coordinator.security = rank.security = run.security = *secured;
-  if (*coordinator_command) return Report(sluice::learner::CoordinatorCommand(coordinator, stop_request));
+  if (*coordinator_command) return Report(sluice::learner::CoordinatorCommand(coordinator, stop_request, &manager));
   if (*rank_command) {
     std::unique_ptr<sluice::learner::CoordinatorServer> server;
     if (with_coordinator) {
@@ -244,7 +246,7 @@ int main(int argc, char** argv) {
       server = *std::move(started);
       rank.coordinator = server->address();
     }
-    return Report(sluice::learner::RankCommand(rank, stop_request));
+    return Report(sluice::learner::RankCommand(rank, stop_request, &manager));
   }
   return Report(sluice::learner::RunCommand(run, stop_request));
 }

@@ -52,6 +52,7 @@ constexpr absl::Duration kGroupTimeout = absl::Seconds(30);
 constexpr absl::Duration kAnnounceTimeout = absl::Seconds(1);
 // Time for the last report of a job to arrive.
 constexpr absl::Duration kFlushTimeout = absl::Seconds(30);
+constexpr char kIdle[] = "idle";
 
 std::string NewMemberId() {
   std::random_device entropy;
@@ -152,7 +153,7 @@ class RankLoop {
  public:
   // `nccl`: null to reduce over Gloo.
   RankLoop(const RankFlags& flags, const Placement& placement, const NcclApi* nccl, const std::atomic<int>& stop,
-           MemberClient* client, RankServer* server, JobSeries* series, JobWaits* waits)
+           MemberClient* client, RankServer* server, JobSeries* series, JobWaits* waits, ServiceManager* manager)
       : flags_(flags),
         placement_(placement),
         nccl_(nccl),
@@ -160,7 +161,8 @@ class RankLoop {
         client_(client),
         server_(server),
         series_(series),
-        waits_(waits) {}
+        waits_(waits),
+        manager_(manager) {}
 
   void Run();
 
@@ -187,13 +189,14 @@ class RankLoop {
   RankServer* const server_;
   JobSeries* const series_;
   JobWaits* const waits_;
+  ServiceManager* const manager_;
 };
 
 void RankLoop::Run() {
   uint64_t seen = 0;
   uint64_t done_epoch = 0;  // the assignment that this rank has run
   std::string done_job;
-  client_->SetPhase("idle");
+  client_->SetPhase(kIdle);
   while (!stopping()) {
     const RankView view = client_->WaitForChange(seen, kLookInterval);
     seen = view.generation;
@@ -201,8 +204,10 @@ void RankLoop::Run() {
     if (view.epoch == done_epoch && view.job->id == done_job) continue;
     done_epoch = view.epoch;
     done_job = view.job->id;
+    manager_->SetStatus(absl::StrCat("job ", done_job, ", rank ", view.rank, " of ", view.world_size));
     RunAssigned(view);
-    client_->SetPhase("idle");
+    manager_->SetStatus(kIdle);
+    client_->SetPhase(kIdle);
   }
 }
 
@@ -239,6 +244,8 @@ void RankLoop::Watch(const RankView& view, MemberMonitor* monitor, Collective* c
       return;
     }
     if (stopping() && !announced) {
+      // No word of how long: a checkpoint takes what it takes, and the unit bounds it.
+      manager_->Stopping("draining: the job writes a checkpoint");
       // Before the job ends, or the coordinator would give the next one, or this one again, to a rank that goes.
       client_->AnnounceLeaving(kAnnounceTimeout);
       announced = true;
@@ -350,7 +357,7 @@ void RankLoop::RunAssigned(const RankView& view) {
 
 }  // namespace
 
-absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
+absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop, ServiceManager* manager) {
   SLUICE_RETURN_IF_ERROR(CheckAddress("--coordinator", flags.coordinator));
   SLUICE_ASSIGN_OR_RETURN(const Placement placement, OpenPlacement(flags.device, flags.precision));
   SLUICE_ASSIGN_OR_RETURN(const CollectiveBackend backend, ParseBackend(flags.collective, placement.device));
@@ -394,9 +401,11 @@ absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop) {
                            {"precision", flags.precision},
                            {"collective", BackendName(backend)},
                            {"weights", weights.name.empty() ? "grpc" : weights.name}});
+  manager->Ready(kIdle);
   JobSeries series(&metrics, WallClock());
   JobWaits waits(&metrics, MonotonicClock());
-  RankLoop(flags, placement, nccl ? &*nccl : nullptr, stop, &client, server.get(), &series, &waits).Run();
+  RankLoop(flags, placement, nccl ? &*nccl : nullptr, stop, &client, server.get(), &series, &waits, manager).Run();
+  manager->Stopping("leaving the group");
   LogInfo("rank stops");
   client.Leave("the process stops");
   client.Stop();

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "common/rpc/server.h"
+#include "common/service_manager/service_manager.h"
 #include "learner/publish/publication.h"
 
 namespace sluice::learner {
@@ -26,7 +27,7 @@ struct RankFlags {
 };
 
 // Runs until `stop` holds a StopRequest: then the job in hand ends after a checkpoint and the rank leaves the group.
-absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop);
+absl::Status RankCommand(const RankFlags& flags, const std::atomic<int>& stop, ServiceManager* manager);
 
 }  // namespace sluice::learner
 

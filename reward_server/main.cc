@@ -15,6 +15,7 @@
 #include "common/metrics/metrics.h"
 #include "common/rpc/security_flags.h"
 #include "common/rpc/server.h"
+#include "common/service_manager/service_manager.h"
 #include "common/signal/stop_signals.h"
 #include "common/status/exit_code.h"
 #include "common/status/status.h"
@@ -49,6 +50,7 @@ struct Flags {
 // How long calls in progress may take once the process is to stop. Idle clients do not notice the farewell at once, and
 // the server waits for them too, so this is about how long stopping takes.
 constexpr absl::Duration kStopGrace = absl::Seconds(1);
+constexpr char kServing[] = "serving";
 
 // A ranker that cannot score the first item after itself is broken: better not ready than wrong.
 absl::Status Warm(const RankerSet& rankers) {
@@ -75,7 +77,7 @@ absl::Status NotAskedToStop() {
 // Has the models outside of this program score their golden groups from time to time, until `stop`. The server is ready
 // while all of them do: a balancer then sends nobody here. What does not agree any more scores nothing (MappedRanker).
 void KeepChecking(const std::vector<const MappedRanker*>& rankers, absl::Duration every, const Notification& stop,
-                  RpcServer* server) {
+                  RpcServer* server, ServiceManager* manager) {
   std::map<const MappedRanker*, absl::Status> last;
   while (!stop.WaitFor(every)) {
     bool all = true;
@@ -90,12 +92,14 @@ void KeepChecking(const std::vector<const MappedRanker*>& rankers, absl::Duratio
       before = status;
       all = all && status.ok();
     }
-    if (!stop.HasBeenNotified()) server->SetServing(all);
+    if (stop.HasBeenNotified()) return;
+    server->SetServing(all);
+    manager->SetStatus(all ? kServing : "not serving: a model outside does not score its golden groups");
   }
 }
 
 // Until SIGTERM or SIGINT. Cancelled if one came before there was anything to serve.
-absl::Status Serve(const Flags& flags) {
+absl::Status Serve(const Flags& flags, ServiceManager* manager) {
   SLUICE_RETURN_IF_ERROR(StartFailpoints());
   BatcherOptions options;
   options.max_queued_groups = flags.max_queue;
@@ -132,17 +136,19 @@ absl::Status Serve(const Flags& flags) {
   Notification stop;
   Thread checker;
   if (!mapped.empty()) {
-    checker =
-        StartThread("check", [&] { KeepChecking(mapped, absl::Seconds(flags.check_every_s), stop, server.get()); });
+    checker = StartThread(
+        "check", [&] { KeepChecking(mapped, absl::Seconds(flags.check_every_s), stop, server.get(), manager); });
   }
   LogInfo("serving", {{"address", server->address()},
                       {"data", flags.data},
                       {"catalog_version", dataset->trie().version()},
                       {"items", dataset->num_items()}});
+  manager->Ready(kServing);
 
   int signal = 0;
   while (signal == 0) signal = TakeStopSignal(absl::Minutes(1));
   LogInfo("stopping", {{"signal", signal}});
+  manager->Stopping("answering the calls in progress");
   stop.Notify();
   server->SetServing(false);
   server->Shutdown(kStopGrace);  // calls in progress still get their answer
@@ -194,7 +200,8 @@ int main(int argc, char** argv) {
 
   at::set_num_threads(1);
 
-  const absl::Status status = sluice::reward::Serve(flags);
+  sluice::ServiceManager manager(sluice::TakeNotifySocket());
+  const absl::Status status = sluice::reward::Serve(flags, &manager);
   if (absl::IsCancelled(status) && !flags.check) {
     sluice::LogInfo("stopped while starting", {{"reason", status.message()}});
     return 0;

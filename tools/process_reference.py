@@ -32,6 +32,23 @@ Of every binary. `sluicectl submit --watch`, `watch` and `wait` end with the job
 | --- | --- | --- | --- |
 """
 
+READY = """
+## When a process is ready
+
+Then its health check answers SERVING, and systemd, or who else gave it a `NOTIFY_SOCKET`, hears `READY=1`.
+
+| process | is ready | later |
+| --- | --- | --- |
+| `sluice-learner coordinator` | its job store is open and its port answers | |
+| `sluice-learner rank` | actors may attach; the coordinator need not be there yet | |
+| `sluice-reward` | the data set and every ranker are loaded, those outside have scored their golden groups | NOT_SERVING while one of those outside does not |
+| `sluice-actor` | it is attached to a rank, whether or not that has a job or a lease for it | NOT_SERVING until it has another, once it loses that |
+
+systemd knows no way back from ready: there `STATUS=` says what a process does. A drain begins with `STOPPING=1`, and a
+coordinator's and an actor's with as much time beyond the unit's as `--drain-seconds` and `--drain-timeout` ask for. A socket that cannot
+be reached is a warning in the log.
+"""
+
 # What a supervisor should do with each.
 AGAIN = {"Done": "no", "Failed": "no, look first", "Usage": "no", "Integrity": "no", "Permission": "no",
          "Preempted": "yes, it resumes; not a failure", "Transient": "yes, and count it", "Cancelled": "no",
@@ -59,7 +76,7 @@ def help_text(folder: str, command: tuple[str, ...]) -> str:
 
 def page(header: str, folder: str) -> str:
     lines = [f"| {code} | {name} | {meaning} | {AGAIN[name]} |" for code, name, meaning in exit_codes(header)]
-    text = INTRO + "\n".join(lines) + "\n"
+    text = INTRO + "\n".join(lines) + "\n" + READY
     for command in COMMANDS:
         shown = "\n".join(line.rstrip() for line in help_text(folder, command).splitlines())
         text += f"\n## {' '.join(command)}\n\n```\n{shown}\n```\n"

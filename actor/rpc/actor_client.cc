@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "actor/rollout/check_scores.h"
+#include "actor/rollout/job_backoff.h"
 #include "actor/rpc/rollout_convert.h"
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
@@ -447,25 +448,43 @@ bool ActorClient::AwaitFetch(Assignment* assignment, uint64_t* generation, uint6
 }
 
 void ActorClient::FetchLoop() {
+  Random random(DeriveSeed(SeedOf(options_.actor_id), {3}));
+  JobBackoff backoff;
+  FailureLog fetches;
   Assignment assignment;
   uint64_t generation = 0;
   uint64_t orders = 0;
   while (AwaitFetch(&assignment, &generation, &orders)) {
-    const absl::Status status = Follow(assignment, generation);
+    const std::string job = assignment.job == nullptr ? "" : assignment.job->job_id;
+    // Otherwise the rank asks again, as it does of everybody who does not answer.
+    const bool may_try = job.empty() || backoff.MayTry(job, options_.now());
+    const absl::Status status = may_try ? Follow(assignment, generation) : absl::OkStatus();
     {
       MutexLock lock(&mutex_);
       followed_generation_ = generation;
       followed_orders_ = orders;
       if (generation != generation_) continue;  // whatever went wrong, it no longer matters
     }
+    if (!may_try) continue;
+    if (status.ok() && assignment.offer.has_value() && loaded_.version == assignment.offer->policy_version()) {
+      backoff.Succeeded();
+      fetches.Reset();
+    }
     // NotFound: a newer version was published meanwhile, and its offer is under way.
     if (status.ok() || absl::IsNotFound(status) || absl::IsCancelled(status)) continue;
-    const std::string job = assignment.job == nullptr ? "" : assignment.job->job_id;
     if (IsFinal(status)) {
       // Not this actor's to solve, but the next job may be another.
-      LogError("this actor cannot work on the job", {{"job", job}, {"error", status.message()}});
+      const JobBackoff::Verdict verdict = backoff.Failed(job, status.message(), options_.now(), random.Uniform());
+      if (!verdict.tell) continue;
+      LogError("this actor cannot work on the job", {{"job", job},
+                                                     {"error", status.message()},
+                                                     {"tries", verdict.failures},
+                                                     {"next_try_in_s", absl::ToDoubleSeconds(verdict.delay)}});
     } else {
-      LogWarning("weights or catalog could not be fetched", {{"job", job}, {"error", status.message()}});
+      if (fetches.Note(job, status.message())) {
+        LogWarning("weights or catalog could not be fetched",
+                   {{"job", job}, {"error", status.message()}, {"tries", fetches.failures()}});
+      }
       assignment.session->Cancel();  // start over, perhaps with another rank
     }
   }

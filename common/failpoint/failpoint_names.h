@@ -39,6 +39,7 @@ inline constexpr FailpointName kFailpointNames[] = {
     {"publish/transfer"},
     // sluice-learner, on the first rank
     {"checkpoint/begin"},
+    {"checkpoint/after_table_fence", true},
     {"checkpoint/after_policy", true},
     {"checkpoint/after_optimizer", true},
     {"checkpoint/after_reference", true},

@@ -13,6 +13,7 @@
 #define SLUICE_LEARNER_LEDGER_TERMINAL_TABLE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -49,17 +50,28 @@ struct TableMark {
   bool operator==(const TableMark&) const = default;
 };
 
+struct TableFence {
+  // Part of the temporary name: no writer of another epoch ever uses that.
+  uint64_t epoch = 0;
+  // Asked when a table is written aside, just before it takes its name; an error leaves what was there. Null: OK.
+  std::function<absl::Status()> check;
+};
+
 // Not thread-safe.
 class TerminalTable {
  public:
   // DataLoss, naming the file, unless its first `mark.bytes` bytes are those that the mark was made of.
   static absl::Status Verify(const std::string& path, const TableMark& mark);
 
-  // A new table, with its header alone. Replaces the file.
-  static absl::StatusOr<std::unique_ptr<TerminalTable>> Create(const std::string& path);
+  // A new table, with its header alone. Replaces the file. Errors of the fence come before those of the file system.
+  static absl::StatusOr<std::unique_ptr<TerminalTable>> Create(const std::string& path, const TableFence& fence = {});
   // Goes on from a mark that Verify accepts, in a new file of the same name, so that one who was taken for dead and
   // still has the old one open does not write into it.
-  static absl::StatusOr<std::unique_ptr<TerminalTable>> Reopen(const std::string& path, const TableMark& mark);
+  static absl::StatusOr<std::unique_ptr<TerminalTable>> Reopen(const std::string& path, const TableMark& mark,
+                                                               const TableFence& fence = {});
+  // Removes what is being written aside, and what killed processes left: none of it takes its name any more once this
+  // returns, even if its writer goes on. For who has made sure that fences refuse all others from now on.
+  static absl::Status RemoveUnfinished(const std::string& path);
 
   // Appends whole lines and waits for the disk.
   absl::Status Append(const std::string& lines);
@@ -68,6 +80,8 @@ class TerminalTable {
 
  private:
   explicit TerminalTable(std::string path) : path_(std::move(path)) {}
+  // Makes the file of what `write` writes.
+  absl::Status Begin(const TableFence& fence, const std::function<absl::Status(const FileSink&)>& write);
 
   const std::string path_;
   std::unique_ptr<AppendFile> file_;

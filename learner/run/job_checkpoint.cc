@@ -41,10 +41,15 @@ JobCheckpoints::JobCheckpoints(const RunContext& context, const RunFolder& folde
 
 absl::Status JobCheckpoints::CheckStillOurs() const { return CheckMarkEpoch(folder_.checkpoint_mark(), epoch_); }
 
+TableFence JobCheckpoints::TableOfOurs() const {
+  return {epoch_, [this] { return CheckStillOurs(); }};
+}
+
 absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::FindNewest() {
   const std::string mark_path = folder_.checkpoint_mark();
   SLUICE_ASSIGN_OR_RETURN(const CheckpointMark mark, TakeCheckpointMark(mark_path, epoch_));
   SLUICE_RETURN_IF_ERROR(RemoveUnfinishedCheckpoints(folder_.checkpoints()));
+  SLUICE_RETURN_IF_ERROR(TerminalTable::RemoveUnfinished(folder_.ledger()));
 
   Damage damage;
   SLUICE_ASSIGN_OR_RETURN(std::optional<CheckpointState> found, NewestWhole(&damage));
@@ -102,7 +107,7 @@ absl::StatusOr<std::optional<CheckpointState>> JobCheckpoints::ResumeOnFirst(Pol
   const std::string path = JoinPath(folder_.checkpoints(), CheckpointName(state->step));
   SLUICE_RETURN_IF_ERROR(RestoreCheckpoint(path, policy, optimizer));
   if (state->table) {
-    SLUICE_ASSIGN_OR_RETURN(table_, TerminalTable::Reopen(folder_.ledger(), *state->table));
+    SLUICE_ASSIGN_OR_RETURN(table_, TerminalTable::Reopen(folder_.ledger(), *state->table, TableOfOurs()));
   }
   return state;
 }
@@ -163,7 +168,7 @@ absl::Status JobCheckpoints::SaveOnFirst(CheckpointState state, const Policy& po
   SLUICE_RETURN_IF_ERROR(CheckStillOurs());
   if (!state.ledgers.empty()) {
     if (table_ == nullptr) {
-      SLUICE_ASSIGN_OR_RETURN(table_, TerminalTable::Create(folder_.ledger()));
+      SLUICE_ASSIGN_OR_RETURN(table_, TerminalTable::Create(folder_.ledger(), TableOfOurs()));
     }
     SLUICE_RETURN_IF_ERROR(table_->Append(ended));
     state.table = table_->mark();

@@ -61,6 +61,7 @@ class JobCheckpoints {
 
   // Aborted if a later epoch has the folder.
   absl::Status CheckStillOurs() const;
+  TableFence TableOfOurs() const;
   // Rank 0: takes the folder and returns the newest whole checkpoint's state.
   absl::StatusOr<std::optional<CheckpointState>> FindNewest();
   absl::StatusOr<std::optional<CheckpointState>> ResumeOnFirst(Policy* policy, AdamW* optimizer);

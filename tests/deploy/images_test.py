@@ -324,6 +324,15 @@ class UnitsTest(unittest.TestCase):
             for drain in re.findall(r"--drain-(?:seconds|timeout)=(\d+)", text):
                 self.assertGreater(int(re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)[1]), int(drain) + 5, name)
 
+    def test_started_means_ready_and_takes_as_long_as_a_start_may(self):
+        services = {name: text for name, text in self.units().items() if name.endswith(".service")}
+        self.assertEqual(len(services), 4)
+        for name, text in services.items():
+            self.assertIn("\nType=notify\nNotifyAccess=main\n", text, name)
+            # An actor waits for a rank of whatever machine; nothing waits for an actor.
+            self.assertEqual(re.search(r"^TimeoutStartSec=(.*)$", text, re.MULTILINE)[1] == "infinity", "actor" in name, name)
+            self.assertEqual(re.search(r"^After=.* sluice\.target$", text, re.MULTILINE) is not None, "actor" in name, name)
+
     def test_exit_codes_are_known(self):
         for text in self.units().values():
             for codes in re.findall(r"^RestartPreventExitStatus=(.*)$", text, re.MULTILINE):
@@ -342,10 +351,14 @@ class UnitsTest(unittest.TestCase):
             for name, text in self.units().items():
                 with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
                     file.write(text)
+                if name.endswith(".service"):  # enabled: an order that goes round would show
+                    os.makedirs(os.path.join(folder, "sluice.target.wants"), exist_ok=True)
+                    os.symlink(f"../{name}", os.path.join(folder, "sluice.target.wants", name.replace("@.", "@0.")))
                 # A template is verified as an instance.
                 self.analyze(root, "verify", "--man=no", os.path.join(folder, name.replace("@.", "@0.")))
                 if name.endswith(".service"):
                     self.analyze(root, "security", "--offline=true", f"--threshold={self.EXPOSURE}", "--no-pager", name)
+            self.analyze(root, "verify", "--man=no", os.path.join(folder, "sluice.target"))
             broken = self.units()["sluice-reward.service"].replace("PrivateTmp=yes", "PrivateTemp=yes")
             with open(os.path.join(folder, "broken.service"), "w", encoding="utf-8") as file:
                 file.write(broken)

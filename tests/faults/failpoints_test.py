@@ -16,6 +16,9 @@ class FailpointsTest(failpoints.FailpointCase):
     def test_a_rank_that_stops_between_its_fence_and_its_checkpoints_name_changes_nothing_when_it_goes_on(self):
         self.check_stopped("checkpoint/after_fence", 2)
 
+    def test_a_rank_that_stops_between_its_fence_and_the_first_ledgers_name_changes_nothing_when_it_goes_on(self):
+        self.check_stopped("checkpoint/after_table_fence", 1)
+
 
 def name_of(failpoint, number):
     return f"test_killed_at_pass_{number}_of_{failpoint.replace('/', '_')}_all_is_as_if_nothing_had_happened"

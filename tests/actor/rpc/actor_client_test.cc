@@ -140,6 +140,10 @@ class FakeCoordinator : public v1::MemberService::Service {
 class RecordingLoader : public PolicyLoader {
  public:
   absl::Status SetJob(const std::string& config, std::shared_ptr<const Trie> trie) override {
+    if (unfit_) {
+      tries_.Push(config);
+      return absl::InvalidArgumentError("no layer of this model is known here");
+    }
     Note("job " + config + " with " + std::to_string(trie->num_items()) + " items");
     return absl::OkStatus();
   }
@@ -160,6 +164,12 @@ class RecordingLoader : public PolicyLoader {
     return notes_;
   }
 
+  // While true no job's model can be loaded.
+  void SetUnfit(bool unfit) { unfit_ = unfit; }
+  // Waits for such a try. False: none came in time.
+  bool AwaitTry() { return tries_.PopFor(kGenerous).has_value(); }
+  size_t untold_tries() const { return tries_.size(); }
+
  private:
   void Note(std::string note) {
     MutexLock lock(&mutex_);
@@ -167,6 +177,8 @@ class RecordingLoader : public PolicyLoader {
   }
   std::string shadow_;
   std::shared_ptr<const std::string> active_;
+  std::atomic<bool> unfit_{false};
+  BoundedQueue<std::string> tries_{1000};
   mutable Mutex mutex_;
   std::vector<std::string> notes_ ABSL_GUARDED_BY(mutex_);
 };
@@ -670,6 +682,36 @@ TEST_F(ActorClientTest, WhatIsCommittedIsServedToOthersUntilItIsReplaced) {
     EXPECT_EQ(fetch(version), version == 1 ? "first weights" : "second weights");
   }
   EXPECT_EQ(fetch(1), "NOT_FOUND");
+}
+
+// It used to try, and to say so, at each of the rank's questions: every five seconds for as long as the job ran.
+TEST_F(ActorClientTest, AJobThatItCannotWorkOnIsLeftAloneForLongerAndLonger) {
+  const auto seconds = std::make_shared<std::atomic<int64_t>>(0);
+  options_.now = [seconds] { return absl::FromUnixSeconds(*seconds); };
+  loader_.SetUnfit(true);
+  ::testing::internal::CaptureStderr();
+  Start();
+  const auto stream = rank_.NextStream();
+  stream->Expect(v1::ActorMessage::kHello);
+  stream->Send(Welcome());
+  ASSERT_TRUE(loader_.AwaitTry());
+  for (const int wait : {10, 20, 40, 80, 160, 300, 300}) {
+    for (int i = 0; i < 50; ++i) stream->Send(StagedOffer(1));  // all of them for nothing
+    *seconds += wait;
+    stream->Send(StagedOffer(1));
+    ASSERT_TRUE(loader_.AwaitTry());
+  }
+  for (int i = 0; i < 50; ++i) stream->Send(StagedOffer(1));
+  loader_.SetUnfit(false);
+  *seconds += 300;
+  stream->Send(StagedOffer(1));
+  EXPECT_EQ(stream->Expect(v1::ActorMessage::kPrepared).prepared().policy_version(), 1u);
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(loader_.untold_tries(), 0u);
+  int lines = 0;
+  for (size_t at = 0; (at = said.find("this actor cannot work on the job", at)) != std::string::npos; ++at) ++lines;
+  EXPECT_EQ(lines, 4) << "tries 1, 2, 4 and 8: " << said;
+  EXPECT_THAT(said, HasSubstr("error=no layer of this model is known here tries=8 next_try_in_s="));
 }
 
 TEST_F(ActorClientTest, NewWeightsComeWhileABlockIsSampled) {

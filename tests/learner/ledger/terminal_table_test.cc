@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/file/file.h"
@@ -67,6 +68,54 @@ TEST_F(TerminalTableTest, OneThatWasTakenForDeadDoesNotWriteIntoItsSuccessorsTab
   ASSERT_TRUE(successor->Append("2,c\n").ok());
   EXPECT_TRUE(TerminalTable::Verify(path_, successor->mark()).ok());
   EXPECT_EQ(ReadFile(path_).value(), std::string(kHeader) + "0,a\n1,b\n2,c\n");
+}
+
+// Between its look at the epoch and the rename it used to replace its successor's table, whose checkpoints then were
+// all damaged.
+TEST_F(TerminalTableTest, OneThatStopsBehindItsFenceWhileOthersTakeOverReplacesNothing) {
+  for (const bool reopens : {false, true}) {
+    SCOPED_TRACE(reopens);
+    ASSERT_TRUE(TerminalTable::RemoveUnfinished(path_).ok());
+    const TableMark mark = TerminalTable::Create(path_).value()->mark();
+    std::unique_ptr<TerminalTable> successor;
+    bool taken_over = false;
+    const TableFence fence = {1, [&]() -> absl::Status {
+                                if (std::exchange(taken_over, true)) return absl::AbortedError("epoch 2 has it");
+                                // Its epoch was the latest when it looked; now it stops, and goes on when others have
+                                // the job.
+                                EXPECT_TRUE(TerminalTable::RemoveUnfinished(path_).ok());
+                                successor = TerminalTable::Create(path_, {2, nullptr}).value();
+                                EXPECT_TRUE(successor->Append("0,of the living\n").ok());
+                                return absl::OkStatus();
+                              }};
+    const absl::Status late =
+        (reopens ? TerminalTable::Reopen(path_, mark, fence) : TerminalTable::Create(path_, fence)).status();
+    EXPECT_EQ(late, absl::AbortedError("epoch 2 has it"));
+    EXPECT_TRUE(TerminalTable::Verify(path_, successor->mark()).ok());
+    EXPECT_EQ(ReadFile(path_).value(), std::string(kHeader) + "0,of the living\n");
+  }
+}
+
+TEST_F(TerminalTableTest, AFenceThatRefusesLeavesWhatWasThere) {
+  const std::unique_ptr<TerminalTable> table = TerminalTable::Create(path_, {2, nullptr}).value();
+  ASSERT_TRUE(table->Append("0,a\n").ok());
+  const TableFence refuses = {1, [] { return absl::AbortedError("epoch 2 has it"); }};
+  EXPECT_EQ(TerminalTable::Create(path_, refuses).status(), absl::AbortedError("epoch 2 has it"));
+  EXPECT_EQ(TerminalTable::Reopen(path_, table->mark(), refuses).status(), absl::AbortedError("epoch 2 has it"));
+  EXPECT_EQ(ReadFile(path_).value(), std::string(kHeader) + "0,a\n");
+  EXPECT_FALSE(PathExists(path_ + ".1.tmp"));
+}
+
+TEST_F(TerminalTableTest, WhatIsUnfinishedGoesAndNothingElse) {
+  ASSERT_TRUE(TerminalTable::Create(path_).ok());
+  for (const char* end : {".1.tmp", ".2.tmp.tmp", ".tmp", ".old"}) {
+    ASSERT_TRUE(WriteFileAtomically(path_ + end, "x").ok());
+  }
+  ASSERT_TRUE(TerminalTable::RemoveUnfinished(path_).ok());
+  for (const char* end : {".1.tmp", ".2.tmp.tmp", ".tmp"}) EXPECT_FALSE(PathExists(path_ + end)) << end;
+  EXPECT_TRUE(PathExists(path_ + ".old"));
+  EXPECT_TRUE(PathExists(path_));
+  ASSERT_TRUE(RemoveAll(path_ + ".old").ok());
 }
 
 TEST_F(TerminalTableTest, ATableThatIsShorterOtherOrGoneIsDataLoss) {

@@ -260,6 +260,16 @@ TEST_F(JobCheckpointsTest, ARankOfAnOldEpochWritesNothingMore) {
   EXPECT_TRUE(taken_over.Save(20, "1,x\n").ok());
 }
 
+TEST_F(JobCheckpointsTest, WhoTakesTheFolderLeavesNoTableAsideThatCouldTakeItsName) {
+  Incarnation old = Start(1);
+  ASSERT_TRUE(old.Resume().ok());
+  // As the old one has it behind its look at the epoch.
+  ASSERT_TRUE(WriteFileAtomically(path_ + "/ledger.csv.1.tmp", "of the dead").ok());
+  Incarnation taken_over = Start(2);
+  ASSERT_TRUE(taken_over.Resume().ok());
+  EXPECT_FALSE(PathExists(path_ + "/ledger.csv.1.tmp"));
+}
+
 TEST_F(JobCheckpointsTest, ALostRunFolderGoesOnFromItsMirror) {
   const std::string mirror = path_ + "-mirror";
   const auto start = [&](uint64_t epoch) {
