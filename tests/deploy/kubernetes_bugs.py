@@ -451,6 +451,11 @@ BUGS = (
         put("NetworkPolicy/sluice-rank-store", "/spec/egress/0/to/0/ipBlock/except", ["10.0.0.0/8"])),
     bug("edge-extra", "an edge to an object store that nobody has keys of", cut(RANK, f"{BOX}/env/2"), cut(RANK, f"{BOX}/env/1")),
     bug("edge-missing", "keys of an object store that ranks may not reach", drop("NetworkPolicy/sluice-rank-store")),
+    bug("edge-missing", "keys of an object store whose name a one-shot learner may not ask for",
+        cut("NetworkPolicy/sluice-job-rank-store", "/spec/egress/1")),
+    bug("edge-extra", "DNS for a one-shot learner that has nobody to look for", cut(JOB, f"{JOB_BOX}/env"),
+        cut("NetworkPolicy/sluice-job-rank-store", "/spec/egress/0")),
+    bug("edge-extra", "a one-shot learner without keys at the object store", cut(JOB, f"{JOB_BOX}/env")),
     bug("edge-port-served", "an edge to a port that moved",
         put("NetworkPolicy/sluice-reward", "/spec/ingress/0/ports/0/port", 7071)),
     # One-shot jobs.
