@@ -214,7 +214,7 @@ PIPELINE = Dashboard(
                   (rate("sluice_peer_refusals_total"), "refused")),
             panel("Weight groups", "With --weights gloo or nccl. Formed: the members changed, or a broadcast failed; a steady rate means "
                   "that actors come and go, or that rounds fail. Paused (1): too many failed in a row, and everybody fetches for "
-                  "some minutes; the rank's log has the reason.", "none", (rate("sluice_publish_groups_total"), "formed a second"),
+                  "some minutes; the rank's log has the reason. Alert WeightGroupPaused.", "none", (rate("sluice_publish_groups_total"), "formed a second"),
                   (rate("sluice_publish_group_pauses_total"), "pauses a second"),
                   (f"max(sluice_publish_group_paused{{{S}}})", "paused")),
             panel("Bytes between actors", "Weights that actors sent to one another in place of a rank.", "Bps",

@@ -241,6 +241,18 @@ ALERTS = (
           "A chunk's checksum differed from the one announced.",
           ("One instance, or all? All: the learner's machine.",),
           ("Take the machine out of service and test its memory.",)),
+    Alert("WeightGroupPaused", TICKET, "0s",
+          "max_over_time(sluice_publish_group_paused[15m]) == 1 and on (job, instance) sluice_job_running == 1",
+          "{{ $labels.instance }} broadcasts no new versions to its actors for a while",
+          "Find the actor that the broadcasts fail at; until then every actor fetches, which is slower and changes no result.",
+          "With `--weights gloo` or `nccl`, three broadcasts in a row failed, so the rank broadcasts nothing for five minutes and "
+          "then tries again. It clears fifteen minutes after the last pause.",
+          ("The rank's log: `a broadcast of weights failed`, with its error, three times before `broadcasts of weights fail`.",
+           "Dashboard *Pipeline*: *Publications that went astray*, `group_failed` against `group_late`.",
+           "Logs of the actors at that time: `weights did not come by the broadcast`. May they and the rank reach one another at the ports that the kernel picks? "
+           "docs/kubernetes.md, section *Who may talk to whom*."),
+          ("Restart or take away the actor that is always among those that fail.",
+           "A network that lets no such connections through: open it, or give ranks and actors `--weights grpc`.")),
     Alert("AdvantagesVanished", TICKET, "30m",
           "sluice_zero_advantage_groups_ratio > 0.95 and on (job, instance) sluice_job_running == 1",
           "Nearly all groups of {{ $labels.instance }} have equal rewards and teach nothing",

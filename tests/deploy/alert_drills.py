@@ -21,6 +21,21 @@ import alerts  # noqa: E402  # its folder is known once monitoring is imported
 
 PAGE = os.path.join(monitoring.TOP, "docs", "proof", "alert_drills.md")
 HOLD, WINDOW = "2s", "8s"
+# Alerts whose fault no drill makes, and why; what they say of series is held by promtool's tests of the rules (deploy.alerts).
+NOT_DRILLED = {
+    **dict.fromkeys(("RunStalled", "CheckpointOverdue"), "its threshold is a time of minutes or more, and thresholds stay as they are"),
+    "CertificateExpiring": "its threshold is a week",
+    **dict.fromkeys(("LearnerStarved", "ActorsUnderused", "RewardSlow", "RewardOverloaded", "StalenessBudgetExceeded"),
+                    "a matter of speeds: on a machine shared with others a drill would find what the others do"),
+    **dict.fromkeys(("AdvantagesVanished", "DiversityCollapse", "KlRunaway"), "a matter of what a policy learns, which no fault makes in seconds"),
+    **dict.fromkeys(("PolicyVersionWentBackwards", "LedgerImbalance"), "only a fault of Sluice itself could make it, and none is known"),
+    **dict.fromkeys(("RewardInvalidScores", "RewardRejected", "GroupsLost", "GroupsUnsampled"),
+                    "wants data or a ranker that are broken on purpose; the drills' cluster has one of each, and they are sound"),
+    **dict.fromkeys(("LeasesExpire", "GroupKeepsBreaking", "RestartLoop"), "wants its fault several times over within the window, which is shortened"),
+    **dict.fromkeys(("WeightsCorrupted", "WeightGroupPaused"), "wants a network that damages or drops what is sent between a rank and its actors"),
+    "VersionSkew": "wants a process of another release",
+    "FileDescriptorsLow": "wants a process with next to no file descriptors, which could not train",
+}
 STEPS = 1000000  # never done: the drill ends the job
 LIMIT_S = 60
 results = []
@@ -167,7 +182,10 @@ def page(found, now):
               for r in found]
     lines += ["", "Each drill also asks that the alert was silent before, and that the job trains with scores again afterwards (the "
               "last one:", "that the job ended as held). Recovery begins when the process is started again, so its start is in "
-              "the time."]
+              "the time.", "", "Not drilled; `deploy.alerts` holds each rule to series in which it must wait, fire and clear:", "",
+              "| alert | why not |", "| --- | --- |"]
+    lines += [f"| [{alert.name}](../runbooks/{alert.name}.md) | {NOT_DRILLED[alert.name]} |" for alert in alerts.ALERTS
+              if alert.name in NOT_DRILLED]
     return "\n".join(lines) + "\n"
 
 

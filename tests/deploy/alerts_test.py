@@ -64,6 +64,10 @@ CASES = {
                         19, 21, 33, RANK + ',reason="unsampled"'),
     "LeasesExpire": ([(f"sluice_lease_expired_total{{{RANK}}}", "0x10 1+2x3 7x60")], 10, 16, 32, RANK),
     "WeightsCorrupted": ([(f"sluice_weight_checksum_mismatch_total{{{ACTOR}}}", "0x10 1x60")], 10, 13, 32, ACTOR),
+    # The other rank has no job any more: what its gauge kept is of no matter.
+    "WeightGroupPaused": ([RUNNING, (f"sluice_publish_group_paused{{{RANK}}}", "0x9 1x5 0x60"),
+                           (f"sluice_job_running{{{RANK.replace(':1', ':2')}}}", "0x80"),
+                           (f"sluice_publish_group_paused{{{RANK.replace(':1', ':2')}}}", "1x80")], 9, 20, 32, RANK),
     "AdvantagesVanished": ([RUNNING, (f"sluice_zero_advantage_groups_ratio{{{RANK}}}", "1x60 0.2x30")], 25, 35, 65, RANK),
     "DiversityCollapse": ([RUNNING, (f"sluice_group_diversity_ratio{{{RANK}}}", "0.05x60 0.8x30")], 25, 35, 65, RANK),
     "KlRunaway": ([RUNNING, (f"sluice_kl_mean_nats{{{RANK}}}", "2x30 0.1x30")], 8, 12, 35, RANK),

@@ -13,6 +13,8 @@ import harness
 from certificates import Certificates, available
 from harness import DONE, PREEMPTED, wait_until
 
+sys.path.insert(0, os.path.join(TOP, "tests", "deploy"))
+
 JOB_SET = os.path.join(TOP, "deploy", "kubernetes", "components", "jobset", "job-set.yaml")
 STEPS = 12
 
@@ -36,8 +38,8 @@ class JobSetTest(harness.SluiceTest):
         for mount in self.pod(name)["containers"][0]["volumeMounts"]:
             if mount["name"] in ("shared", "job", "tls"):
                 word = word.replace(mount["mountPath"], self.path(mount["name"] + (f"-{name}" if mount["name"] == "tls" else "")))
-        # Peers by the names that a JobSet gives: SET-JOB-0-0.SET.
-        word = re.sub(r"sluice-job-\w+-0-0\.sluice-job:(\d+)", r"127.0.0.1:\1", word)
+        # The learner by the name that a JobSet gives, SET-JOB-0-0.SET, the reward server by its Service.
+        word = re.sub(r"sluice-job-(?:rank-0-0\.sluice-job|reward):(\d+)", r"127.0.0.1:\1", word)
         return re.sub(r":(7\d\d\d)$", lambda found: ":" + self.port(found[1]), word)
 
     def port(self, declared):
@@ -101,6 +103,57 @@ class JobSetTest(harness.SluiceTest):
         for process in (actor, reward):
             process.terminate()
             self.assertEqual(process.wait(), DONE, process.said())
+
+
+@unittest.skipUnless(importlib.util.find_spec("yaml"), "there is no PyYAML here: ./sluice setup")
+class RulesTest(unittest.TestCase):
+    """What the JobSet's rules make of exit codes, by the controllers of the mini-kubelet, against the page of exit codes."""
+
+    @classmethod
+    def setUpClass(cls):
+        import yaml
+        from kubelet import job_scenario, jobs
+        cls.scenario, cls.jobs = job_scenario, jobs
+        with open(JOB_SET, encoding="utf-8") as file:
+            cls.job_set = yaml.safe_load(file)
+        cls.job = {one["name"]: one["template"]["spec"] for one in cls.job_set["spec"]["replicatedJobs"]}
+
+    def end(self, name, code, disrupted=False):
+        return self.jobs.action_on_pod(self.job[name], self.jobs.End({name: code}, disrupted))
+
+    def test_every_exit_code_of_the_learner_is_taken_as_the_page_says(self):
+        codes = self.scenario.contract()
+        self.assertEqual(sorted(codes), [0, 1, 2, 3, 4, 10, 11, 12, 13, 14])
+        self.assertEqual({code: self.end("rank", code) for code in codes}, codes)
+        self.assertEqual((codes[2], codes[10], codes[11]), ("FailJob", "Ignore", "Count"))
+        for code in (128, 134, 137, 139, 143):  # a container that could not start, and signals
+            self.assertEqual(self.end("rank", code), "Count", code)
+
+    def test_an_eviction_counts_for_nobody_whatever_the_code(self):
+        for name in self.job:
+            for code in (1, 2, 11, 137):
+                self.assertEqual(self.end(name, code, disrupted=True), "Ignore", (name, code))
+            self.assertEqual(self.end(name, 0, disrupted=True), "Succeeded", "which is why helpers want spare completions")
+            self.assertEqual(self.end(name, 137), "Count")
+
+    def test_the_set_fails_with_its_learner_and_starts_again_for_a_helper(self):
+        for reason in ("PodFailurePolicy", "BackoffLimitExceeded"):
+            self.assertEqual(self.jobs.action_on_job(self.job_set["spec"], "rank", reason), "FailJobSet")
+            for name in ("reward", "actor"):
+                self.assertEqual(self.jobs.action_on_job(self.job_set["spec"], name, reason), "RestartJobSet")
+
+    def test_rules_go_by_their_order_and_no_field_is_passed_over(self):
+        rules = [{"action": "Count", "onExitCodes": {"operator": "NotIn", "values": [7]}},
+                 {"action": "FailJob", "onExitCodes": {"containerName": "a", "operator": "In", "values": [7, 8]}}]
+        job = {"podFailurePolicy": {"rules": rules}}
+        ended = lambda **codes: self.jobs.action_on_pod(job, self.jobs.End(codes))
+        self.assertEqual((ended(a=8), ended(a=7), ended(b=7), ended(a=0, b=7)), ("Count", "FailJob", "Count", "Count"))
+        self.assertEqual(ended(a=0, b=0), "Succeeded")
+        self.assertEqual(self.jobs.action_on_job({}, "a", "x"), "FailJobSet")
+        self.assertEqual(self.jobs.action_on_job({"failurePolicy": {"rules": []}}, "a", "x"), "RestartJobSet")
+        rules[0]["onPods"] = []
+        with self.assertRaisesRegex(Exception, "onPods"):
+            ended(a=8)
 
 
 if __name__ == "__main__":

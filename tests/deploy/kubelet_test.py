@@ -28,12 +28,26 @@ class KubeletTest(unittest.TestCase):
         self.assertEqual(answer.returncode, 0, answer.stdout)
 
     def test_planted_bugs_are_named(self):
-        bugs = [bug for bug in plants.PLANTS if bug.in_test]
-        with concurrent.futures.ThreadPoolExecutor(TOGETHER) as executor:
-            answers = executor.map(lambda bug: mini_kubelet.call("plant", bug.name), bugs)
-            for bug, answer in zip(bugs, answers):
-                with self.subTest(bug.name):
-                    self.assertEqual(answer.returncode, 0, f"{bug.says}: want {bug.finding}: {answer.stdout}")
+        check_planted(self, [bug for bug in plants.PLANTS if bug.in_test and not bug.part])
+
+
+def check_planted(test, bugs):
+    with concurrent.futures.ThreadPoolExecutor(TOGETHER) as executor:
+        answers = executor.map(lambda bug: mini_kubelet.call("plant", bug.name), bugs)
+        for bug, answer in zip(bugs, answers):
+            with test.subTest(bug.name):
+                test.assertEqual(answer.returncode, 0, f"{bug.says}: want {bug.finding}: {answer.stdout}")
+
+
+class JobSetTest(unittest.TestCase):
+    def test_a_jobset_survives_what_its_rules_are_for_and_ends_with_the_very_same_parameters(self):
+        title, arguments = next(run for run in mini_kubelet.RUNS if "--job" in run[1])
+        answer = mini_kubelet.call(*mini_kubelet.with_paths(arguments))
+        print(answer.stdout)
+        self.assertEqual(answer.returncode, 0, f"{title}: {answer.stdout}")
+
+    def test_planted_bugs_are_named(self):
+        check_planted(self, [bug for bug in plants.PLANTS if bug.in_test and bug.part])
 
 
 class PartsTest(unittest.TestCase):

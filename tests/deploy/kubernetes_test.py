@@ -46,9 +46,9 @@ needs_schemas = unittest.skipUnless(SCHEMAS, "there is no kubernetes-validate he
 # Digests of nothing that exists, of the form of real ones.
 DIGESTS = ("sha256:" + "0123456789abcdef" * 4, "sha256:" + "fedcba9876543210" * 4)
 COMPONENTS = ("jobset", "kueue", "keda", "prometheus-operator", "grafana", "priorities", "gpu-rank", "gpu-actor",
-              "infiniband", "efa", "tokens", "s3-checkpoints")
+              "infiniband", "efa", "tokens", "s3-checkpoints", "jobset-s3-checkpoints")
 EVERYWHERE = ("cert-manager", "identity", "tagged-images")  # in the overlays themselves
-ALONE = {"kueue": ("jobset", "kueue")}  # what a component needs beside it
+ALONE = {name: ("jobset", name) for name in ("kueue", "jobset-s3-checkpoints")}  # what a component needs beside it
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The mini-kubelet: runs rendered manifests on this machine, pod by pod, in namespaces, and holds them to what they say.
 
-    mini_kubelet.py overlay FILE [--full] [--component NAME ...] [--replicas OWNER=N ...] [--flag OWNER FLAG=VALUE ...]
+    mini_kubelet.py overlay FILE [--full|--job] [--component NAME ...] [--replicas OWNER=N ...] [--flag OWNER FLAG=VALUE ...]
     mini_kubelet.py plant NAME      one bug of kubelet/plants.py
     mini_kubelet.py parts           fields that the overlays of today do not use
     mini_kubelet.py proof           all of it; writes docs/proof/kubelet.md (./sluice proof kubelet)
@@ -19,11 +19,12 @@ import platform
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.join(TOP, "deploy", "kubernetes")]
 import render  # noqa: E402  # the folders of these are known now
-from kubelet import edges, manifests, plants, sandbox, scenario, secrets_written  # noqa: E402  # their folder is known from here on
+from kubelet import edges, job_scenario, manifests, plants, sandbox, scenario, secrets_written  # noqa: E402  # their folder is known from here on
 from kubelet.cluster import Cluster, target_port  # noqa: E402
 from kubelet.probes import harness  # noqa: E402
 
@@ -47,13 +48,18 @@ def write_secrets(things: list[manifests.Object]) -> None:
     secrets_written.write(things, os.path.join(sandbox.inside(), "certificates"), harness.BIN)
 
 
-def overlay(arguments: argparse.Namespace) -> int:
-    things = manifests.load(read(arguments.file))
-    if arguments.component:
+def things_of(file: str, components: Sequence[str]) -> list[manifests.Object]:
+    """The objects of a rendered overlay, with components that it has not; Secrets too."""
+    things = manifests.load(read(file))
+    if components:
         with render.Copy() as copy:
-            base = os.path.splitext(os.path.basename(arguments.file))[0]
-            things = manifests.load(copy.combination(base, arguments.component))
+            things = manifests.load(copy.combination(os.path.splitext(os.path.basename(file))[0], components))
     write_secrets(things)
+    return things
+
+
+def overlay(arguments: argparse.Namespace) -> int:
+    things = things_of(arguments.file, arguments.component)
     for text in arguments.replicas:
         owner, _, count = text.partition("=")
         manifests.set_replicas(things, owner, int(count))
@@ -61,12 +67,18 @@ def overlay(arguments: argparse.Namespace) -> int:
         flag, _, value = text.partition("=")
         manifests.set_flag(things, owner, flag, value)
     cluster = new_cluster(things)
-    outcome = scenario.Scenario(cluster, arguments.full, lambda text: print(text, file=sys.stderr, flush=True)).run()
-    print("\n".join(scenario.summary(cluster, outcome)))
+    if arguments.job:
+        print("\n".join(job_scenario.summary(cluster, job_scenario.JobScenario(cluster, say).run())))
+    else:
+        print("\n".join(scenario.summary(cluster, scenario.Scenario(cluster, arguments.full, say).run())))
     if cluster.findings:
         show_logs(cluster)
     cluster.kill_everything()
     return 1 if cluster.findings else 0
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def show_logs(cluster: Cluster) -> None:
@@ -82,6 +94,8 @@ def show_logs(cluster: Cluster) -> None:
 def plant(arguments: argparse.Namespace) -> int:
     """0 if the bug was found by the name that it must have."""
     bug = plants.BY_NAME[arguments.name]
+    if bug.part:
+        return plant_in_job(bug)
     things = manifests.load(read(os.path.join(RENDERED, "dev-cpu.yaml")))
     write_secrets(things)
     bug.edit(things)
@@ -90,7 +104,7 @@ def plant(arguments: argparse.Namespace) -> int:
 
     def found() -> bool:
         cluster.find_refused()
-        return any(one.name == bug.finding and bug.where in one.where and bug.what in one.what for one in cluster.findings)
+        return bug.is_named(cluster.findings)
 
     checked: list[bool] = []
 
@@ -111,6 +125,18 @@ def plant(arguments: argparse.Namespace) -> int:
     result = 0 if found() else 1
     cluster.kill_everything()
     return result
+
+
+def plant_in_job(bug: plants.Plant) -> int:
+    things = things_of(os.path.join(RENDERED, "dev-cpu.yaml"), ["jobset"])
+    manifests.set_replicas(things, f"{job_scenario.JOB_SET}/{job_scenario.ACTOR}", plants.JOB_ACTORS)
+    bug.edit(things)
+    cluster = new_cluster(things)
+    run = job_scenario.JobScenario(cluster, say)
+    run.run(getattr(run, bug.part))
+    print(*cluster.findings, sep="\n")
+    cluster.kill_everything()
+    return 0 if bug.is_named(cluster.findings) else 1
 
 
 def check_ready(cluster: Cluster) -> None:
@@ -191,12 +217,19 @@ RUNS = (
     ("single-gpu-node on the processor",
      ("overlay", "single-gpu-node.yaml", "--flag", "StatefulSet/sluice-rank", "device=cpu", "--flag",
       "StatefulSet/sluice-rank", "precision=fp32")),
+    ("The JobSet on dev-cpu, with two actors",
+     ("overlay", "dev-cpu.yaml", "--job", "--component", "jobset", "--replicas", "JobSet/sluice-job/actor=2")),
     ("prod-tcp with two ranks, on the processor",
      ("overlay", "prod-tcp.yaml", "--replicas", "StatefulSet/sluice-rank=2", "--flag", "StatefulSet/sluice-coordinator",
       "ranks=2", "--flag", "StatefulSet/sluice-rank", "device=cpu", "--flag", "StatefulSet/sluice-rank",
       "precision=fp32", "--flag", "Deployment/sluice-actor", "device=cpu", "--flag", "Deployment/sluice-actor",
       "precision=fp32", "--replicas", "Deployment/sluice-actor=2", "--replicas", "Deployment/sluice-reward=2")),
 )
+
+
+def with_paths(arguments: Sequence[str]) -> list[str]:
+    """A command line of RUNS, with the folder of its overlay."""
+    return [os.path.join(RENDERED, word) if word.endswith(".yaml") else word for word in arguments]
 
 
 def call(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -209,12 +242,12 @@ def proof(_: argparse.Namespace) -> int:
     failed, sections = False, []
     for title, arguments in RUNS:
         print(f"{title}: {' '.join(arguments)}", file=sys.stderr)
-        answer = call(*(os.path.join(RENDERED, word) if word.endswith(".yaml") else word for word in arguments))
+        answer = call(*with_paths(arguments))
         print(answer.stdout)
         if answer.returncode == sandbox.SKIPPED:
             return sandbox.SKIPPED
         failed |= answer.returncode != 0
-        overrides = [word for word in arguments[2:] if word != "--full"]
+        overrides = [word for word in arguments[2:] if word not in ("--full", "--job")]
         said = f"Overrides: `{' '.join(overrides)}`." if overrides else "No override."
         sections += [f"## {title}", "", said, "", answer.stdout.strip(), ""]
     rows = []
@@ -233,7 +266,7 @@ def proof(_: argparse.Namespace) -> int:
              "tenth of", "their periods with ten times their failures, so budgets are as declared; grace periods are not "
              "shortened.", "", f"{datetime.date.today():%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores, Linux "
              f"{platform.release().split('-')[0]}. Times are of a busy machine.", "", *sections,
-             "## Planted bugs", "", "Each in a copy of `dev-cpu`, of which only the pods concerned are run.", "",
+             "## Planted bugs", "", "Each in a copy of `dev-cpu`, with component `jobset` where it is of a JobSet, of which only the pods concerned are run.", "",
              "| bug | found as |", "| --- | --- |", *rows]
     os.makedirs(os.path.dirname(PAGE), exist_ok=True)
     with open(PAGE, "w", encoding="utf-8") as file:
@@ -251,6 +284,7 @@ def main() -> int:
     one = commands.add_parser("overlay")
     one.add_argument("file")
     one.add_argument("--full", action="store_true")
+    one.add_argument("--job", action="store_true", help="its JobSet alone, in place of the resident service")
     one.add_argument("--component", action="append", default=[], help="with components that the overlay has not")
     one.add_argument("--replicas", action="append", default=[], metavar="OWNER=N")
     one.add_argument("--flag", action="append", default=[], nargs=2, metavar=("OWNER", "FLAG=VALUE"))

@@ -22,7 +22,7 @@ GLOO = "32768-60999"  # where the kernel puts a listener that asks for any port;
 ENVIRONMENT = ("SLUICE_SERVER", "SLUICE_TLS_CA", "SLUICE_TLS_CERT", "SLUICE_TLS_KEY", "SLUICE_TOKEN_FILE")
 # Secrets that are read from the environment alone, whose role reads them, and the Secret that a person writes for them.
 STORE_KEYS = {"AWS_ACCESS_KEY_ID": "access-key-id", "AWS_SECRET_ACCESS_KEY": "secret-access-key"}
-STORE_ROLE, STORE_SECRET = "rank", "sluice-object-store"
+STORE_ROLE, STORE_SECRET = "rank", "sluice-object-store"  # ranks, those of one-shot jobs too
 
 # Flags whose value is an address that the process listens at, and those that name a peer with what it serves.
 LISTENING = {"address": "grpc", "metrics-address": "metrics", "health-address": "health"}  # and the port's name
@@ -56,7 +56,9 @@ EDGES = (("rank", "coordinator", "7070"), ("actor", "coordinator", "7070"), ("cl
          ("prometheus", "actor", "7101"), ("rank", "dns", "53"), ("actor", "dns", "53"), ("client", "dns", "53"),
          ("job-actor", "job-rank", "7090"), ("job-actor", "job-reward", "7080"), ("prometheus", "job-rank", "7091"),
          ("prometheus", "job-reward", "7081"), ("prometheus", "job-actor", "7101"), ("job-actor", "dns", "53"),
-         ("rank", "store", "443"))  # where ranks have keys of an object store
+         ("rank", "store", "443"), ("job-rank", "store", "443"), ("job-rank", "dns", "53"))
+# Of these, what is needed where the first has keys of an object store, and not allowed otherwise.
+EDGES_OF_KEYS = (("rank", "store", "443"), ("job-rank", "store", "443"), ("job-rank", "dns", "53"))
 OUTSIDE = ("prometheus", "dns", "client")  # have no pods among the manifests
 METADATA = "169.254.0.0/16"  # where clouds hand out rights: never open to a pod
 

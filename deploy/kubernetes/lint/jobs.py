@@ -7,6 +7,9 @@ from .objects import Cluster, Findings, Object, Pod, labels, rule, title
 from .program import is_run
 
 
+SUCCESSORS = 100  # completions of a helper's Job for each pod: more than a job will see drains
+
+
 def exit_rules(pod: Pod, action: str) -> list[Object]:
     rules = ((pod.job or {}).get("podFailurePolicy") or {}).get("rules") or []
     return [entry["onExitCodes"] for entry in rules if entry.get("action") == action and "onExitCodes" in entry]
@@ -44,7 +47,8 @@ def job_evictions_free(cluster: Cluster) -> Findings:
 
 @rule("job-restarts")
 def job_restarts(cluster: Cluster) -> Findings:
-    """Pods of jobs are made anew, never restarted in place: only so do exit codes count. Tries have an end."""
+    """Pods of jobs are made anew, never restarted in place: only so do exit codes count. Tries have an end. A drained helper,
+    which ends with 0 and so completes an index, has successors; the learner has one index and so one name."""
     for pod in cluster.pods:
         if pod.job is None:
             continue
@@ -52,8 +56,14 @@ def job_restarts(cluster: Cluster) -> Findings:
             yield pod.title, f"restartPolicy {pod.spec.get('restartPolicy')}: podFailurePolicy needs Never"
         if not 1 <= pod.job.get("backoffLimit", 6) <= 1000:
             yield pod.title, f"backoffLimit {pod.job.get('backoffLimit')}: want 1 to 1000"
-        if pod.job.get("completionMode") != "Indexed" or pod.job.get("completions") != pod.job.get("parallelism"):
-            yield pod.title, "want completionMode Indexed and as many completions as pods: names come from the index"
+        completions, pods = pod.job.get("completions") or 1, pod.job.get("parallelism") or 1
+        if pod.job.get("completionMode") != "Indexed":
+            yield pod.title, "want completionMode Indexed: names come from the index"
+        elif any(map(is_run, pod.containers)):
+            if completions != 1 or pods != 1:
+                yield pod.title, "want one completion and one pod: actors go by the name of index 0"
+        elif completions < SUCCESSORS * pods:
+            yield pod.title, f"{completions} completions of {pods} pods: one that is drained ends with 0 and would have no successor"
 
 
 @rule("jobset-names")

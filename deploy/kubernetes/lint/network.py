@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .facts import EDGES, METADATA, OUTSIDE, STORE_KEYS
+from .facts import EDGES, EDGES_OF_KEYS, METADATA, OUTSIDE, STORE_KEYS
 from .objects import Cluster, Findings, Object, rule, title
 
 Edge = tuple[str, str, str]
@@ -55,15 +55,20 @@ def edges(policy: Object, side: str) -> set[Edge]:
     return found
 
 
+def with_keys(cluster: Cluster) -> set[str]:
+    """The components that have keys of an object store."""
+    return {pod.component for pod, container in cluster.containers() for entry in container.env if entry["name"] in STORE_KEYS}
+
+
 def here(cluster: Cluster) -> set[str]:
-    store = {"store" for _, container in cluster.containers() for entry in container.env if entry["name"] in STORE_KEYS}
-    return {pod.component for pod in cluster.pods} | set(OUTSIDE) | store
+    return {pod.component for pod in cluster.pods} | set(OUTSIDE) | {"store"}
 
 
 def expected(cluster: Cluster, side: str) -> set[Edge]:
     present = here(cluster)
     outside = ("prometheus",) if side == "egress" else ("dns", "store")  # their policies are not ours to write
-    found = {edge for edge in EDGES if edge[0] in present and edge[1] in present
+    keys = with_keys(cluster)
+    found = {edge for edge in EDGES if edge[0] in present and edge[1] in present and (edge not in EDGES_OF_KEYS or edge[0] in keys)
              and edge[0 if side == "egress" else 1] not in outside}
     # DNS is asked over UDP, and over TCP for long answers; everything else is TCP.
     return found | {(source, target, f"{port}/UDP") for source, target, port in found if target == "dns"}

@@ -117,7 +117,9 @@ class Pod:
 
     @property
     def labels(self) -> dict[str, str]:
-        return (self.template.get("metadata") or {}).get("labels") or {}
+        """Those of the template, and the JobSet's name, which its controller adds."""
+        own = (self.template.get("metadata") or {}).get("labels") or {}
+        return own if self.job is None else {**own, "jobset.sigs.k8s.io/jobset-name": self.owner["metadata"].get("name", "")}
 
     @property
     def component(self) -> str:

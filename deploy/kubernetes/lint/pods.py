@@ -112,7 +112,7 @@ def environment_plain(cluster: Cluster) -> Findings:
             for entry in container.env:
                 secret = (entry.get("valueFrom") or {}).get("secretKeyRef")
                 if entry["name"] in STORE_KEYS:
-                    if pod.component != STORE_ROLE:
+                    if pod.role != STORE_ROLE:
                         yield pod.title, f"container {container.name}: {entry['name']} is for ranks, which alone write there"
                     if secret != {"name": STORE_SECRET, "key": STORE_KEYS[entry["name"]]}:
                         yield pod.title, f"container {container.name}: {entry['name']}: want it from Secret {STORE_SECRET}"

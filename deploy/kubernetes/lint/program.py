@@ -128,7 +128,7 @@ def serves(cluster: Cluster, address: str, role: str, asking: Pod) -> str:
         if service["spec"].get("clusterIP") == "None":
             return f"{host} is headless: an actor would stay with one of its pods"
         behind = cluster.selected(service["spec"].get("selector") or {})
-        if not any(pod.component == role for pod in behind):
+        if not any(pod.role == role and (pod.job is None) == (asking.job is None) for pod in behind):
             return f"behind {host} are no pods of role {role}"
         return "" if port in [one["port"] for one in service["spec"]["ports"]] else f"{host} has no port {port}"
     if asking.owner["kind"] == "JobSet":  # JOBSET-JOB-0-0.SUBDOMAIN
@@ -138,6 +138,8 @@ def serves(cluster: Cluster, address: str, role: str, asking: Pod) -> str:
             if pod.owner is asking.owner and host == f"{jobset}-{pod.title.rpartition('/')[2]}-0-0.{subdomain}":
                 if pod.role != role:
                     return f"{host} is of role {pod.role}"
+                if (pod.job or {}).get("completions", 1) > 1:
+                    return f"{host} is the first of pods that take turns: want a Service"
                 return "" if port == pod.containers[0].ports.get("grpc") else f"{host} has no port {port}"
     return f"there is no {host}"
 

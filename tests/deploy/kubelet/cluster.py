@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import cgroups, image, network
+from . import cgroups, image, jobs, network
 from .manifests import Object, PodSpec, matches, pod_of, find, pods, title
 from .network import Connection
 from .pods import Container, Exit, Pod
@@ -52,8 +52,9 @@ class Cluster:
         self.network = network.Network()
         names = {name for _, name, _ in GUESTS} | {thing["metadata"].get("namespace", "default") for thing in things}
         self.policies = Policies(things, {name: {"kubernetes.io/metadata.name": name} for name in names})
-        self.services = {(thing["metadata"]["namespace"], thing["metadata"]["name"]): thing
-                         for thing in things if thing["kind"] == "Service"}
+        services = [thing for thing in things if thing["kind"] == "Service"]
+        services += [made for thing in things if thing["kind"] == "JobSet" and (made := jobs.service_of(thing))]
+        self.services = {(thing["metadata"]["namespace"], thing["metadata"]["name"]): thing for thing in services}
         self.addresses = {key: f"10.96.1.{index + 1}" for index, key in enumerate(sorted(self.services))}
         self.guests = {name: self.add(PodSpec(name, namespace, labels, {}, {}, "Guest")) for name, namespace, labels in GUESTS}
         network.serve_dns(self.guests["dns"].port, lambda: self.network.names)

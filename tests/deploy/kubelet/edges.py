@@ -33,9 +33,12 @@ class Row:
     exception: str
 
 
-def table() -> set[Edge]:
-    """The edges of docs/kubernetes.md, which a test holds to this table."""
-    return set(facts.EDGES) | {(source, target, f"{port}/udp") for source, target, port in facts.EDGES if target == "dns"}
+def table(cluster: Cluster) -> set[Edge]:
+    """The edges of docs/kubernetes.md, which a test holds to the linter's table; those to an object store where there are keys."""
+    keys = {role(pod) for pod in cluster.pods for container in pod.containers for entry in container.spec.get("env") or []
+            if entry["name"] in facts.STORE_KEYS}
+    edges = {edge for edge in facts.EDGES if edge not in facts.EDGES_OF_KEYS or edge[0] in keys}
+    return edges | {(source, target, f"{port}/udp") for source, target, port in edges if target == "dns"}
 
 
 def declared(cluster: Cluster) -> dict[Edge, Ports]:
@@ -54,7 +57,7 @@ def compare(cluster: Cluster) -> list[Row]:
     """Every edge of the table or of the policies, with how many pairs of pods used it. Both must be the same set, and each
     used; findings say where not."""
     present = [role(pod) for pod in cluster.pods]
-    wanted = {edge for edge in table() if edge[0] in present and edge[1] in present}
+    wanted = {edge for edge in table(cluster) if edge[0] in present and edge[1] in present}
     policies = declared(cluster)
     seen = [(cluster.role_at(connection.source), cluster.role_at(connection.target), connection)
             for connection in cluster.network.counted()["allowed"]]
@@ -77,9 +80,9 @@ def compare(cluster: Cluster) -> list[Row]:
     return rows
 
 
-def may(source: Pod, target: Pod | None, port: int) -> bool:
+def may(edges: set[Edge], source: Pod, target: Pod | None, port: int) -> bool:
     """By the table, over TCP."""
-    for one, other, text in table():
+    for one, other, text in edges:
         low, _, high = text.partition("-")
         if target and (one, other) == (role(source), role(target)) and low.isdigit():
             if int(low) <= port <= int(high or low):
@@ -91,6 +94,7 @@ def probe_forbidden(cluster: Cluster) -> int:
     """Tries every connection between pods, and out of the cluster, that the table does not have; returns how many were
     refused by a policy. A finding for each that was not."""
     cluster.find_refused()
+    edges = table(cluster)
     before = cluster.network.counted()["allowed"]
     refused_before = {connection for _, connection in cluster.refused()}
     tried: list[tuple[Pod, str, Connection]] = []
@@ -101,7 +105,7 @@ def probe_forbidden(cluster: Cluster) -> int:
                 continue
             ports = {number for container in target.containers for number in container.ports.values()} | set(UNDECLARED)
             plans += [(role(target), Connection(source.port.address, target.port.address, "tcp", port))
-                      for port in sorted(ports) if not may(source, target, port)]
+                      for port in sorted(ports) if not may(edges, source, target, port)]
         cluster.tried |= {plan for _, plan in plans}
         answers = inside(source.port.namespace, lambda plans=plans: connect([plan for _, plan in plans]))  # type: ignore[misc]
         for name, plan in plans:

@@ -64,12 +64,12 @@ def find(things: list[Object], wanted: str) -> Object:
 
 
 def pods(things: list[Object]) -> Iterator[PodSpec]:
-    """Every pod at its start. Names of a Deployment's pods come from new_name later too."""
+    """Every pod at its start, but those of JobSets, whose controller (jobs.py) makes them as it goes."""
     for thing in things:
         if thing["kind"] in ("Deployment", "StatefulSet"):
             for index in range(thing["spec"].get("replicas", 1)):
                 yield pod_of(thing, index)
-        elif thing["kind"] not in INERT:
+        elif thing["kind"] not in INERT and thing["kind"] != "JobSet":
             raise Unsupported(f"kind {thing['kind']} ({title(thing)})")
 
 
@@ -88,14 +88,25 @@ def pod_of(thing: Object, index: int) -> PodSpec:
 
 # ------------------------------------------------------------------------------------------------------- overrides
 
+def workload(things: list[Object], owner: str) -> Object:
+    """The spec with a pod template of an owner: "Deployment/NAME", or "JobSet/NAME/JOB"."""
+    kind, _, rest = owner.partition("/")
+    name, _, job = rest.partition("/")
+    spec: Object = find(things, f"{kind}/{name}")["spec"]
+    if kind != "JobSet":
+        return spec
+    return next(one["template"]["spec"] for one in spec["replicatedJobs"] if one["name"] == job)
+
+
 def set_replicas(things: list[Object], owner: str, count: int) -> None:
-    find(things, owner)["spec"]["replicas"] = count
+    spec = workload(things, owner)
+    spec["parallelism" if owner.startswith("JobSet/") else "replicas"] = count
 
 
 def set_flag(things: list[Object], owner: str, flag: str, value: str) -> None:
     """Replaces the value of a flag that is there, in the containers of an owner's pods."""
     found = 0
-    for container in find(things, owner)["spec"]["template"]["spec"]["containers"]:
+    for container in workload(things, owner)["template"]["spec"]["containers"]:
         for index, word in enumerate(container.get("args") or []):
             if word.startswith(f"--{flag}="):
                 container["args"][index] = f"--{flag}={value}"

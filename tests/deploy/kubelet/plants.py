@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import os
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .cluster import Finding
 from .manifests import Object
 from .probes import TOP
 
 sys.path.insert(0, os.path.join(TOP, "tests", "deploy"))
-from kubernetes_bugs import Edit, cut, found, put  # noqa: E402  # its folder is known from here on
+from kubernetes_bugs import JOB, JOB_RANK, Edit, cut, found, put  # noqa: E402  # its folder is known from here on
 
 COORDINATOR, RANK = "StatefulSet/sluice-coordinator", "StatefulSet/sluice-rank"
 POD, CONTAINER = "/spec/template/spec", "/spec/template/spec/containers/0"
+JOB_ACTORS = 2  # of a JobSet that is run with a bug; it declares more than a small machine has cores for
 BUDGET = 8  # tries of a startup probe that are enough where it must fail
 
 
@@ -51,6 +54,10 @@ class Plant:
     where: str  # part of the finding's place
     what: str  # part of its text
     in_test: bool = False  # deploy.kubelet plants it too
+    part: str = ""  # what of job_scenario.py is run, with the JobSet in place of owners
+
+    def is_named(self, findings: Iterable[Finding]) -> bool:
+        return any(one.name == self.finding and self.where in one.where and self.what in one.what for one in findings)
 
 
 PLANTS = (
@@ -98,5 +105,19 @@ PLANTS = (
           "service-empty", "sluice/sluice-coordinator", "7070"),
     Plant("silent-port", "a metrics port is declared, and the process is not told to serve it",
           cut(COORDINATOR, f"{CONTAINER}/args/3"), (COORDINATOR,), "port-silent", "sluice-coordinator-0", "7071"),
+    Plant("job-preemption", "a JobSet's rules count a preemption after a clean checkpoint as a failure",
+          cut(JOB, f"{JOB_RANK}/podFailurePolicy/rules/1"), (), "job-rule", "sluice-job-rank-0-0", "exit code 10: Count, want Ignore",
+          part="disturbed"),
+    Plant("job-bad-spec", "a JobSet's rules try a bad spec again", put(
+        JOB, f"{JOB_RANK}/podFailurePolicy/rules/2/onExitCodes/values", [1, 3, 4, 12, 13, 14]), (), "job-rule",
+        "sluice-job-rank-0-0", "exit code 2: Count, want FailJob", in_test=True, part="bad_spec"),
+    Plant("job-one-try", "a JobSet's learner that was killed has no other try", put(JOB, f"{JOB_RANK}/backoffLimit", 0), (),
+          "jobset-outcome", "sluice-job", "BackoffLimitExceeded", part="disturbed"),
+    Plant("job-grace", "a one-shot learner's grace period is shorter than its drain",
+          put(JOB, f"{JOB_RANK}/template/spec/terminationGracePeriodSeconds", 0), (), "drain-overrun", "sluice-job-rank-0-0",
+          "grace of 0 s", part="disturbed"),
+    Plant("job-no-successor", "a JobSet's actors have as many completions as pods",
+          put(JOB, "/spec/replicatedJobs/2/template/spec/completions", JOB_ACTORS), (), "not-replaced", "sluice-job-actor-0-",
+          f"{JOB_ACTORS} completions", part="disturbed"),
 )
 BY_NAME = {plant.name: plant for plant in PLANTS}

@@ -330,7 +330,7 @@ class Pod:
         self.deleted = threading.Event()
         self.initialized = False
         self.on_demand = False  # containers run only by run()
-        self.gone = False
+        self.removed = threading.Event()  # it has ended, and so has its place on the network
         self.port = cluster.network.attach(self.uid)
         self.folder = os.path.join(cluster.folder, "logs", self.uid)
         self.place = os.path.join("/run/kubelet", self.uid)
@@ -401,6 +401,17 @@ class Pod:
             self.threads.append(thread)
 
     @property
+    def gone(self) -> bool:
+        return self.removed.is_set()
+
+    @property
+    def finished(self) -> bool:
+        """Every container has ended, and none is started again."""
+        return self.initialized and all(
+            container.exits and container.ended.is_set() and not container.restarts(container.exits[-1].code)
+            for container in self.containers)
+
+    @property
     def ready(self) -> bool:
         return (self.initialized and not self.deleted.is_set() and bool(self.containers)
                 and all(container.ready for container in self.containers))
@@ -440,6 +451,6 @@ class Pod:
             thread.start()
         for thread in threads + self.threads:
             thread.join()
-        self.gone = True
+        self.removed.set()
         self.cluster.forget(self)
         return ends

@@ -20,6 +20,7 @@ from .secrets_written import CLIENT_TOKEN
 
 COORDINATOR, RANK = "StatefulSet/sluice-coordinator", "StatefulSet/sluice-rank"
 ACTOR, REWARD = "Deployment/sluice-actor", "Deployment/sluice-reward"
+CLIENT = "Client"  # owner of the client's pod
 STEPS, GROUPS = 20, 16
 LIMIT_S = 240  # for any one thing to happen, on however busy a machine
 DATA = "/srv/sluice/data/current"
@@ -49,12 +50,70 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
-class Scenario:
+class Run:
+    """What is done with a cluster, and what came of it."""
+
+    def __init__(self, cluster: Cluster, say: Callable[[str], None]):
+        self.cluster, self.say = cluster, say
+        self.outcome = Outcome()
+
+    def wait(self, condition: Callable[[], object], what: str) -> object:
+        """Until something true; AssertionError after LIMIT_S, or as soon as something is found to be wrong."""
+        def look() -> object:
+            if self.cluster.findings:
+                raise AssertionError(f"stopped before {what}")
+            return condition()
+        return harness.wait_until(look, what, LIMIT_S)
+
+    def stopped_early(self, error: AssertionError) -> None:
+        self.cluster.find_refused()
+        if not self.cluster.findings:
+            self.cluster.find("stuck", "the run", str(error))
+        self.outcome.notes.append(f"The run stopped early: {error}")
+
+    def scrape(self) -> None:
+        """As Prometheus does: every port named metrics, from its own pod, through the policies."""
+        place = self.cluster.guests["prometheus"].port.namespace
+        for pod in self.cluster.pods:
+            for container in pod.containers:
+                if "metrics" in container.ports:
+                    address = f"{pod.port.address}:{container.ports['metrics']}"
+                    try:
+                        samples = inside(place, lambda address=address: harness.scrape(address))  # type: ignore[misc]
+                        self.outcome.scraped[pod.name] = len([key for key in samples if key.startswith("sluice_")])
+                    except (OSError, AssertionError) as error:
+                        self.cluster.find("metrics", pod.name, f"{address}: {error}")
+
+    def look_at_edges(self) -> None:
+        self.say("comparing connections with the policies")
+        self.cluster.find_refused()
+        self.outcome.edges = edges.compare(self.cluster)
+        self.outcome.refused = edges.probe_forbidden(self.cluster)
+
+    def look_at_pods(self) -> None:
+        look_at_ports(self.cluster)
+        for pod in self.cluster.pods + self.cluster.gone:
+            if not pod.containers or pod.made_of.owner == CLIENT:
+                continue
+            for container in pod.containers:
+                tries = ", ".join(f"{name} {probe.passed}/{probe.tries}" for name, probe in container.probes.items())
+                peak = container.memory.peak() if memory_is_limited() else None
+                limit = container.memory.limit
+                memory = f"{peak / 2**20:.0f} of {limit / 2**20:.0f} MiB" if peak and limit else "not limited here"
+                ends = ", ".join(f"{exit.code} ({exit.why if exit.why != 'itself' else self.why_expected_text(container, exit)})"
+                                 for exit in container.exits if exit.why != "drained")
+                self.outcome.pods.append((container.title, str(container.starts), ends or "none", tries, memory))
+
+    def why_expected_text(self, container: Container, exit: Exit) -> str:
+        return "no data set yet" if role(container.pod) == "reward" and exit.code == harness.INTEGRITY else "itself"
+
+
+class Scenario(Run):
     """full: a rank is drained in the middle as well, and a supervised job goes first."""
 
     def __init__(self, cluster: Cluster, full: bool, say: Callable[[str], None]):
-        self.cluster, self.full, self.say = cluster, full, say
-        self.outcome = Outcome()
+        super().__init__(cluster, say)
+        self.full = full
         self.data_since: float | None = None
         cluster.expected = self.why_expected
         self.client: Pod = self.make_client()
@@ -97,7 +156,7 @@ class Scenario:
         spec["initContainers"] = [{**container, "name": "events", "command": ["cp", "/specs/events.csv", "/srv/sluice/events.csv"]}]
         spec["containers"] = [{**container, "name": name} for name in ("watch", "ask")]  # two commands at once
         labels = declared["metadata"]["labels"]
-        pod = self.cluster.add(PodSpec("client", "sluice", labels, {}, spec, "Client"))
+        pod = self.cluster.add(PodSpec("client", "sluice", labels, {}, spec, CLIENT))
         pod.on_demand = True
         return pod
 
@@ -134,14 +193,6 @@ class Scenario:
 
     # --------------------------------------------------------------------------------------------------------- run
 
-    def wait(self, condition: Callable[[], object], what: str) -> object:
-        """Until something true; AssertionError after LIMIT_S, or as soon as something is found to be wrong."""
-        def look() -> object:
-            if self.cluster.findings:
-                raise AssertionError(f"stopped before {what}")
-            return condition()
-        return harness.wait_until(look, what, LIMIT_S)
-
     def wait_ready(self, *owners: str) -> None:
         for owner in owners:
             try:
@@ -164,10 +215,7 @@ class Scenario:
             self.train()
             self.look_at_edges()
         except AssertionError as error:
-            self.cluster.find_refused()
-            if not self.cluster.findings:
-                self.cluster.find("stuck", "the run", str(error))
-            self.outcome.notes.append(f"The run stopped early: {error}")
+            self.stopped_early(error)
             self.look_at_pods()
             return self.outcome
         self.look_at_pods()
@@ -272,44 +320,6 @@ class Scenario:
             if exit.code != harness.DONE and self.data_since is not None:
                 self.cluster.find("drain-code", pod.name, f"ended with {exit.code} on TERM, want 0")
 
-    def scrape(self) -> None:
-        """As Prometheus does: every port named metrics, from its own pod, through the policies."""
-        place = self.cluster.guests["prometheus"].port.namespace
-        for pod in self.cluster.pods:
-            for container in pod.containers:
-                if "metrics" in container.ports:
-                    address = f"{pod.port.address}:{container.ports['metrics']}"
-                    try:
-                        samples = inside(place, lambda address=address: harness.scrape(address))  # type: ignore[misc]
-                        self.outcome.scraped[pod.name] = len([key for key in samples if key.startswith("sluice_")])
-                    except (OSError, AssertionError) as error:
-                        self.cluster.find("metrics", pod.name, f"{address}: {error}")
-
-    # ------------------------------------------------------------------------------------------------------ looking
-
-    def look_at_edges(self) -> None:
-        self.say("comparing connections with the policies")
-        self.cluster.find_refused()
-        self.outcome.edges = edges.compare(self.cluster)
-        self.outcome.refused = edges.probe_forbidden(self.cluster)
-
-    def look_at_pods(self) -> None:
-        look_at_ports(self.cluster)
-        for pod in self.cluster.pods + self.cluster.gone:
-            if not pod.containers or pod is self.client:
-                continue
-            for container in pod.containers:
-                tries = ", ".join(f"{name} {probe.passed}/{probe.tries}" for name, probe in container.probes.items())
-                peak = container.memory.peak() if memory_is_limited() else None
-                limit = container.memory.limit
-                memory = f"{peak / 2**20:.0f} of {limit / 2**20:.0f} MiB" if peak and limit else "not limited here"
-                ends = ", ".join(f"{exit.code} ({exit.why if exit.why != 'itself' else self.why_expected_text(container, exit)})"
-                                 for exit in container.exits if exit.why != "drained")
-                self.outcome.pods.append((container.title, str(container.starts), ends or "none", tries, memory))
-
-    def why_expected_text(self, container: Container, exit: Exit) -> str:
-        return "no data set yet" if role(container.pod) == "reward" and exit.code == harness.INTEGRITY else "itself"
-
     def drain_all(self) -> None:
         self.say("draining every pod")
         threads = [threading.Thread(target=self.drain, args=(pod, "at the end"))
@@ -338,8 +348,8 @@ def look_at_ports(cluster: Cluster) -> None:
 
 # -------------------------------------------------------------------------------------------------------------- summary
 
-def summary(cluster: Cluster, outcome: Outcome) -> list[str]:
-    """Tables in Markdown."""
+def tables(cluster: Cluster, outcome: Outcome) -> list[str]:
+    """Pods, edges and drains in Markdown."""
     lines = ["| container | starts | ended before its drain | probes passed/asked | memory at most |", "| --- | --- | --- | --- | --- |"]
     lines += [f"| {' | '.join(row)} |" for row in outcome.pods]
     lines += ["", "| from | to | port | pairs of pods that used it |", "| --- | --- | --- | --- |"]
@@ -349,13 +359,21 @@ def summary(cluster: Cluster, outcome: Outcome) -> list[str]:
               "by a policy." if not any(found.name == "edge-open" for found in cluster.findings)
               else "Some forbidden connections were let through."]
     lines += ["", "| pod drained | when | exit code | took | grace |", "| --- | --- | --- | --- | --- |"]
-    lines += [f"| {one.pod} | {one.when} | {one.code} | {one.took_s:.1f} s | {one.grace_s:.0f} s |" for one in outcome.drains]
-    lines += ["", f"Trained {outcome.steps} of {STEPS} steps in {outcome.epochs} epochs of the group; the ledger at the end: "
-              + (", ".join(f"{value:.0f} {key}" for key, value in outcome.ledger.items()) or "unknown") + "."]
-    lines += [f"Scraped from the pod of Prometheus: {', '.join(f'{pod} ({count} series)' for pod, count in outcome.scraped.items())}."]
+    return lines + [f"| {one.pod} | {one.when} | {one.code} | {one.took_s:.1f} s | {one.grace_s:.0f} s |" for one in outcome.drains]
+
+
+def ending(cluster: Cluster, outcome: Outcome) -> list[str]:
+    """What was scraped, what else is to be said, and what was found."""
+    lines = [f"Scraped from the pod of Prometheus: {', '.join(f'{pod} ({count} series)' for pod, count in outcome.scraped.items())}."]
     lines += outcome.notes
     lines += ["", "Findings: none." if not cluster.findings else "Findings:"]
-    lines += [f"- {finding}" for finding in cluster.findings]
-    return lines
+    return lines + [f"- {finding}" for finding in cluster.findings]
 
 
+def ledger(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{value:.0f} {key}" for key, value in numbers.items()) or "unknown"
+
+
+def summary(cluster: Cluster, outcome: Outcome) -> list[str]:
+    return [*tables(cluster, outcome), "", f"Trained {outcome.steps} of {STEPS} steps in {outcome.epochs} epochs of the group; the "
+            f"ledger at the end: {ledger(outcome.ledger)}.", *ending(cluster, outcome)]
