@@ -82,7 +82,7 @@ std::string BashScript(const CLI::App& app) {
   return absl::StrCat(R"x(# bash completion of sluicectl: source <(sluicectl completion bash)
 _sluicectl() {
   local current="${COMP_WORDS[COMP_CWORD]}" path='' word words jobs=''
-  for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+  for word in "${COMP_WORDS[@]:1:$((COMP_CWORD - 1))}"; do
     case ' )x",
                       absl::StrJoin(known, " "), R"x( ' in
       *" $word "*) path="${path:+$path }$word" ;;
@@ -109,11 +109,12 @@ complete -o filenames -F _sluicectl sluicectl
 }
 
 std::string ZshScript(const CLI::App& app) {
-  // One completion engine for both: zsh runs bash's.
+  // One completion engine for both: zsh runs bash's. compinit loads the file as the function of the first completion,
+  // which is then answered too.
   return absl::StrCat(
       "#compdef sluicectl\n# zsh completion of sluicectl: source <(sluicectl completion zsh)\n"
       "autoload -U +X bashcompinit && bashcompinit\n",
-      BashScript(app));
+      BashScript(app), "(( ! $+compstate )) || _bash_complete -o filenames -F _sluicectl\n");
 }
 
 std::string FishScript(const CLI::App& app) {
@@ -164,10 +165,11 @@ std::string NamesOf(const OptionFacts& option) {
   return absl::StrCat(absl::StrJoin(option.names, ", "), option.takes_value ? " VALUE" : "");
 }
 
-// Text of a man page: a line must not begin with a request, and backslashes are roff's.
+// Text of a man page, as it stands: a line must not begin with a request, and roff makes other signs of some.
 std::string Roff(const std::string& text) {
-  std::string escaped = absl::StrReplaceAll(text, {{"\\", "\\e"}, {"-", "\\-"}});
-  if (!escaped.empty() && (escaped.front() == '.' || escaped.front() == '\'')) escaped = "\\&" + escaped;
+  std::string escaped = absl::StrReplaceAll(
+      text, {{"\\", "\\e"}, {"-", "\\-"}, {"'", "\\(aq"}, {"`", "\\(ga"}, {"^", "\\(ha"}, {"~", "\\(ti"}});
+  if (!escaped.empty() && escaped.front() == '.') escaped = "\\&" + escaped;
   return escaped;
 }
 
@@ -194,11 +196,9 @@ std::string ManPage(const CLI::App& app) {
       absl::StrAppend(&page, ".TP\n.B ", Roff(NamesOf(option)), "\n", Roff(option.doc), "\n");
     }
   });
-  absl::StrAppend(&page, ".SH EXIT STATUS\n");
-  for (const absl::string_view line : absl::StrSplit(app.get_footer(), '\n')) {
-    absl::StrAppend(&page, Roff(std::string(line)), "\n.br\n");
-  }
-  return page;
+  std::vector<std::string> lines = absl::StrSplit(app.get_footer(), '\n');
+  for (std::string& line : lines) line = Roff(line);
+  return absl::StrCat(page, ".SH EXIT STATUS\n", absl::StrJoin(lines, "\n.br\n"), "\n");
 }
 
 std::string ReferencePage(const CLI::App& app) {

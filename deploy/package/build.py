@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes sluice_VERSION_ARCHITECTURE.deb: binaries, the LibTorch that they load on a processor, systemd units, docs.
+"""Makes sluice_VERSION_ARCHITECTURE.deb: binaries, the LibTorch that they load on a processor, systemd units, man pages, docs.
 
     python3 deploy/package/build.py [--binaries build/bin] [--wheels .venv/lib/python3*/site-packages] [--out build/package]
 
@@ -17,11 +17,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
-sys.path.insert(0, os.path.join(TOP, "deploy", "images"))
-from sbom import version  # noqa: E402  # its folder is known from here on
+sys.path[:0] = [HERE, os.path.join(TOP, "deploy", "images")]
+import manuals  # noqa: E402  # their folders are known from here on
+from sbom import version  # noqa: E402
 
 PROGRAMS = ("sluice-learner", "sluice-actor", "sluice-reward", "sluicectl", "sluice-inspect")
 WITH_TORCH = ("sluice-learner", "sluice-actor", "sluice-reward", "sluice-inspect")
@@ -31,7 +33,8 @@ LIBRARIES = ("torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "torch/lib/libg
 LICENCES = ("torch-*.dist-info", "nvidia_cuda_runtime-*.dist-info", "nvidia_cuda_cupti-*.dist-info")
 RUNPATH = "$ORIGIN/../lib/sluice/torch/lib"
 DOCS = ("docs/operations.md", "docs/security.md", "docs/backup.md", "docs/upgrade.md", "docs/images.md", "docs/gpu.md",
-        "docs/job_spec.md", "docs/reference/processes.md", "docs/reference/metrics.md", "THIRD_PARTY.md", "README.md")
+        "docs/job_spec.md", "docs/reference/processes.md", "docs/reference/metrics.md",
+        "docs/reference/ports.md", "docs/reference/files.md", "docs/reference/logs.md", "THIRD_PARTY.md", "README.md")
 UNITS = ("sluice.target", "sluice-coordinator.service", "sluice-rank@.service", "sluice-reward.service",
          "sluice-actor@.service")
 # Debian 12's, as in the image's runtime stage.
@@ -95,15 +98,15 @@ def put(source: str, root: str, target: str, mode: int = 0o644) -> None:
     os.chmod(place, mode)
 
 
-def write(root: str, target: str, text: str, mode: int = 0o644) -> None:
+def write(root: str, target: str, content: bytes, mode: int = 0o644) -> None:
     place = os.path.join(root, target)
     os.makedirs(os.path.dirname(place), exist_ok=True)
-    with open(place, "w", encoding="utf-8") as file:
-        file.write(text)
+    with open(place, "wb") as file:
+        file.write(content)
     os.chmod(place, mode)
 
 
-def tree(root: str, binaries: str, wheels: str, top: str) -> None:
+def tree(root: str, binaries: str, wheels: str, top: str, pages: dict[str, bytes]) -> None:
     """What the package installs, below root."""
     for name in PROGRAMS:
         put(os.path.join(binaries, name), root, f"usr/bin/{name}", 0o755)
@@ -129,12 +132,20 @@ def tree(root: str, binaries: str, wheels: str, top: str) -> None:
         put(os.path.join(top, name), root, f"usr/share/doc/sluice/{os.path.basename(name)}")
     put(os.path.join(top, "LICENSE"), root, "usr/share/doc/sluice/copyright")
     with open(os.path.join(top, "CHANGELOG.md"), "rb") as file:
-        packed = gzip.compress(file.read(), mtime=0)
-    with open(os.path.join(root, "usr/share/doc/sluice/changelog.gz"), "wb") as file:
-        file.write(packed)
+        write(root, "usr/share/doc/sluice/changelog.gz", gzip.compress(file.read(), mtime=0))
+    for place, content in pages.items():
+        write(root, place, content)
 
 
-def build(binaries: str, wheels: str, out: str, seconds: int, top: str = TOP) -> str:
+def manual_pages(binaries: str, seconds: int, top: str = TOP) -> dict[str, bytes]:
+    """What the programs say of themselves: place below the root -> bytes. seconds: their date."""
+    try:
+        return manuals.manuals(binaries, version(), time.strftime("%Y-%m-%d", time.gmtime(seconds)), top)
+    except manuals.ManualError as error:
+        raise PackageError(str(error)) from None
+
+
+def build(binaries: str, wheels: str, out: str, seconds: int, pages: dict[str, bytes], top: str = TOP) -> str:
     """The path of the package."""
     for tool in ("dpkg-deb", "patchelf"):
         if not shutil.which(tool):
@@ -144,14 +155,14 @@ def build(binaries: str, wheels: str, out: str, seconds: int, top: str = TOP) ->
     os.umask(0o022)
     with tempfile.TemporaryDirectory(dir=out, prefix=".tree-") as root:
         os.chmod(root, 0o755)
-        tree(root, binaries, wheels, top)
+        tree(root, binaries, wheels, top, pages)
         files = [os.path.join(parent, name) for parent, _, names in os.walk(root) for name in names]
         control = CONTROL.format(version=version(), architecture=architecture, depends=", ".join(DEPENDS),
                                  kibibytes=sum(-(-os.path.getsize(path) // 1024) for path in files))
-        write(root, "DEBIAN/control", control)
-        write(root, "DEBIAN/conffiles", "/etc/default/sluice\n")
-        write(root, "DEBIAN/postinst", POSTINST, 0o755)
-        write(root, "DEBIAN/prerm", PRERM, 0o755)
+        write(root, "DEBIAN/control", control.encode())
+        write(root, "DEBIAN/conffiles", b"/etc/default/sluice\n")
+        write(root, "DEBIAN/postinst", POSTINST.encode(), 0o755)
+        write(root, "DEBIAN/prerm", PRERM.encode(), 0o755)
         for parent, folders, names in os.walk(root):
             for name in folders + names:
                 os.utime(os.path.join(parent, name), (seconds, seconds))
@@ -172,7 +183,8 @@ def main(arguments: list[str]) -> int:
     found = [args.wheels] if args.wheels else glob.glob(os.path.join(TOP, ".venv/lib/python3*/site-packages"))
     if not found:
         raise PackageError("there is no .venv: ./sluice setup makes it")
-    path = build(args.binaries, found[0], args.out, epoch())
+    seconds = epoch()
+    path = build(args.binaries, found[0], args.out, seconds, manual_pages(args.binaries, seconds))
     print(f"{os.path.relpath(path)}: {os.path.getsize(path) / 1e6:.1f} MB")
     return 0
 

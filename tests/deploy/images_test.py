@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
+import gzip
 import importlib.util
 import io
 import json
@@ -27,6 +29,9 @@ specification = importlib.util.spec_from_file_location("package_build", os.path.
 package = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(package)
 
+import manuals  # noqa: E402  # build.py has made its folder known
+
+BIN = os.environ.get("SLUICE_BIN_DIR", os.path.join(TOP, "build", "bin"))
 YAML = importlib.util.find_spec("yaml") is not None
 SCHEMA = YAML and importlib.util.find_spec("jsonschema") is not None
 BASE = "registry.example.com/debian@sha256:" + "0123456789abcdef" * 4  # of nothing that exists
@@ -35,6 +40,11 @@ BASE = "registry.example.com/debian@sha256:" + "0123456789abcdef" * 4  # of noth
 def read(path):
     with open(os.path.join(TOP, path), encoding="utf-8") as file:
         return file.read()
+
+
+@functools.cache
+def pages():
+    return package.manual_pages(BIN, 86400)
 
 
 def refusals(argv):
@@ -395,7 +405,7 @@ class PackageTest(unittest.TestCase):
     def test_twice_the_same_bytes_and_everything_in_its_place(self):
         with tempfile.TemporaryDirectory() as folder:
             inputs = self.inputs(folder)
-            one, other = (package.build(*inputs, os.path.join(folder, out), 86400) for out in ("a", "b"))
+            one, other = (package.build(*inputs, os.path.join(folder, out), 86400, pages()) for out in ("a", "b"))
             with open(one, "rb") as first, open(other, "rb") as second:
                 self.assertTrue(first.read() == second.read(), "the bytes differ")
             root = os.path.join(folder, "root")
@@ -405,7 +415,10 @@ class PackageTest(unittest.TestCase):
                       *(f"usr/lib/systemd/system/{name}" for name in package.UNITS), "usr/lib/sysusers.d/sluice.conf",
                       "etc/default/sluice", "usr/share/doc/sluice/copyright", "usr/share/doc/sluice/changelog.gz",
                       "usr/share/doc/sluice/operations.md", "usr/share/doc/sluice/security.md",
-                      "usr/share/sluice/make-certificates", "usr/share/doc/sluice/THIRD_PARTY.md"]
+                      "usr/share/sluice/make-certificates", "usr/share/doc/sluice/THIRD_PARTY.md",
+                      *(f"usr/share/man/man1/{name}.1.gz" for name in (*package.PROGRAMS, "sluice-health")),
+                      "usr/share/bash-completion/completions/sluicectl", "usr/share/zsh/vendor-completions/_sluicectl",
+                      "usr/share/fish/vendor_completions.d/sluicectl.fish"]
             for path in wanted:
                 self.assertTrue(os.path.isfile(os.path.join(root, path)), path)
             self.assertEqual(os.stat(os.path.join(root, "usr/bin/sluicectl")).st_mtime, 86400)
@@ -424,7 +437,99 @@ class PackageTest(unittest.TestCase):
             binaries, wheels = self.inputs(folder)
             os.remove(os.path.join(wheels, package.LIBRARIES[0]))
             with self.assertRaisesRegex(package.PackageError, "libtorch_cpu.so"):
-                package.build(binaries, wheels, os.path.join(folder, "out"), 0)
+                package.build(binaries, wheels, os.path.join(folder, "out"), 0, {})
+
+    def test_a_program_that_says_no_man_page_makes_no_package(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with self.assertRaisesRegex(package.PackageError, "sluice-learner --help"):
+                package.manual_pages(self.inputs(folder)[0], 0)  # each of them is /bin/true
+
+
+class ManualsTest(unittest.TestCase):
+    HELP = """Does a thing.
+Usage: sluice-thing [OPTIONS] SUBCOMMAND
+
+Options:
+  -h,--help                   Print this help message and exit
+  --a-long-one TEXT:{text,json}=text
+                              text or json
+
+Subcommands:
+  run                         Runs it.
+"""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.files = pages()
+
+    def page(self, name):
+        return gzip.decompress(self.files[f"usr/share/man/man1/{name}.1.gz"]).decode()
+
+    def test_a_help_is_read_into_what_it_says(self):
+        found = manuals.read_help(self.HELP, "sluice-thing")
+        self.assertEqual((found.about, found.usage), ("Does a thing.", "sluice-thing [OPTIONS] SUBCOMMAND"))
+        self.assertEqual(found.sections, {
+            "Options": [("-h,--help", "Print this help message and exit"), ("--a-long-one TEXT:{text,json}=text", "text or json")],
+            "Subcommands": [("run", "Runs it.")]})
+
+    def test_a_help_in_another_form_is_an_error_and_names_the_line(self):
+        for old, new, said in (("Usage: ", "Call: ", "no line 'Usage: '"), ("Options:", "options", "not understood: 'options'"),
+                               ("  run  ", "      run  ", "not understood"),
+                               ("                              text or json\n", "", "--a-long-one TEXT.* has no description")):
+            with self.subTest(said), self.assertRaisesRegex(manuals.ManualError, f"sluice-thing.*{said}"):
+                manuals.read_help(self.HELP.replace(old, new, 1), "sluice-thing")
+
+    def test_signs_of_roff_stand_as_they_are(self):
+        self.assertEqual(manuals.roff(".a\\'b'-c"), "\\&.a\\e\\(aqb\\(aq\\-c")
+
+    def test_every_program_of_the_package_has_a_page_with_its_release_and_date(self):
+        for name in (*package.PROGRAMS, "sluice-health"):
+            self.assertRegex(self.page(name), rf'^\.TH {name.upper()} 1 "1970-01-02" "Sluice [\d.]+" "Sluice"\n\.SH NAME\n')
+
+    def test_pages_have_every_flag_and_exit_code_of_the_reference(self):
+        for (binary, command), flags in facts.programs().items():
+            page = self.page(binary).replace("\\-", "-")
+            for name in (f"--{flag}" for flag in flags):
+                self.assertIn(name, page, f"{binary} {command}")
+        for binary in ("sluice-learner", "sluice-actor", "sluice-reward"):
+            listed = re.findall(r"^\\fB(\d+)\\fR$", self.page(binary).partition(".SH EXIT STATUS")[2], re.MULTILINE)
+            self.assertEqual({int(code) for code in listed}, facts.exit_codes())
+
+    @unittest.skipUnless(shutil.which("groff"), "there is no groff here: apt-get install groff-base")
+    def test_groff_sets_them_without_a_warning(self):
+        def said(text):
+            answer = subprocess.run(["groff", "-man", "-ww", "-b", "-Tutf8", "-z"], input=text, capture_output=True, text=True, timeout=60)
+            return answer.returncode, answer.stderr
+        for name in manuals.PAGES:
+            self.assertEqual(said(self.page(name)), (0, ""), name)
+        self.assertIn("warning", said(self.page("sluicectl").replace(".SS", ".SSS", 1))[1])
+
+    WORDS = "COMP_WORDS=(sluicectl artifacts do); COMP_CWORD=2; _sluicectl; printf '%s\\n' \"${COMPREPLY[@]}\""
+
+    def check_completion(self, shell, *options, script):
+        """`sluicectl artifacts do` is offered download, and no command of the top. script: with FILE for the packaged file and
+        FOLDER for its folder."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, os.path.basename(manuals.COMPLETIONS[shell]))
+            with open(path, "wb") as file:
+                file.write(self.files[manuals.COMPLETIONS[shell]])
+            command = [shell, *options, "-c", script.replace("FILE", path).replace("FOLDER", folder)]
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        self.assertEqual((answer.returncode, answer.stderr), (0, ""))
+        self.assertIn("download", answer.stdout.split())
+        self.assertNotIn("submit", answer.stdout.split())
+
+    def test_bash_completes_a_command(self):
+        self.check_completion("bash", "--norc", script=f"source FILE; {self.WORDS}")
+
+    @unittest.skipUnless(shutil.which("zsh"), "there is no zsh here: apt-get install zsh")
+    def test_zsh_finds_the_file_and_completes_a_command(self):
+        self.check_completion("zsh", "-f", script="fpath=(FOLDER $fpath); autoload -U compinit; compinit -u -D; "
+                              f"[[ $_comps[sluicectl] == _sluicectl ]] || exit 9; source FILE; emulate sh; {self.WORDS}")
+
+    @unittest.skipUnless(shutil.which("fish"), "there is no fish here: apt-get install fish")
+    def test_fish_completes_a_command(self):
+        self.check_completion("fish", "--no-config", script="source FILE; complete -C 'sluicectl artifacts do'")
 
 
 if __name__ == "__main__":
