@@ -173,6 +173,7 @@ std::string DescribeText(const v1::DescribeResponse& job, absl::Time now) {
     absl::StrAppend(&text, Line("forked from", absl::StrCat(job.forked_from(), " at ", job.fork_checkpoint())));
   }
   absl::StrAppend(&text, Line("step", StepText(summary)), Line("submitted", LocalTime(summary.submitted())));
+  if (!job.owner().empty()) absl::StrAppend(&text, Line("owner", job.owner()));
   if (summary.has_started()) absl::StrAppend(&text, Line("started", LocalTime(summary.started())));
   if (summary.has_ended()) absl::StrAppend(&text, Line("ended", LocalTime(summary.ended())));
   absl::StrAppend(&text, Line("took", TookText(summary, now)), Line("run folder", job.run_folder()),
@@ -279,6 +280,7 @@ ordered_json ServerJson(const v1::ServerInfoResponse& info) {
 
 ordered_json DescribeJson(const v1::DescribeResponse& job) {
   ordered_json json = SummaryJson(job.summary());
+  json["owner"] = job.owner().empty() ? ordered_json(nullptr) : ordered_json(job.owner());
   json["run_folder"] = job.run_folder();
   json["last_checkpoint"] = job.last_checkpoint();
   json["spec_digest"] = job.spec_digest();

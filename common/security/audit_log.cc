@@ -48,7 +48,8 @@ absl::Status AuditLog::Write(const AuditEntry& entry) {
                                        {"verdict", std::string(Verdict(entry.outcome))},
                                        {"code", absl::StatusCodeToString(entry.outcome.code())},
                                        {"reason", Cut(entry.outcome.message(), kMaxReasonBytes)},
-                                       {"job", Cut(entry.job, kMaxFieldBytes)}};
+                                       {"job", Cut(entry.job, kMaxFieldBytes)},
+                                       {"member", Cut(entry.member, kMaxFieldBytes)}};
   const std::string line = json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   MutexLock lock(&mutex_);
   if (bytes_ > 0 && bytes_ + static_cast<int64_t>(line.size()) + 1 > options_.max_file_bytes) {

@@ -1,9 +1,9 @@
 // Who asked for what, and what came of it: one JSON object a line, appended.
 //
 //     {"time":"...","who":"ada","by":"token","from":"ipv4:192.0.2.7:51234","call":"/sluice.v1.JobService/Cancel",
-//      "verdict":"refused","code":"PERMISSION_DENIED","reason":"...","job":"tiny-1a2b3c"}
+//      "verdict":"refused","code":"PERMISSION_DENIED","reason":"...","job":"tiny-1a2b3c","member":""}
 //
-// Nothing of a request is in it but the id of the job, and no secret ever.
+// Nothing of a request is in it but the ids of the job and of the member, and no secret ever.
 #ifndef SLUICE_COMMON_SECURITY_AUDIT_LOG_H_
 #define SLUICE_COMMON_SECURITY_AUDIT_LOG_H_
 
@@ -26,6 +26,7 @@ struct AuditEntry {
   std::string call;  // "/sluice.v1.JobService/Submit"
   std::string job;   // its id; empty: none
   absl::Status outcome;
+  std::string member;  // id of the learner rank's process that joins or leaves; empty: the call names none
 };
 
 struct AuditLogOptions {

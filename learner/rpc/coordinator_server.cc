@@ -11,6 +11,7 @@
 #include "common/rpc/channel.h"
 #include "common/status/status.h"
 #include "common/time/clock.h"
+#include "learner/rpc/write_audit.h"
 
 namespace sluice::learner {
 namespace {
@@ -52,7 +53,7 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(cons
       [guard = server->guard_.get()](grpc::ServerContextBase* context, absl::string_view method) {
         return guard->AdmitData(context, method);
       });
-  server->members_ = std::make_unique<MemberService>(server->coordinator_.get());
+  server->members_ = std::make_unique<MemberService>(server->coordinator_.get(), server->audit_.get());
   SLUICE_ASSIGN_OR_RETURN(
       server->server_,
       RpcServer::Start(options.address, {server->guard_.get(), server->members_.get(), server->data_service_.get()},
@@ -80,8 +81,7 @@ absl::Status CoordinatorServer::OpenBooks(const CoordinatorServerOptions& option
     // gRPC does not tell the address of a peer that the table of methods refuses; its certificate says who it is.
     security->on_refused = [audit = audit_.get()](const PeerIdentity& peer, const std::string& method,
                                                   const absl::Status& reason) {
-      const absl::Status written = audit->Write({peer.name, "certificate", "", method, "", reason});
-      if (!written.ok()) LogError("a line is missing in the audit log", {{"error", written.message()}});
+      WriteAudit(audit, {peer.name, "certificate", "", method, "", reason});
     };
   }
   if (options.tokens_path.empty()) return absl::OkStatus();

@@ -44,6 +44,7 @@ v1::MemberSummary MemberMessage(const Member& member, int rank, absl::Time now) 
 absl::StatusOr<v1::DescribeResponse> DescribeJob(Coordinator* coordinator, const std::string& job_id) {
   JobStore* store = coordinator->store();
   SLUICE_ASSIGN_OR_RETURN(const JobRecord job, store->Get(job_id));
+  SLUICE_ASSIGN_OR_RETURN(const std::string owner, store->Owner(job_id));
   SLUICE_ASSIGN_OR_RETURN(const auto metrics, store->LatestMetrics(job_id));
   SLUICE_ASSIGN_OR_RETURN(const auto results, store->Results(job_id));
   SLUICE_ASSIGN_OR_RETURN(const std::vector<JobEvent> events, store->LastEvents(job_id, kLookedAt));
@@ -52,6 +53,7 @@ absl::StatusOr<v1::DescribeResponse> DescribeJob(Coordinator* coordinator, const
   if (!response.mutable_spec()->ParseFromString(job.spec)) {
     return absl::DataLossError(absl::StrCat("the spec of job ", job_id, " cannot be read"));
   }
+  response.set_owner(owner);
   response.set_spec_digest(job.spec_digest);
   response.set_run_folder(job.run_folder);
   response.set_last_checkpoint(job.last_checkpoint);

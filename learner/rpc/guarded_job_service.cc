@@ -6,11 +6,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "common/log/log.h"
 #include "common/rpc/access.h"
 #include "common/rpc/status.h"
 #include "common/security/method_rules.h"
 #include "common/status/status.h"
+#include "learner/rpc/write_audit.h"
 #include "sluice/v1/data.grpc.pb.h"
 
 namespace sluice::learner {
@@ -139,9 +139,7 @@ grpc::Status GuardedJobService::Change(grpc::ServerContextBase* context, absl::s
 
 void GuardedJobService::Log(const Caller& caller, absl::string_view method, const std::string& job_id,
                             const absl::Status& outcome) {
-  if (audit_ == nullptr) return;
-  const absl::Status written = audit_->Write({caller.name, caller.by, caller.from, PathOf(method), job_id, outcome});
-  if (!written.ok()) LogError("a line is missing in the audit log", {{"error", written.message()}});
+  WriteAudit(audit_, {caller.name, caller.by, caller.from, PathOf(method), job_id, outcome});
 }
 
 grpc::Status GuardedJobService::Validate(grpc::ServerContext* context, const v1::ValidateRequest* request,

@@ -5,8 +5,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/rpc/access.h"
 #include "common/rpc/status.h"
 #include "learner/rpc/job_messages.h"
+#include "learner/rpc/write_audit.h"
 
 namespace sluice::learner {
 namespace {
@@ -22,7 +24,18 @@ absl::Status CheckText(absl::string_view what, absl::string_view text) {
 
 }  // namespace
 
-grpc::Status MemberService::Join(grpc::ServerContext*, const v1::JoinRequest* request, v1::JoinResponse* response) {
+grpc::Status MemberService::Logged(const grpc::ServerContext& context, absl::string_view method,
+                                   const std::string& job_id, const std::string& member_id,
+                                   const absl::Status& outcome) {
+  const std::string name = IdentifyPeer(*context.auth_context()).name;
+  WriteAudit(audit_,
+             {name, name.empty() ? "nothing" : "certificate", context.peer(),
+              absl::StrCat("/", v1::MemberService::service_full_name(), "/", method), job_id, outcome, member_id});
+  return ToGrpc(outcome);
+}
+
+grpc::Status MemberService::Join(grpc::ServerContext* context, const v1::JoinRequest* request,
+                                 v1::JoinResponse* response) {
   absl::Status status = CheckText("address", request->address());
   status.Update(CheckText("host", request->host()));
   status.Update(CheckText("version", request->version()));
@@ -31,7 +44,7 @@ grpc::Status MemberService::Join(grpc::ServerContext*, const v1::JoinRequest* re
   }
   response->set_heartbeat_interval_s(absl::ToDoubleSeconds(coordinator_->options().heartbeat_interval));
   response->set_lease_s(absl::ToDoubleSeconds(coordinator_->options().lease));
-  return ToGrpc(status);
+  return Logged(*context, "Join", "", request->member_id(), status);
 }
 
 grpc::Status MemberService::Heartbeat(grpc::ServerContext*, const v1::MemberHeartbeat* request, v1::View* response) {
@@ -64,9 +77,9 @@ grpc::Status MemberService::Heartbeat(grpc::ServerContext*, const v1::MemberHear
   return grpc::Status::OK;
 }
 
-grpc::Status MemberService::Leave(grpc::ServerContext*, const v1::LeaveRequest* request, v1::LeaveResponse*) {
+grpc::Status MemberService::Leave(grpc::ServerContext* context, const v1::LeaveRequest* request, v1::LeaveResponse*) {
   coordinator_->Leave(request->member_id(), request->reason().substr(0, kMaxAddressBytes));
-  return grpc::Status::OK;
+  return Logged(*context, "Leave", "", request->member_id(), absl::OkStatus());
 }
 
 grpc::Status MemberService::StoreSet(grpc::ServerContext*, const v1::StoreSetRequest* request, v1::StoreSetResponse*) {
@@ -90,36 +103,41 @@ grpc::Status MemberService::StoreAdd(grpc::ServerContext*, const v1::StoreAddReq
   return grpc::Status::OK;
 }
 
-grpc::Status MemberService::ReserveVersion(grpc::ServerContext*, const v1::ReserveVersionRequest* request,
+grpc::Status MemberService::ReserveVersion(grpc::ServerContext* context, const v1::ReserveVersionRequest* request,
                                            v1::ReserveVersionResponse* response) {
   const absl::StatusOr<uint64_t> version =
       coordinator_->ReserveVersion(request->job_id(), request->epoch(), request->after());
-  if (!version.ok()) return ToGrpc(version.status());
+  if (!version.ok()) return Logged(*context, "ReserveVersion", request->job_id(), "", version.status());
   response->set_policy_version(*version);
   return grpc::Status::OK;
 }
 
-grpc::Status MemberService::ReserveOrdinals(grpc::ServerContext*, const v1::ReserveOrdinalsRequest* request,
+grpc::Status MemberService::ReserveOrdinals(grpc::ServerContext* context, const v1::ReserveOrdinalsRequest* request,
                                             v1::ReserveOrdinalsResponse*) {
-  return ToGrpc(coordinator_->ReserveOrdinals(request->job_id(), request->epoch(), request->step(), request->first(),
-                                              request->count()));
+  const absl::Status status = coordinator_->ReserveOrdinals(request->job_id(), request->epoch(), request->step(),
+                                                            request->first(), request->count());
+  return status.ok() ? grpc::Status::OK : Logged(*context, "ReserveOrdinals", request->job_id(), "", status);
 }
 
-grpc::Status MemberService::Report(grpc::ServerContext*, const v1::JobReport* request,
+grpc::Status MemberService::Report(grpc::ServerContext* context, const v1::JobReport* request,
                                    v1::JobReportResponse* response) {
   const absl::StatusOr<JobReport> report = FromMessage(*request);
-  if (!report.ok()) return ToGrpc(report.status());
+  if (!report.ok()) return Logged(*context, "Report", request->job_id(), "", report.status());
   const absl::StatusOr<bool> cancel_requested = coordinator_->Report(request->job_id(), *report);
-  if (!cancel_requested.ok()) return ToGrpc(cancel_requested.status());
+  if (!cancel_requested.ok()) return Logged(*context, "Report", request->job_id(), "", cancel_requested.status());
   response->set_cancel_requested(*cancel_requested);
   return grpc::Status::OK;
 }
 
-grpc::Status MemberService::Finish(grpc::ServerContext*, const v1::FinishRequest* request, v1::FinishResponse*) {
+grpc::Status MemberService::Finish(grpc::ServerContext* context, const v1::FinishRequest* request,
+                                   v1::FinishResponse*) {
   const absl::StatusOr<JobInput> outcome = OutcomeFromMessage(request->state());
-  if (!outcome.ok()) return ToGrpc(outcome.status());
-  return ToGrpc(coordinator_->Finish(request->job_id(), request->epoch(), *outcome, request->message().substr(0, 4096),
-                                     request->exit_code()));
+  absl::Status status = outcome.status();
+  if (status.ok()) {
+    status = coordinator_->Finish(request->job_id(), request->epoch(), *outcome, request->message().substr(0, 4096),
+                                  request->exit_code());
+  }
+  return Logged(*context, "Finish", request->job_id(), "", status);
 }
 
 grpc::Status MemberService::AttachActor(grpc::ServerContext*, const v1::AttachActorRequest* request,

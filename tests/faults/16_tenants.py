@@ -124,6 +124,10 @@ def run(x):
     for who, call, verdict in (("ada", "Submit", "allowed"), ("", "List", "refused"), ("eve", "Submit", "refused"),
                                ("eve", "Cancel", "refused"), ("actor", "List", "refused")):
         x.assertIn((who, call, verdict), told)
+    # The rank that trained ada's job, by its certificate.
+    for call in ("Join", "Finish"):
+        x.assertIn(("rank", call, "allowed"), told)
+    x.assertTrue(any(line["job"] == job and line["call"].endswith("/Finish") for line in lines), lines)
     x.assertTrue(all(line["from"] for line in lines if line["by"] != "certificate"), lines)
     x.assertTrue(any(line["job"] == job and line["verdict"] == "allowed" for line in lines), lines)
     x.note(f"{len(lines)} lines in the audit log, {sum(line['verdict'] == 'refused' for line in lines)} refusals")

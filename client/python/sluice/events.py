@@ -132,6 +132,7 @@ class JobDescription:
     digests: Mapping[str, str] = field(default_factory=dict)
     server_version: str = ""
     spec: Mapping[str, Any] = field(default_factory=dict, repr=False)  # effective: {"rl.gate.tau": 0.3}
+    owner: str = ""  # name of the token or certificate that submitted it; empty: nobody said who
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,7 @@ def description_of(message: Any) -> JobDescription:
                       ledger.frontier), dict(message.metrics), dict(message.results),
         tuple(Member(m.member_id, m.rank, m.address, m.phase, m.heartbeat_age_s, m.actors, m.host, m.version)
               for m in message.members), _cause(message), message.forked_from, message.wish, dict(message.digests),
-        message.server_version, dict(_spec_values(message.spec)))
+        message.server_version, dict(_spec_values(message.spec)), message.owner)
 
 
 def _spec_values(message: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

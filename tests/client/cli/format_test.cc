@@ -104,6 +104,11 @@ TEST(FormatTest, DescribeShowsTheBalanceAndTheSpec) {
   EXPECT_THAT(text, HasSubstr("effective spec\n  kind: rl\n  rl:\n    steps: 200\n"));
   EXPECT_THAT(text, HasSubstr("last checkpoint  none\n"));
   EXPECT_THAT(text, Not(HasSubstr("exit code")));
+  EXPECT_THAT(text, Not(HasSubstr("owner")));
+  EXPECT_TRUE(DescribeJson(job)["owner"].is_null());
+  job.set_owner("ada");
+  EXPECT_THAT(DescribeText(job, absl::FromUnixSeconds(1700000075)), HasSubstr("\nowner            ada\n"));
+  EXPECT_EQ(DescribeJson(job)["owner"], "ada");
 }
 
 TEST(FormatTest, TheReferencePageNamesEveryKey) {

@@ -189,7 +189,7 @@ class ClientTest(unittest.TestCase):
                                      total_steps=9,
                                      message="step 3")
         summary.submitted.FromSeconds(1_700_000_000)
-        described = job_pb2.DescribeResponse(summary=summary, run_folder="/r", policy_version=4, metrics={"m": 0.5},
+        described = job_pb2.DescribeResponse(summary=summary, run_folder="/r", policy_version=4, metrics={"m": 0.5}, owner="ada",
                                              ledger=job_pb2.LedgerBalance(issued=5, trained=3, open=2),
                                              members=[job_pb2.MemberSummary(member_id="m", rank=0, actors=2)])
         service, client = self.serve(List=lambda r, c: job_pb2.ListResponse(jobs=[summary]),
@@ -200,6 +200,7 @@ class ClientTest(unittest.TestCase):
         self.assertIsNone(listed.ended)
         job = client.describe("a-")
         self.assertEqual((job.summary, job.ledger.open, job.metrics["m"], job.members[0].actors), (listed, 2, 0.5, 2))
+        self.assertEqual(job.owner, "ada")
 
     def test_an_id_may_be_abbreviated_if_that_is_unique(self):
         jobs = [job_pb2.JobSummary(job_id=i, state=RUNNING) for i in ("sft-abc", "sft-abd", "rl-xyz")]

@@ -40,21 +40,23 @@ TEST_F(AuditLogTest, ALineSaysWhoWhatFromWhereAndWhatCameOfIt) {
   ASSERT_TRUE(log->Write({"ada", "token", "ipv4:192.0.2.7:1", "/sluice.v1.JobService/Submit", "tiny-1a2b3c", {}}).ok());
   ASSERT_TRUE(log->Write({"", "nothing", "", "/x", "", absl::UnauthenticatedError("no token")}).ok());
   ASSERT_TRUE(log->Write({"ada", "token", "", "/x", "j", absl::NotFoundError("no job")}).ok());
+  ASSERT_TRUE(log->Write({"rank-0", "certificate", "", "/sluice.v1.MemberService/Join", "", {}, "5f0c"}).ok());
   const auto lines = Lines(path_);
-  ASSERT_EQ(lines.size(), 3u);
+  ASSERT_EQ(lines.size(), 4u);
   EXPECT_EQ(lines[0].dump(),
             R"({"by":"token","call":"/sluice.v1.JobService/Submit","code":"OK","from":"ipv4:192.0.2.7:1",)"
-            R"("job":"tiny-1a2b3c","reason":"","time":"2027-01-15T08:00:00.123Z","verdict":"allowed",)"
+            R"("job":"tiny-1a2b3c","member":"","reason":"","time":"2027-01-15T08:00:00.123Z","verdict":"allowed",)"
             R"("who":"ada"})");
   EXPECT_EQ(lines[1]["verdict"], "refused");
   EXPECT_EQ(lines[1]["code"], "UNAUTHENTICATED");
   EXPECT_EQ(lines[2]["verdict"], "failed");
+  EXPECT_EQ(lines[3]["member"], "5f0c");
 }
 
 TEST_F(AuditLogTest, NobodyWritesALineOfTheirOwnOrALongOne) {
   const auto log = Open();
   const std::string forged = absl::StrCat("x\"}\n{\"who\":\"root\"}\n\xff\xfe", std::string(5000, 'j'));
-  ASSERT_TRUE(log->Write({forged, forged, forged, forged, forged, absl::PermissionDeniedError(forged)}).ok());
+  ASSERT_TRUE(log->Write({forged, forged, forged, forged, forged, absl::PermissionDeniedError(forged), forged}).ok());
   const auto lines = Lines(path_);
   ASSERT_EQ(lines.size(), 1u);
   EXPECT_LT(lines[0].dump().size(), 4000u);
@@ -67,7 +69,7 @@ TEST_F(AuditLogTest, GoesOnInItsFileAndIsRotatedBySize) {
   const auto write = [](AuditLog* log, int job) {
     return log->Write({"ada", "token", "", "/x", absl::StrCat(job), {}});
   };
-  // A line has about 150 bytes: two fit in a file.
+  // A line has about 160 bytes: two fit in a file.
   for (int job = 0; job < 9; ++job) ASSERT_TRUE(write(Open(options).get(), job).ok());
   std::vector<std::string> kept;
   for (const char* suffix : {".2", ".1", ""}) {

@@ -72,11 +72,13 @@ class GuardedJobServiceTest : public CoordinatorFixture {
     if (!status.ok()) return status;
     return response;
   }
-  absl::Status DescribeAs(const std::string& who, const std::string& job) {
+  absl::Status DescribeAs(const std::string& who, const std::string& job, v1::DescribeResponse* response = nullptr) {
     v1::DescribeRequest request;
     request.set_job_id(job);
-    v1::DescribeResponse response;
-    return As(who, [&](grpc::ClientContext* context) { return jobs_->Describe(context, request, &response); });
+    v1::DescribeResponse ignored;
+    return As(who, [&](grpc::ClientContext* context) {
+      return jobs_->Describe(context, request, response == nullptr ? &ignored : response);
+    });
   }
   absl::Status CancelAs(const std::string& who, const std::string& job) {
     v1::CancelRequest request;
@@ -159,6 +161,14 @@ TEST_F(GuardedJobServiceTest, AJobOfSomebodyElseLooksLikeNone) {
   EXPECT_EQ(unlike(WatchAs("ada", as_bob_), as_bob_), unlike(WatchAs("ada", "n-000000"), "n-000000"));
 }
 
+TEST_F(GuardedJobServiceTest, AJobIsDescribedWithWhoSubmittedIt) {
+  v1::DescribeResponse described;
+  ASSERT_TRUE(DescribeAs("eve", as_bob_, &described).ok());
+  EXPECT_EQ(described.owner(), "bob");
+  ASSERT_TRUE(DescribeAs("ada", as_ada_, &described).ok());
+  EXPECT_EQ(described.owner(), "ada");
+}
+
 TEST_F(GuardedJobServiceTest, ARequestIdOfSomebodyElseIsNoWayToTheirJob) {
   EXPECT_EQ(SubmitAs("ada", "of-bob").status().code(), kDenied);
   EXPECT_TRUE(SubmitAs("bob", "of-bob")->existed());
@@ -218,7 +228,9 @@ TEST_F(GuardedJobServiceTest, JobsOfBeforeTheTokensBelongToNobody) {
   StartServer();
   EXPECT_EQ(DescribeAs("ada", before).code(), kDenied);
   EXPECT_EQ(SubmitAs("ada", "of-before").status().code(), kDenied) << "nor can they be taken by their request id";
-  EXPECT_TRUE(DescribeAs("eve", before).ok());
+  v1::DescribeResponse described;
+  EXPECT_TRUE(DescribeAs("eve", before, &described).ok());
+  EXPECT_EQ(described.owner(), "");
   EXPECT_TRUE(DescribeAs("ada", as_ada_).ok()) << "owners outlive a restart";
 }
 
