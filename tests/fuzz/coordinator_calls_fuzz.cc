@@ -45,7 +45,7 @@ class World {
         data_.get(), store_.get(), [guard = guard_.get()](grpc::ServerContextBase* context, absl::string_view method) {
           return guard->AdmitData(context, method);
         });
-    members_ = std::make_unique<MemberService>(coordinator_.get());
+    members_ = std::make_unique<MemberService>(coordinator_.get(), nullptr);
     server_ = RpcServer::Start("127.0.0.1:0", {guard_.get(), members_.get(), data_service_.get()}).value();
     channel_ = server_->InProcessChannel();
     grpc::ClientContext context;
