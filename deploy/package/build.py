@@ -33,7 +33,8 @@ LIBRARIES = ("torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "torch/lib/libg
 LICENCES = ("torch-*.dist-info", "nvidia_cuda_runtime-*.dist-info", "nvidia_cuda_cupti-*.dist-info")
 RUNPATH = "$ORIGIN/../lib/sluice/torch/lib"
 DOCS = ("docs/operations.md", "docs/security.md", "docs/backup.md", "docs/upgrade.md", "docs/images.md", "docs/gpu.md",
-        "docs/job_spec.md", "docs/reference/processes.md", "docs/reference/metrics.md", "THIRD_PARTY.md", "README.md")
+        "docs/job_spec.md", "docs/reference/processes.md", "docs/reference/metrics.md",
+        "docs/reference/ports.md", "docs/reference/files.md", "docs/reference/logs.md", "THIRD_PARTY.md", "README.md")
 UNITS = ("sluice.target", "sluice-coordinator.service", "sluice-rank@.service", "sluice-reward.service",
          "sluice-actor@.service")
 # Debian 12's, as in the image's runtime stage.
