@@ -9,11 +9,14 @@ import tempfile
 import unittest
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(TOP, "tools"))
-import wire_reference
-from wire_reference import Reader, WireError, breaches
+sys.path[:0] = [os.path.join(TOP, "tools"), os.path.join(TOP, "tests", "faults")]
+import golden_messages  # noqa: E402  # the folders of these are known from here on
+import wire_reference  # noqa: E402
+from wire_reference import Reader, WireError, breaches  # noqa: E402
 
 PROTOBUF = importlib.util.find_spec("google") is not None and importlib.util.find_spec("google.protobuf") is not None
+if PROTOBUF:
+    from messages import Protocol  # noqa: E402
 
 
 def read(path):
@@ -97,6 +100,62 @@ class WireTest(unittest.TestCase):
                 found[f"extend {field.extendee.lstrip('.')} {field.number}"] = field.name
         ours = {key: "" if " -> " in value else value.rpartition(" ")[2] for key, value in wire_reference.read_protos().items()}
         self.assertEqual(ours, found)
+
+
+@unittest.skipUnless(PROTOBUF and shutil.which("protoc"), "there is no protoc, or no protobuf for Python: ./sluice setup")
+class GoldenTest(unittest.TestCase):
+    """Bytes that this or an earlier release has put on the wire say today what they said then."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.protocol = Protocol()
+        with open(golden_messages.FILE, encoding="utf-8") as file:
+            cls.lines = golden_messages.read_lines(file.read())
+
+    def test_every_line_says_what_it_said_and_every_field_has_a_line(self):
+        self.assertGreater(len(self.lines), 150)
+        found = golden_messages.missing(self.protocol, self.lines)
+        self.assertEqual([golden_messages.complaint(*entry) for entry in found], [])
+
+    def test_every_message_of_every_call_has_a_line(self):
+        # By the file of wire_reference.py, which reads the protos in another way.
+        calls = [value for key, value in wire_reference.read_protos().items() if " -> " in value]
+        carried = {name.removeprefix("stream ") for call in calls for name in call.split(" -> ")}
+        self.assertEqual(carried - {line["message"] for line in self.lines}, set())
+
+    def test_a_line_that_is_gone_or_damaged_is_named(self):
+        hello = next(line for line in self.lines if line["message"] == "Hello")
+        others = [line for line in self.lines if line["message"] != "Hello"]
+        (lost,) = golden_messages.missing(self.protocol, others)
+        self.assertRegex(golden_messages.complaint(*lost), "^Hello: no line sets actor_id, .*golden_messages.py")
+        for change, said in (({"json": dict(hello["json"], protocol="2")}, "something else than then, in protocol"),
+                             ({"hex": "ff"}, "no such message any more"), ({"message": "Goodbye"}, "no such message any more"),
+                             ({"hex": hello["hex"] + "da3e020801"}, None), ({"hex": "1a0178" + hello["hex"]}, "written as other bytes")):
+            with self.subTest(said):
+                if said is None:  # a field of the future is passed over, and kept
+                    golden_messages.decode(self.protocol, {**hello, **change})
+                    continue
+                with self.assertRaisesRegex(golden_messages.GoldenError, f"of release .*{said}"):
+                    golden_messages.decode(self.protocol, {**hello, **change})
+
+    def test_a_proto_that_reads_old_bytes_as_something_else_is_named(self):
+        for path, old, new, said in (("rollout.proto", "string protocol = 2;", "string protocol = 9;", "Hello of release .* in protocol"),
+                                     ("rollout.proto", "string protocol = 2;", "uint64 protocol = 2;", "Hello of release"),
+                                     ("rollout.proto", "string actor_id = 1;", "string actor_id = 1; string motto = 77;", None)):
+            with self.subTest(new), tempfile.TemporaryDirectory() as folder:
+                shutil.copytree(os.path.join(TOP, "proto"), folder, dirs_exist_ok=True)
+                changed = os.path.join(folder, "sluice", "v1", path)
+                with open(changed, encoding="utf-8") as file:
+                    text = file.read()
+                self.assertIn(old, text)
+                with open(changed, "w", encoding="utf-8") as file:
+                    file.write(text.replace(old, new, 1))
+                protocol = Protocol(folder)
+                if said is None:  # a field is added: it has no line yet
+                    self.assertEqual(golden_messages.missing(protocol, self.lines), [("Hello", "", {"motto"})])
+                    continue
+                with self.assertRaisesRegex(golden_messages.GoldenError, said):
+                    golden_messages.missing(protocol, self.lines)
 
 
 if __name__ == "__main__":

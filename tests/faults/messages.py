@@ -17,8 +17,7 @@ PACKAGE = "sluice.v1"
 
 
 class Protocol:
-    def __init__(self):
-        root = os.path.join(TOP, "proto")
+    def __init__(self, root=os.path.join(TOP, "proto")):
         files = sorted(glob.glob(os.path.join(root, "sluice", "v1", "*.proto")))
         with tempfile.NamedTemporaryFile(suffix=".pb") as out:
             subprocess.run(["protoc", f"--proto_path={root}", "--include_imports", f"--descriptor_set_out={out.name}", *files],
