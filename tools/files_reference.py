@@ -99,10 +99,10 @@ def data_set(prefix: str = "", delete: str = DIGESTED) -> tuple[Entry, ...]:
 
 
 FOLDERS = (
-    Folder("Run folder", """`RUNS/JOB` of the service (`--runs` of the coordinator), `--run-folder` or `RUNS/NAME-DIGEST` of `sluice-learner run`. The first rank writes it. When the job is over and
-nobody will resume, fork or evaluate it, all of it may go: `sluicectl delete JOB --files` does that.""", (
+    Folder("Run folder", "`RUNS/JOB` of the service (`--runs` of the coordinator), `--run-folder` or `RUNS/NAME-DIGEST` of `sluice-learner run`. "
+           "When the job is over and nobody will resume, fork or evaluate it, all of it may go: `sluicectl delete JOB --files` does that.", (
         Entry("spec.yaml", "effective spec, all defaults filled in", "first rank, at each start", "reports, `replay`, `advise`, mirrors, "
-              "Python", "[job_spec.md](../job_spec.md)", "no: those who read it refuse the folder", (("learner/run_command.cc", '"spec.yaml"'),)),
+              "Python", "[job_spec.md](../job_spec.md)", "no: `replay` and `advise` want it", (("learner/run_command.cc", '"spec.yaml"'),)),
         Entry("metrics.jsonl", "what was measured, one JSON object a line", "first rank", "reports, mirrors, Python; a job that resumes "
               "goes on in it", "`step`, `time_s`, then name and number", "no, while the job may go on", ((RUN_H, '"metrics.jsonl"'),)),
         Entry("tensorboard/events.out.tfevents.TIME.sluice", "the same for TensorBoard, a file an attempt", "first rank", "TensorBoard",
@@ -272,7 +272,7 @@ def page(folders: tuple[Folder, ...] = FOLDERS) -> str:
         raise FilesError("\n".join(wrong))
     text = INTRO
     for folder in folders:
-        text += f"\n## {folder.title}\n\n" + (folder.intro.replace("\n", " ") + "\n\n" if folder.intro else "")
+        text += f"\n## {folder.title}\n\n" + (folder.intro + "\n\n" if folder.intro else "")
         text += "| file | what | written by | read by | what is in it | may it be deleted? |\n| --- | --- | --- | --- | --- | --- |\n"
         for entry in folder.entries:
             what = entry.what + (f" ({entry.rare})" if entry.rare and entry.rare != "elsewhere" else "")

@@ -115,8 +115,10 @@ def sections(text: str) -> dict[str, str]:
 
 
 def address_flags(section: str) -> dict[str, str]:
-    """Flag -> default, of those that say where a process listens; "" without one."""
-    return dict(re.findall(r"^  --([a-z-]*address|[a-z-]*host) TEXT(?:=(\S+))?", section, re.MULTILINE))
+    """Flag -> default, of those that say where a process listens; "" without one. That of a kind of job stands in the words."""
+    found = re.findall(r"^  --([a-z-]*address|[a-z-]*host) TEXT(?:=(\S+))?(.*)", section, re.MULTILINE)
+    by_kind = {name: re.search(r"(\w+): (\S+:\d+) by default", words) for name, _, words in found}
+    return {name: f"{kind[1]}: `{kind[2]}`" if (kind := by_kind[name]) else f"`{default}`" if default else "" for name, default, _ in found}
 
 
 def callers(rules: str) -> dict[str, tuple[str, ...]]:
@@ -155,8 +157,7 @@ def page(processes_text: str, rules: str, compose: str) -> str:
             who = sorted({role for name in port.services for role in may_call[name]} | set(port.callers))
             serves = port.serves or "gRPC: " + ", ".join(f"`{name}`" for name in port.services)
             tls = port.note or (NEVER if port.serves in (METRICS, HEALTH) else WITH_FLAGS)
-            default = f"`{flags[port.flag]}`" if flags[port.flag] else "none"
-            rows += f"| `{process.heading}` | `--{port.flag}` | {default} | {custom.get(port.flag, '-')} | {serves} | {tls} | {', '.join(who)} |\n"
+            rows += f"| `{process.heading}` | `--{port.flag}` | {flags[port.flag] or 'none'} | {custom.get(port.flag, '-')} | {serves} | {tls} | {', '.join(who)} |\n"
         dials += "".join(f"| `{process.heading}` | {how} | {whom} |\n" for how, whom in process.dials)
     if lost := set(may_call) ^ served:
         raise PortsError(f"no row serves what the rules of calls name, or the other way round: {', '.join(sorted(lost))}")

@@ -98,6 +98,12 @@ class PagesTest(unittest.TestCase):
     def test_files_are_in_step_with_the_code(self):
         self.assertEqual(read("docs/reference/files.md"), files_reference.page(), "run python3 tools/files_reference.py")
 
+    def test_pages_and_headers_that_files_are_explained_by_are_there(self):
+        for folder in files_reference.FOLDERS:
+            for entry in folder.entries:
+                for path in re.findall(r"`(\w[\w/]*\.h)`", entry.form) + [f"docs/{page}" for page in re.findall(r"\(\.\./([\w.]+)", entry.form)]:
+                    self.assertTrue(os.path.exists(os.path.join(TOP, path)), path)
+
     def test_ports_are_in_step_with_flags_rules_and_compose(self):
         self.assertEqual(read("docs/reference/ports.md"), ports_reference.written(), "run python3 tools/ports_reference.py")
 

@@ -1,18 +1,16 @@
-"""The YAML that Sluice's own files are in: maps of maps and single values, with the place of each. sluicectl and the jobs
-write nothing else; what more YAML has is refused with its place, and never read in another way than sluicectl reads it."""
+"""The YAML that Sluice's own files are in: maps of maps and single values, with the place of each, as PyYAML reads it. Lists, aliases,
+tags, a second document and a key that is there twice are refused with their place, as sluicectl refuses what it does not take."""
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Union
+from typing import Any, Union
+
+import yaml
 
 _MAX_BYTES = 1 << 20
 _MAX_DEPTH = 16
 _NULLS = ("", "~", "null", "Null", "NULL")
-# As in JSON, and YAML's few more.
-_ESCAPES = {"0": "\0", "a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "e": "\x1b", " ": " ",
-            '"': '"', "/": "/", "\\": "\\"}
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Place:
 
 @dataclass
 class YamlMap:
-    """keys: where each stands. A value that is empty, or null, is None."""
+    """keys: where each stands. A value that is empty, or null, is None; any other is the text as it stands there."""
 
     values: dict[str, Union[YamlMap, str, None]] = field(default_factory=dict)
     keys: dict[str, Place] = field(default_factory=dict)
@@ -43,179 +41,68 @@ class YamlError(Exception):
     """What is wrong, beginning with its place: "contexts.yaml:3:5: ..."."""
 
 
-class _Reader:
+def _wrong(source: str, mark: Any, message: str) -> YamlError:
+    return YamlError(f"{source}:{mark.line + 1}:{mark.column + 1}: {message}")
+
+
+class _Builder:
+    """Of the parser's events, one after another: a limit stops it where it is passed, and an alias is never followed."""
+
     def __init__(self, text: str, source: str) -> None:
-        self.text = text
+        self.events = yaml.parse(text, Loader=yaml.SafeLoader)
         self.source = source
-        self.at = 0
 
-    def wrong(self, message: str, at: int | None = None) -> YamlError:
-        place = self.place(self.at if at is None else at)
-        return YamlError(f"{self.source}:{place.line}:{place.column}: {message}")
+    def wrong(self, event: Any, message: str) -> YamlError:
+        return _wrong(self.source, event.start_mark, message)
 
-    def place(self, at: int) -> Place:
-        start = self.text.rfind("\n", 0, at) + 1
-        return Place(self.text.count("\n", 0, at) + 1, at - start + 1)
+    def document(self) -> YamlMap:
+        whole = YamlMap()
+        documents = 0
+        for event in self.events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    raise self.wrong(event, "a second document begins here; a file holds one")
+            elif isinstance(event, yaml.NodeEvent):
+                value = self.value(event, 1)
+                if isinstance(value, YamlMap):
+                    whole = value
+                elif value is not None:
+                    raise self.wrong(event, "want keys and values, such as 'name: mine', at the top")
+        return whole
 
-    def peek(self) -> str:
-        return self.text[self.at:self.at + 1]
-
-    def skip_blanks(self, over_lines: bool) -> None:
-        """Blanks and comments; over_lines: ends of lines too."""
-        while True:
-            while self.peek() == " " or (over_lines and self.peek() in ("\n", "\r")):
-                self.at += 1
-            if self.peek() == "\t":
-                raise self.wrong("a tab stands here; want blanks")
-            if self.peek() == "#" and (self.at == 0 or self.text[self.at - 1] in " \n\r"):
-                end = self.text.find("\n", self.at)
-                self.at = len(self.text) if end < 0 else end
-                if over_lines:
-                    continue
-            return
-
-    def end_of_line(self) -> None:
-        self.skip_blanks(False)
-        if self.peek() == "\r" and self.text[self.at:self.at + 2] == "\r\n":
-            self.at += 1
-        if self.peek() not in ("", "\n"):
-            raise self.wrong("want the end of the line after a value; a text with ': ', ' #' or signs of YAML in it stands in "
-                             "quotes")
-
-    # ---------------------------------------------------------------------------------------------- single values
-
-    def quoted(self) -> str:
-        start, quote = self.at, self.peek()
-        self.at += 1
-        out = []
-        while True:
-            char = self.peek()
-            if char in ("", "\n"):
-                raise self.wrong("the quote that begins here does not end on its line", start)
-            self.at += 1
-            if char == quote:
-                if quote == "'" and self.peek() == "'":
-                    self.at += 1
-                    out.append("'")
-                    continue
-                return "".join(out)
-            out.append(self.escape() if char == "\\" and quote == '"' else char)
-
-    def escape(self) -> str:
-        char = self.peek()
-        if char in _ESCAPES:
-            self.at += 1
-            return _ESCAPES[char]
-        match = re.compile(r"x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})").match(self.text, self.at)
-        code = int("".join(filter(None, match.groups())), 16) if match else -1
-        if match is None or code > 0x10FFFF or 0xD800 <= code < 0xE000:
-            raise self.wrong(f"an escape that is not known: '\\{char}'", self.at - 1)
-        self.at = match.end()
-        return chr(code)
-
-    def plain(self, stops: str) -> str:
-        """Up to ": ", " #", the end of the line, or one of `stops`."""
-        begin = re.compile(r"[-?:]" if stops else r"[-?:](\s|$)|---|\.\.\.").match(self.text, self.at)
-        if self.peek() in tuple("&*!|>%@`{}[],\"'#") or begin:
-            raise self.wrong(f"'{self.peek()}' begins what is more than a plain text; only maps and single values are read "
-                             "here; a text that begins so stands in quotes")
-        start = self.at
-        while (char := self.peek()) not in ("", "\n", "\r", *stops):
-            following = self.text[self.at + 1:self.at + 2]
-            if char == ":" and following in ("", " ", "\t", "\n", "\r", *stops):
-                break
-            if char == "#" and self.text[self.at - 1] == " ":
-                break
-            if char == "\t" or (stops and char in "{}[]?"):
-                raise self.wrong(f"a text with {char!r} in it stands in quotes")
-            self.at += 1
-        return self.text[start:self.at].rstrip(" ")
-
-    def value(self, stops: str, depth: int) -> Union[YamlMap, str, None]:
-        if self.peek() == "{":
-            return self.flow(depth)
-        if self.peek() in ("'", '"'):
-            return self.quoted()
-        if self.peek() in ("", "\n", "\r", *stops):
-            return None
-        text = self.plain(stops)
-        return None if text in _NULLS else text
-
-    # ------------------------------------------------------------------------------------------------------ maps
-
-    def key(self, stops: str, into: YamlMap) -> str:
-        start = self.at
-        key = self.quoted() if self.peek() in ("'", '"') else self.plain(stops)
-        self.skip_blanks(False)
-        following = self.text[self.at + 1:self.at + 2]
-        if self.peek() != ":" or not (stops or following in ("", " ", "\n", "\r")):
-            raise self.wrong("want 'key: value'", start)
-        self.at += 1
-        if key in into.values:
-            raise self.wrong(f"key {key} is given twice; first on line {into.keys[key].line}", start)
-        into.keys[key] = self.place(start)
-        return key
-
-    def flow(self, depth: int) -> YamlMap:
-        """{a: b, "c": {}}, over as many lines as it likes."""
+    def value(self, event: Any, depth: int) -> Union[YamlMap, str, None]:
+        if isinstance(event, yaml.AliasEvent):
+            raise self.wrong(event, "aliases are not allowed here; write the value out")
+        if event.tag not in (None, "!"):
+            raise self.wrong(event, f"tags are not allowed here ({event.tag}); write the plain value")
+        if isinstance(event, yaml.SequenceStartEvent):
+            raise self.wrong(event, "a list begins here; only maps and single values are read here")
+        if isinstance(event, yaml.ScalarEvent):
+            return None if event.implicit[0] and event.value in _NULLS else self.text(event)
         if depth > _MAX_DEPTH:
-            raise self.wrong(f"nested deeper than {_MAX_DEPTH} levels")
-        start, into = self.at, YamlMap()
-        self.at += 1
-        while True:
-            self.skip_blanks(True)
-            if self.peek() == "}":
-                self.at += 1
-                return into
-            if self.peek() == "":
-                raise self.wrong("the '{' that begins here does not end", start)
-            key = self.key(",}", into)
-            self.skip_blanks(True)
-            into.values[key] = self.value(",}", depth + 1)
-            self.skip_blanks(True)
-            if self.peek() == ",":
-                self.at += 1
-            elif self.peek() not in ("}", ""):
-                raise self.wrong("want ',' or '}' here")
+            raise self.wrong(event, f"nested deeper than {_MAX_DEPTH} levels")
+        return self.map(depth)
 
-    def indent(self) -> int:
-        """Of the next line that says something, at whose first character the reader then is; -1: there is none."""
-        while True:
-            start = self.at
-            self.skip_blanks(False)
-            if self.peek() == "\r":
-                self.at += 1
-            if self.peek() == "":
-                return -1
-            if self.peek() != "\n":
-                return self.at - start
-            self.at += 1
+    def text(self, event: Any) -> str:
+        text: str = event.value
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise self.wrong(event, "an escape here is half of a character") from None
+        return text
 
-    def block(self, indent: int, depth: int) -> YamlMap:
-        """The lines of this indentation; ends at the start of a line with less of it."""
-        if depth > _MAX_DEPTH:
-            raise self.wrong(f"nested deeper than {_MAX_DEPTH} levels")
+    def map(self, depth: int) -> YamlMap:
         into = YamlMap()
-        while True:
-            if self.peek() in ("-", "["):
-                raise self.wrong("a list begins here; only maps and single values are read here")
-            key = self.key("", into)
-            self.skip_blanks(False)
-            into.values[key] = self.value("", depth + 1)
-            self.end_of_line()
-            line_end = self.at
-            found = self.indent()
-            if found > indent:
-                if into.values[key] is not None:
-                    raise self.wrong("the indentation does not fit the lines above")
-                into.values[key] = self.block(found, depth + 1)
-                line_end = self.at
-                found = self.indent()
-            if found < indent:
-                self.at = line_end
-                return into
-            if found > indent:
-                raise self.wrong("the indentation does not fit the lines above")
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+            if not isinstance(event, yaml.ScalarEvent):
+                raise self.wrong(event, "a key must be a plain word")
+            key = self.text(event)
+            if key in into.keys:
+                raise self.wrong(event, f"key {key} is given twice; first on line {into.keys[key].line}")
+            into.keys[key] = Place(event.start_mark.line + 1, event.start_mark.column + 1)
+            into.values[key] = self.value(next(self.events), depth + 1)
+        return into
 
 
 def read_yaml_map(raw: bytes, source: str) -> YamlMap:
@@ -231,20 +118,12 @@ def read_yaml_map(raw: bytes, source: str) -> YamlMap:
         raise YamlError(f"{source}: not a text in UTF-8") from None
     if "\0" in text:
         raise YamlError(f"{source}: byte {text.index(chr(0))} is zero; this is not a text file")
-    reader = _Reader(text, source)
-    indent = reader.indent()
-    if indent == 0 and re.compile(r"---( +#.*| *)\r?(\n|$)").match(text, reader.at):
-        reader.at = text.find("\n", reader.at) + 1 or len(text)
-        indent = reader.indent()
-    if indent < 0:
-        return YamlMap()
-    if reader.peek() == "{":
-        whole = reader.flow(1)
-        reader.skip_blanks(True)
-        if reader.peek() != "":
-            raise reader.wrong("want nothing more here")
-        return whole
-    whole = reader.block(indent, 1)
-    if reader.indent() >= 0:
-        raise reader.wrong("the indentation does not fit the lines above")
-    return whole
+    try:
+        return _Builder(text, source).document()
+    except yaml.MarkedYAMLError as error:
+        said = ", ".join(part for part in (error.context, error.problem) if part)
+        ends = error.problem is not None and "stream" in error.problem  # what begins at the context does not end
+        mark = error.context_mark if ends and error.context_mark else error.problem_mark
+        raise _wrong(source, mark, f"not valid YAML: {said}") from None
+    except yaml.YAMLError as error:  # a character that no YAML holds
+        raise YamlError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None

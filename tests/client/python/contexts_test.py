@@ -27,13 +27,6 @@ def tree(value):
     return {key: tree(below) if hasattr(below, "values") else below for key, below in value.values.items()}
 
 
-def same(mine, theirs):
-    """theirs: of PyYAML's BaseLoader, to which every value is text."""
-    if isinstance(mine, dict):
-        return isinstance(theirs, dict) and mine.keys() == theirs.keys() and all(same(mine[k], theirs[k]) for k in mine)
-    return theirs in ("", "~", "null", "Null", "NULL") if mine is None else mine == theirs
-
-
 class YamlMapTest(unittest.TestCase):
     GOOD = (
         ("", {}), ("# nothing\n\n", {}), ("---\na: b\n", {"a": "b"}), ("a: b", {"a": "b"}), ("a: b\r\nc: d\r\n", {"a": "b", "c": "d"}),
@@ -52,22 +45,10 @@ class YamlMapTest(unittest.TestCase):
         for text, want in self.GOOD:
             self.assertEqual(tree(read_yaml_map(text.encode(), "x")), want, text)
 
-    def test_as_another_parser_reads_them(self):
-        try:
-            import yaml
-        except ImportError:
-            self.skipTest("PyYAML is not installed")
-        for text, want in self.GOOD:
-            self.assertTrue(same(want, yaml.load(text, yaml.BaseLoader) or {}), text)
-
-    def test_nothing_is_read_in_another_way_than_by_another_parser(self):
-        try:
-            import yaml
-        except ImportError:
-            self.skipTest("PyYAML is not installed")
+    def test_whatever_stands_there_is_read_or_refused(self):
         pieces = ["a", "lab", "server", ":", ": ", "  ", "    ", "\n", "\n  ", "\n    ", "#", " # x", "'", '"', "{", "}", ",", ", ",
-                  "~", "null", "-", "- ", "\\", "\\n", "x y", "\r\n", "\t", "1", "h:1", "[", "]", "&", "*", "!", "|", "?", "? ", "%",
-                  "@", "`", "''", "\u00e9", "---", "--- ", "...", ">", "<<"]
+                  "~", "null", "-", "- ", "\\", "\\n", "\\ud800", "x y", "\r\n", "\t", "1", "h:1", "[", "]", "&", "*", "!", "|", "?", "? ",
+                  "%", "@", "`", "''", "\u00e9", "---", "--- ", "...", ">", "<<", "\x07", "\ufeff"]
         good = "current: lab\ncontexts:\n  lab:\n    server: h:1\n    tls_ca: \"a b\"\n  p: {server: 'x', c: {}}\n"
         read = 0
         for seed in range(4000):
@@ -78,35 +59,40 @@ class YamlMapTest(unittest.TestCase):
             if seed % 2:
                 text = [draw.choice(pieces) for _ in range(draw.randrange(1, 14))]
             try:
-                mine = tree(read_yaml_map("".join(text).encode(), "x"))
-            except YamlError:
-                continue
-            read += 1
-            try:
-                self.assertTrue(same(mine, yaml.load("".join(text), yaml.BaseLoader) or {}), text)
-            except yaml.YAMLError as error:
-                self.fail(f"{text}: {error}")
+                tree(read_yaml_map("".join(text).encode(), "x"))
+                read += 1
+            except YamlError as error:
+                self.assertTrue(str(error).startswith("x:"), error)
         self.assertGreater(read, 300)
 
-    def test_what_is_more_is_refused_with_its_place(self):
-        for text, why in (("a: [1]\n", "x:1:4: '[' begins what is more"), ("- a\n", "x:1:1: a list begins here"),
-                          ("a: &b c\n", "x:1:4: '&'"), ("a: *b\n", "x:1:4: '*'"), ("a: !!str b\n", "x:1:4: '!'"),
-                          ("a: |\n  b\n", "x:1:4: '|'"), ("a\n", "x:1:1: want 'key: value'"), ("a: b: c\n", "x:1:5: want the end"),
-                          ("a: b\n  c: d\n", "x:2:3: the indentation"), ("a:\n   b: 1\n  c: 2\n", "x:3:3: the indentation"),
-                          ("a:\n\tb: 1\n", "x:2:1: a tab"), ("a: b\tc\n", "x:1:5: a text with '\\t'"), ("---#\n", "x:1:1: a list"),
-                          ("a: b\n...\n", "x:2:1: '.'"), ("a: {b[: c}\n", "x:1:6: a text with '['"), ("a: b\na: c\n", "x:2:1: key a is given twice; first on line 1"),
-                          ('a: "b\n', "x:1:4: the quote that begins here"), ('a: "\\q"\n', "x:1:5: an escape"),
-                          ('a: "\\ud800"\n', "x:1:5: an escape"), ('a: "b" c\n', "x:1:8: want the end"),
-                          ("a: {b: c\n", "x:1:4: the '{'"), ("a: {b: c d: e}\n", "x:1:11: want ',' or '}'"),
-                          ("a:\n  - b\n", "x:2:3: a list"), ("{a: b} c\n", "x:1:8: want nothing more"),
-                          ("a: b\n---\nc: d\n", "x:2:"), ("%YAML 1.2\n", "x:1:1: '%'")):
+    def test_more_of_yaml_than_sluice_writes_is_read_as_sluicectl_reads_it(self):
+        for text, want in (("a: |\n  b\n", "b\n"), ("a: &b c\n", "c"), ("a: two\n  lines\n", "two lines"), ("'a': >-\n  b\n  c\n", "b c"),
+                           ("a: b\n...\n", "b"), ("a: 0x10\n", "0x10"), ("a: yes\n", "yes"), ("a: 2026-01-31\n", "2026-01-31")):
+            self.assertEqual(tree(read_yaml_map(text.encode(), "x")), {"a": want}, text)
+
+    def test_what_is_no_such_file_is_refused_with_its_place(self):
+        for text, why in (("a: [1]\n", "x:1:4: a list begins here"), ("- a\n", "x:1:1: a list begins here"),
+                          ("a:\n  - b\n", "x:2:3: a list begins here"), ("? [a]\n: b\n", "x:1:3: a key must be a plain word"),
+                          ("a: &b c\nd: *b\n", "x:2:4: aliases are not allowed here"), ("a: !!str b\n", "x:1:4: tags are not allowed here"),
+                          ("a: !!python/object:os.system x\n", "x:1:4: tags are not allowed here"),
+                          ("a\n", "x:1:1: want keys and values"), ("a: b: c\n", "x:1:5: not valid YAML: mapping values"),
+                          ("a: b\n  c: d\n", "x:2:4: not valid YAML"), ("a:\n   b: 1\n  c: 2\n", "x:3:3: not valid YAML"),
+                          ("a:\n\tb: 1\n", "x:2:1: not valid YAML"), ("a: b\tc\n", "x:1:5: not valid YAML"),
+                          ("a: {b[: c}\n", "x:1:6: not valid YAML"), ("a: b\na: c\n", "x:2:1: key a is given twice; first on line 1"),
+                          ("a: {b: 1,\n    b: 2}\n", "x:2:5: key b is given twice; first on line 1"),
+                          ('a: "b\n', "x:1:4: not valid YAML: while scanning a quoted scalar"), ('a: "\\q"\n', "x:1:6: not valid YAML"),
+                          ('a: "\\ud800"\n', "x:1:4: an escape here"), ('a: "b" c\n', "x:1:8: not valid YAML"),
+                          ("a: {b: c\n", "x:1:4: not valid YAML: while parsing a flow mapping"), ("a: {b: c d: e}\n", "x:1:11: not valid YAML"),
+                          ("{a: b} c\n", "x:1:8: not valid YAML"), ("a: b\n---\nc: d\n", "x:2:1: a second document begins here"),
+                          ("a: \x07\n", "x: not valid YAML: unacceptable character #x0007")):
             with self.assertRaises(YamlError) as raised:
                 read_yaml_map(text.encode(), "x")
             self.assertIn(why, str(raised.exception), text)
         for raw, why in ((b"\xff", "not a text in UTF-8"), (b"a: b\0\n", "byte 4 is zero"), (b" " * (2 << 20), "at most")):
             with self.assertRaisesRegex(YamlError, why):
                 read_yaml_map(raw, "x")
-        for deep in ("{a: " * 50, "".join("  " * i + "a:\n" for i in range(50))):
+        # However deep, and however much aliases would unfold to: neither is followed.
+        for deep in ("{a: " * 50, "{a: " * 200000, "".join("  " * i + "a:\n" for i in range(50))):
             with self.assertRaisesRegex(YamlError, "nested deeper than 16"):
                 read_yaml_map(deep.encode(), "x")
 
@@ -173,7 +159,7 @@ class ContextsTest(unittest.TestCase):
                 ("curent: lab\ncontexts:\n  lab:\n    sever: lab:7070\n    tls_ca: {a: b}\n  a/b: {}\n",
                  (":1:1: curent: want current: NAME", ":4:5: lab.sever: unknown field", ":5:5: lab.tls_ca: unknown field",
                   ":6:3: a/b: want letters")),
-                ("current: [lab]\n", (":1:10: '['",)), ("contexts: lab\n", (":1:1: contexts: want current: NAME",))):
+                ("current: [lab]\n", (":1:10: a list begins here",)), ("contexts: lab\n", (":1:1: contexts: want current: NAME",))):
             self.write(text)
             with self.assertRaises(sluice.ContextError) as raised:
                 self.connect()

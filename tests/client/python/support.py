@@ -23,7 +23,7 @@ def skip(reason):
 
 def require(*modules):
     """The modules can be imported and the wheel is installed; the process ends as skipped otherwise."""
-    for module in modules:
+    for module in (*modules, "yaml"):  # which the package reads its own files with
         try:
             found = importlib.util.find_spec(module)
         except ModuleNotFoundError:

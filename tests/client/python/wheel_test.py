@@ -54,6 +54,16 @@ class WheelTest(unittest.TestCase):
         self.assertEqual(zipfile.ZipFile(self.wheel).read(points).decode().split(),
                          ["[console_scripts]", "sluice-mirror", "=", "sluice.mirror.__main__:main"])
 
+    def test_what_it_needs_is_what_the_tests_pin(self):
+        (metadata,) = [name for name in zipfile.ZipFile(self.wheel).namelist() if name.endswith("/METADATA")]
+        needs = re.findall(r"^Requires-Dist: ([\w-]+)([^;\n]*)$", zipfile.ZipFile(self.wheel).read(metadata).decode(), re.MULTILINE)
+        self.assertEqual(sorted(name for name, _ in needs), ["PyYAML", "grpcio", "protobuf"])
+        with open(os.path.join(support.TOP, "tests", "client", "python", "requirements.txt"), encoding="utf-8") as file:
+            pinned = dict(re.findall(r"^([\w-]+)==([\w.]+)$", file.read(), re.MULTILINE))
+        for name, least in needs:
+            version, least = ([int(part) for part in text.split(".")[:2]] for text in (pinned[name.lower()], least.removeprefix(">=")))
+            self.assertGreaterEqual(version, least, name)
+
     def test_equal_sources_give_equal_bytes(self):
         with tempfile.TemporaryDirectory() as folder:
             with open(build(folder), "rb") as again, open(self.wheel, "rb") as first:
