@@ -93,6 +93,9 @@ def problems(thing: Object, minor: str) -> list[str]:
     if schema is None:
         return list(builtin(thing, minor))
     found = list(by_schema(thing, schema))
+    if thing["kind"] == "TrainingRuntime" and not found:
+        return problems({"apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet", "metadata": {"name": thing["metadata"]["name"]},
+                         "spec": thing["spec"]["template"]["spec"]}, minor)
     if thing["kind"] == "JobSet" and not found:
         for job in jobs_within(thing):
             found += [f"{title(job)}: {text}" for text in builtin(job, minor)]

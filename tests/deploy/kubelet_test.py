@@ -39,12 +39,22 @@ def check_planted(test, bugs):
                 test.assertEqual(answer.returncode, 0, f"{bug.says}: want {bug.finding}: {answer.stdout}")
 
 
+def check_run(test, flag):
+    """The run of RUNS that has this flag."""
+    title, arguments = next(run for run in mini_kubelet.RUNS if flag in run[1])
+    answer = mini_kubelet.call(*mini_kubelet.with_paths(arguments))
+    print(answer.stdout)
+    test.assertEqual(answer.returncode, 0, f"{title}: {answer.stdout}")
+
+
+class TrainJobTest(unittest.TestCase):
+    def test_what_trainer_makes_of_the_runtime_trains_and_ends_with_the_very_same_parameters(self):
+        check_run(self, "--train-job")
+
+
 class JobSetTest(unittest.TestCase):
     def test_a_jobset_survives_what_its_rules_are_for_and_ends_with_the_very_same_parameters(self):
-        title, arguments = next(run for run in mini_kubelet.RUNS if "--job" in run[1])
-        answer = mini_kubelet.call(*mini_kubelet.with_paths(arguments))
-        print(answer.stdout)
-        self.assertEqual(answer.returncode, 0, f"{title}: {answer.stdout}")
+        check_run(self, "--job")
 
     def test_planted_bugs_are_named(self):
         check_planted(self, [bug for bug in plants.PLANTS if bug.in_test and bug.part])

@@ -111,6 +111,9 @@ POD = "/spec/template/spec"
 BOX = POD + "/containers/0"
 JOB_RANK = "/spec/replicatedJobs/1/template/spec"
 JOB_BOX = JOB_RANK + "/template/spec/containers/0"
+RUNTIME, STEPS = "TrainingRuntime/sluice", "/spec/template/spec/replicatedJobs"
+NODE = f"{STEPS}/0/template/spec"
+NODE_BOX, TRAIN_ACTOR_BOX = f"{NODE}/template/spec/containers/0", f"{STEPS}/1/template/spec/template/spec/containers/0"
 NAME, COMPONENT = "app.kubernetes.io~1name", "app.kubernetes.io~1component"
 
 BUGS = (
@@ -484,6 +487,16 @@ BUGS = (
         put(JOB, "/spec/failurePolicy/restartStrategy", "Recreate")),
     bug("job-spec-there", "a spec that the ConfigMap does not hold",
         arg(JOB, "/etc/sluice/job/job.yaml", "/etc/sluice/job/run.yaml", JOB_BOX)),
+    bug("trainer-step", "a TrainJob's settings go to nobody", cut(RUNTIME, f"{STEPS}/0/template/metadata")),
+    bug("trainer-step", "two learners in a TrainJob's run folder", put(RUNTIME, "/spec/mlPolicy/numNodes", 2)),
+    bug("container-names", "a TrainJob's learner by a name that Trainer does not know", put(RUNTIME, f"{NODE_BOX}/name", "rank")),
+    bug("job-exit-codes", "a TrainJob's preemption counts as a failure", cut(RUNTIME, f"{NODE}/podFailurePolicy/rules/1")),
+    bug("job-restarts", "spare completions that Trainer takes away", put(RUNTIME, f"{STEPS}/1/template/spec/completions", 1000)),
+    bug("job-spec-there", "a TrainJob's spec in the memory of its pod", put(RUNTIME, f"{NODE_BOX}/env/1/value", "/dev/shm/spec.yaml")),
+    bug("jobset-outcome", "a TrainJob that waits for actors, which never end", cut(RUNTIME, "/spec/template/spec/successPolicy")),
+    bug("peers-there", "a TrainJob's actors that look for another job's learner",
+        arg(RUNTIME, "--learner=$(TRAINJOB)-node-0-0.$(TRAINJOB):7090", "--learner=sluice-job-rank-0-0.sluice-job:7090", TRAIN_ACTOR_BOX)),
+    bug("edge-missing", "reward servers that do not let TrainJobs' actors in", drop("NetworkPolicy/sluice-reward-of-train-jobs")),
     bug("queue-starts-job", "a job that does not wait for its queue", put(JOB, "/spec/suspend", False)),
     bug("queue-starts-job", "a queue that is not there", drop("LocalQueue/sluice")),
     # Monitoring.

@@ -46,9 +46,9 @@ needs_schemas = unittest.skipUnless(SCHEMAS, "there is no kubernetes-validate he
 # Digests of nothing that exists, of the form of real ones.
 DIGESTS = ("sha256:" + "0123456789abcdef" * 4, "sha256:" + "fedcba9876543210" * 4)
 COMPONENTS = ("jobset", "kueue", "keda", "prometheus-operator", "grafana", "priorities", "gpu-rank", "gpu-actor",
-              "infiniband", "efa", "tokens", "s3-checkpoints", "jobset-s3-checkpoints")
+              "infiniband", "efa", "tokens", "s3-checkpoints", "jobset-s3-checkpoints", "kubeflow-runtime")
 EVERYWHERE = ("cert-manager", "identity", "tagged-images")  # in the overlays themselves
-ALONE = {name: ("jobset", name) for name in ("kueue", "jobset-s3-checkpoints")}  # what a component needs beside it
+ALONE = {name: ("jobset", name) for name in ("kueue", "jobset-s3-checkpoints", "kubeflow-runtime")}  # what a component needs beside it
 
 
 @functools.cache
@@ -380,6 +380,9 @@ class SchemaTest(unittest.TestCase):
                 ("JobSet/sluice-job", "/spec/failurePolicy/rules/0/action", "Fail", "Fail"),
                 ("JobSet/sluice-job", "/spec/replicatedJobs/1/template/spec/backofLimit", 3, "backofLimit"),
                 ("JobSet/sluice-job", "/spec/replicatedJobs/0/template/spec/template/spec/container", [], "container"),
+                ("TrainingRuntime/sluice", "/spec/mlPolicy/nodes", 1, "nodes"),
+                ("TrainingRuntime/sluice", "/spec/template/spec/maxRestarts", 3, "maxRestarts"),
+                ("TrainingRuntime/sluice", "/spec/template/spec/replicatedJobs/0/template/spec/backofLimit", 3, "backofLimit"),
                 ("ScaledObject/sluice-actor", "/spec/triggers/0/metadata/threshold", 0.25, "0.25"),
                 ("ScaledObject/sluice-actor", "/spec/minReplicas", 2, "minReplicas"),
                 ("PodMonitor/sluice", "/spec/podMetricsEndpoints/0/targetPort", 7091, "targetPort"),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The mini-kubelet: runs rendered manifests on this machine, pod by pod, in namespaces, and holds them to what they say.
 
-    mini_kubelet.py overlay FILE [--full|--job] [--component NAME ...] [--replicas OWNER=N ...] [--flag OWNER FLAG=VALUE ...]
+    mini_kubelet.py overlay FILE [--full|--job|--train-job] [--component NAME ...] [--replicas OWNER=N ...] [--flag OWNER FLAG=VALUE ...]
     mini_kubelet.py plant NAME      one bug of kubelet/plants.py
     mini_kubelet.py parts           fields that the overlays of today do not use
     mini_kubelet.py proof           all of it; writes docs/proof/kubelet.md (./sluice proof kubelet)
@@ -24,7 +24,7 @@ from collections.abc import Sequence
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.join(TOP, "deploy", "kubernetes")]
 import render  # noqa: E402  # the folders of these are known now
-from kubelet import edges, job_scenario, manifests, plants, sandbox, scenario, secrets_written  # noqa: E402  # their folder is known from here on
+from kubelet import edges, job_scenario, jobs, manifests, plants, sandbox, scenario, secrets_written  # noqa: E402  # their folder is known from here on
 from kubelet.cluster import Cluster, target_port  # noqa: E402
 from kubelet.probes import harness  # noqa: E402
 
@@ -66,9 +66,12 @@ def overlay(arguments: argparse.Namespace) -> int:
     for owner, text in arguments.flag:
         flag, _, value = text.partition("=")
         manifests.set_flag(things, owner, flag, value)
+    if arguments.train_job:
+        things.append(jobs.job_set_of(manifests.find(things, job_scenario.RUNTIME), job_scenario.TRAIN_JOB))
     cluster = new_cluster(things)
-    if arguments.job:
-        print("\n".join(job_scenario.summary(cluster, job_scenario.JobScenario(cluster, say).run())))
+    if arguments.job or arguments.train_job:
+        kind = job_scenario.JobScenario if arguments.job else job_scenario.TrainScenario
+        print("\n".join(job_scenario.summary(cluster, kind(cluster, say).run())))
     else:
         print("\n".join(scenario.summary(cluster, scenario.Scenario(cluster, arguments.full, say).run())))
     if cluster.findings:
@@ -219,6 +222,8 @@ RUNS = (
       "StatefulSet/sluice-rank", "precision=fp32")),
     ("The JobSet on dev-cpu, with two actors",
      ("overlay", "dev-cpu.yaml", "--job", "--component", "jobset", "--replicas", "JobSet/sluice-job/actor=2")),
+    ("A TrainJob of the TrainingRuntime on dev-cpu, with two actors",
+     ("overlay", "dev-cpu.yaml", "--train-job", "--component", "kubeflow-runtime", "--replicas", "TrainingRuntime/sluice/actor=2")),
     ("prod-tcp with two ranks, on the processor",
      ("overlay", "prod-tcp.yaml", "--replicas", "StatefulSet/sluice-rank=2", "--flag", "StatefulSet/sluice-coordinator",
       "ranks=2", "--flag", "StatefulSet/sluice-rank", "device=cpu", "--flag", "StatefulSet/sluice-rank",
@@ -247,7 +252,7 @@ def proof(_: argparse.Namespace) -> int:
         if answer.returncode == sandbox.SKIPPED:
             return sandbox.SKIPPED
         failed |= answer.returncode != 0
-        overrides = [word for word in arguments[2:] if word not in ("--full", "--job")]
+        overrides = [word for word in arguments[2:] if word not in ("--full", "--job", "--train-job")]
         said = f"Overrides: `{' '.join(overrides)}`." if overrides else "No override."
         sections += [f"## {title}", "", said, "", answer.stdout.strip(), ""]
     rows = []
@@ -285,6 +290,7 @@ def main() -> int:
     one.add_argument("file")
     one.add_argument("--full", action="store_true")
     one.add_argument("--job", action="store_true", help="its JobSet alone, in place of the resident service")
+    one.add_argument("--train-job", action="store_true", help="the same for what a TrainJob makes of its TrainingRuntime")
     one.add_argument("--component", action="append", default=[], help="with components that the overlay has not")
     one.add_argument("--replicas", action="append", default=[], metavar="OWNER=N")
     one.add_argument("--flag", action="append", default=[], nargs=2, metavar=("OWNER", "FLAG=VALUE"))

@@ -56,6 +56,8 @@ EDGES = (("rank", "coordinator", "7070"), ("actor", "coordinator", "7070"), ("cl
          ("prometheus", "actor", "7101"), ("rank", "dns", "53"), ("actor", "dns", "53"), ("client", "dns", "53"),
          ("job-actor", "job-rank", "7090"), ("job-actor", "job-reward", "7080"), ("prometheus", "job-rank", "7091"),
          ("prometheus", "job-reward", "7081"), ("prometheus", "job-actor", "7101"), ("job-actor", "dns", "53"),
+         ("train-actor", "train-rank", "7090"), ("train-actor", "reward", "7080"), ("prometheus", "train-rank", "7091"),
+         ("prometheus", "train-actor", "7101"), ("train-actor", "dns", "53"),
          ("rank", "store", "443"), ("job-rank", "store", "443"), ("job-rank", "dns", "53"))
 # Of these, what is needed where the first has keys of an object store, and not allowed otherwise.
 EDGES_OF_KEYS = (("rank", "store", "443"), ("job-rank", "store", "443"), ("job-rank", "dns", "53"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from .facts import FINAL_CODES, IGNORED_CODES, exit_codes
-from .objects import Cluster, Findings, Object, Pod, labels, rule, title
+from .objects import JOB_SETS, Cluster, Findings, Object, Pod, job_set_spec, labels, rule, title
 from .program import is_run
 
 
+STEP = "trainer.kubeflow.org/trainjob-ancestor-step"
 SUCCESSORS = 100  # completions of a helper's Job for each pod: more than a job will see drains
 
 
@@ -62,6 +63,9 @@ def job_restarts(cluster: Cluster) -> Findings:
         elif any(map(is_run, pod.containers)):
             if completions != 1 or pods != 1:
                 yield pod.title, "want one completion and one pod: actors go by the name of index 0"
+        elif pod.owner["kind"] == "TrainingRuntime":
+            if completions != pods:
+                yield pod.title, f"{completions} completions of {pods} pods: Trainer makes both the same"
         elif completions < SUCCESSORS * pods:
             yield pod.title, f"{completions} completions of {pods} pods: one that is drained ends with 0 and would have no successor"
 
@@ -69,8 +73,8 @@ def job_restarts(cluster: Cluster) -> Findings:
 @rule("jobset-names")
 def jobset_names(cluster: Cluster) -> Findings:
     """Policies and dependencies name jobs of the set, dependencies earlier ones."""
-    for thing in cluster.kind("JobSet"):
-        spec = thing["spec"]
+    for thing in cluster.kind(*JOB_SETS):
+        spec = job_set_spec(thing)
         names = [job["name"] for job in spec["replicatedJobs"]]
         targets = list((spec.get("successPolicy") or {}).get("targetReplicatedJobs") or [])
         for entry in (spec.get("failurePolicy") or {}).get("rules") or []:
@@ -87,10 +91,10 @@ def jobset_names(cluster: Cluster) -> Findings:
 @rule("jobset-outcome")
 def jobset_outcome(cluster: Cluster) -> Findings:
     """The set succeeds and fails with its learner, helpers alone never end it, and old pods go before new ones come."""
-    for thing in cluster.kind("JobSet"):
+    for thing in cluster.kind(*JOB_SETS):
         learners = [pod.title.rpartition("/")[2] for pod in cluster.pods
                     if pod.owner is thing and any(map(is_run, pod.containers))]
-        spec = thing["spec"]
+        spec = job_set_spec(thing)
         success = (spec.get("successPolicy") or {}).get("targetReplicatedJobs")
         if len(learners) != 1 or success != learners:
             yield title(thing), f"succeeds with {success}, want {learners}"
@@ -106,11 +110,17 @@ def jobset_outcome(cluster: Cluster) -> Findings:
 
 @rule("job-spec-there")
 def job_spec_there(cluster: Cluster) -> Findings:
-    """The spec that the command line names is a key of a ConfigMap that is mounted there."""
+    """The spec that the command line names is a key of a ConfigMap that is mounted there; a TrainJob's lies on a claim."""
     for pod, container in cluster.containers():
         if not is_run(container) or len(container.words) < 2:
             continue
         path = container.words[1]
+        if pod.owner["kind"] == "TrainingRuntime":
+            path = next((str(entry.get("value", "")) for entry in container.env if path == f"$({entry['name']})"), path)
+            mount = container.mount_of(path)
+            if not mount or "persistentVolumeClaim" not in (pod.volumes.get(mount["name"]) or {}):
+                yield pod.title, f"{path} lies on no claim"
+            continue
         mount = container.mount_of(path)
         source = (pod.volumes.get(mount["name"]) or {}).get("configMap") if mount else None
         found = cluster.named("ConfigMap", source["name"]) if source else None
@@ -128,3 +138,17 @@ def queue_starts_job(cluster: Cluster) -> Findings:
             yield title(thing), f"there is no LocalQueue {queue}"
         if (queue is not None) != bool(thing["spec"].get("suspend")):
             yield title(thing), f"queue {queue}, suspend {thing['spec'].get('suspend')}"
+
+
+@rule("trainer-step")
+def trainer_step(cluster: Cluster) -> Findings:
+    """A TrainJob's settings are for the learner: its Job carries Trainer's label, once, its container is called node, and it
+    is one."""
+    for thing in cluster.kind("TrainingRuntime"):
+        jobs = job_set_spec(thing).get("replicatedJobs") or []
+        marked = [job for job in jobs if ((job["template"].get("metadata") or {}).get("labels") or {}).get(STEP) == "trainer"]
+        learners = [pod.title.rpartition("/")[2] for pod in cluster.pods if pod.owner is thing and any(map(is_run, pod.containers))]
+        if [job.get("name") for job in marked] != learners:
+            yield title(thing), f"want {STEP}: trainer on {learners}, found it on {[job.get('name') for job in marked]}"
+        if (thing["spec"].get("mlPolicy") or {}).get("numNodes", 1) != 1 or any(job.get("replicas", 1) != 1 for job in jobs):
+            yield title(thing), "want one node and one replica of each job: a run folder has one learner"

@@ -101,6 +101,15 @@ class Container:
         return max(fitting, key=lambda mount: len(mount["mountPath"]), default=None)
 
 
+JOB_SETS = ("JobSet", "TrainingRuntime")  # a JobSet, and Kubeflow's template of one
+
+
+def job_set_spec(thing: Object) -> Object:
+    """The spec of a JobSet, or of the JobSets that a TrainingRuntime makes."""
+    spec = thing.get("spec") or {}
+    return ((spec.get("template") or {}).get("spec") or {}) if thing["kind"] == "TrainingRuntime" else spec
+
+
 @dataclass
 class Pod:
     """A pod template, with who makes pods of it."""
@@ -119,7 +128,8 @@ class Pod:
     def labels(self) -> dict[str, str]:
         """Those of the template, and the JobSet's name, which its controller adds."""
         own = (self.template.get("metadata") or {}).get("labels") or {}
-        return own if self.job is None else {**own, "jobset.sigs.k8s.io/jobset-name": self.owner["metadata"].get("name", "")}
+        added = self.owner["kind"] == "JobSet"  # a TrainJob's name is known once there is one
+        return {**own, "jobset.sigs.k8s.io/jobset-name": self.owner["metadata"].get("name", "")} if added else own
 
     @property
     def component(self) -> str:
@@ -128,7 +138,7 @@ class Pod:
     @property
     def role(self) -> str:
         """What its program is: one-shot jobs run the same programs as the resident service."""
-        return self.component.removeprefix("job-")
+        return re.sub("^(job|train)-", "", self.component)
 
     @property
     def containers(self) -> list[Container]:
@@ -166,8 +176,8 @@ class Cluster:
             if thing.get("kind") in ("Deployment", "StatefulSet"):
                 yield Pod(thing, title(thing), spec.get("template") or {}, spec.get("replicas"),
                           (spec.get("selector") or {}).get("matchLabels") or {})
-            elif thing.get("kind") == "JobSet":
-                for job in spec.get("replicatedJobs") or []:
+            elif thing.get("kind") in JOB_SETS:
+                for job in job_set_spec(thing).get("replicatedJobs") or []:
                     inner = job["template"]["spec"]
                     yield Pod(thing, f"{title(thing)}/{job.get('name')}", inner.get("template") or {},
                               inner.get("parallelism"), None, inner)

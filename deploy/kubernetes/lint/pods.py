@@ -319,8 +319,9 @@ def ranks_stay(cluster: Cluster) -> Findings:
 def container_names(cluster: Cluster) -> Findings:
     """Containers are called by their role, ports by what they serve, each number once."""
     for pod in cluster.pods:
-        if [container.name for container in pod.containers] != [pod.role]:
-            yield pod.title, f"want one container named {pod.role}, got {[one.name for one in pod.containers]}"
+        name = "node" if pod.component == "train-rank" else pod.role  # Trainer's name for it
+        if [container.name for container in pod.containers] != [name]:
+            yield pod.title, f"want one container named {name}, got {[one.name for one in pod.containers]}"
         for container in pod.containers:
             ports = container.spec.get("ports") or []
             numbers = [port["containerPort"] for port in ports]

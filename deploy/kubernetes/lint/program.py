@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .facts import COMMANDS, DEVICE, FOLDERS, LISTENING, NEEDED, PEERS, ROLES, RUN, Flag, programs
-from .objects import Cluster, Container, Findings, Pod, rule, title
+from .facts import COMMANDS, DEVICE, EDGES, FOLDERS, LISTENING, NEEDED, PEERS, ROLES, RUN, Flag, programs
+from .objects import JOB_SETS, Cluster, Container, Findings, Pod, job_set_spec, rule, title
 
 
 def command_of(container: Container) -> tuple[str, str]:
@@ -33,7 +33,7 @@ def command_of_role(cluster: Cluster) -> Findings:
         if pod.role not in ROLES:
             yield pod.title, f"'{pod.component}' is no component of Sluice"
             continue
-        wanted = RUN if pod.component == "job-rank" else COMMANDS[pod.role]
+        wanted = RUN if pod.job is not None and pod.role == "rank" else COMMANDS[pod.role]
         if command_of(container) != wanted:
             yield pod.title, f"runs {' '.join(command_of(container))}, want {' '.join(wanted)}"
 
@@ -128,17 +128,17 @@ def serves(cluster: Cluster, address: str, role: str, asking: Pod) -> str:
         if service["spec"].get("clusterIP") == "None":
             return f"{host} is headless: an actor would stay with one of its pods"
         behind = cluster.selected(service["spec"].get("selector") or {})
-        if not any(pod.role == role and (pod.job is None) == (asking.job is None) for pod in behind):
+        if not any(pod.role == role and (asking.component, pod.component, str(port)) in EDGES for pod in behind):
             return f"behind {host} are no pods of role {role}"
         return "" if port in [one["port"] for one in service["spec"]["ports"]] else f"{host} has no port {port}"
-    if asking.owner["kind"] == "JobSet":  # JOBSET-JOB-0-0.SUBDOMAIN
-        jobset = asking.owner["metadata"]["name"]
-        subdomain = (asking.owner["spec"].get("network") or {}).get("subdomain", jobset)
+    if asking.owner["kind"] in JOB_SETS:  # JOBSET-JOB-0-0.SUBDOMAIN
+        jobset = asking.owner["metadata"]["name"] if asking.owner["kind"] == "JobSet" else "$(TRAINJOB)"
+        subdomain = (job_set_spec(asking.owner).get("network") or {}).get("subdomain", jobset)
         for pod in cluster.pods:
             if pod.owner is asking.owner and host == f"{jobset}-{pod.title.rpartition('/')[2]}-0-0.{subdomain}":
                 if pod.role != role:
                     return f"{host} is of role {pod.role}"
-                if (pod.job or {}).get("completions", 1) > 1:
+                if asking.owner["kind"] == "JobSet" and (pod.job or {}).get("completions", 1) > 1:
                     return f"{host} is the first of pods that take turns: want a Service"
                 return "" if port == pod.containers[0].ports.get("grpc") else f"{host} has no port {port}"
     return f"there is no {host}"

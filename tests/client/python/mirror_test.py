@@ -225,7 +225,7 @@ class CommandTest(FolderTest):
     def test_mistakes_end_with_a_sentence_and_a_code(self):
         self.steps(1, 2)
         for arguments, code, why in (
-                (("--to", "comet:x"), 2, "want mlflow:URI, tensorboard:FOLDER or wandb:FOLDER, got 'comet:x'"),
+                (("--to", "comet:x"), 2, "want mlflow:URI, tensorboard:FOLDER, wandb:FOLDER or kubeflow, got 'comet:x'"),
                 (("--to", "mlflow:"), 2, "--to mlflow needs --uri http://HOST:PORT"),
                 (("--to", "wandb"), 2, "--to wandb needs --folder FOLDER"),
                 (("--to", "tensorboard", "--uri", "http://h"), 2, "--uri is not for --to tensorboard; it takes --folder"),

@@ -22,6 +22,7 @@ from .probes import TOP, harness
 from .scenario import GROUPS, Drain, Outcome, Run, ending, ledger, look_at_ports, tables
 
 JOB_SET = "JobSet/sluice-job"
+RUNTIME, TRAIN_JOB = "TrainingRuntime/sluice", "tiny"
 LEARNER, REWARD, ACTOR = "rank", "reward", "actor"
 DISTURBED = "disturbed"
 STEPS = 30  # enough for every disturbance to come in the middle
@@ -62,17 +63,23 @@ class JobOutcome(Outcome):
 
 
 class JobScenario(Run):
+    learner_name = LEARNER  # of its replicated job and of its container
+
     def __init__(self, cluster: Cluster, say: Callable[[str], None]):
         super().__init__(cluster, say)
         self.outcome: JobOutcome = JobOutcome()
         self.shared = os.path.join(cluster.claims("sluice"), "sluice-shared")
-        self.folder = os.path.join(self.shared, "runs", "sluice-job")
-        self.thing = find(cluster.things, JOB_SET)
+        self.thing = self.made(cluster.things)
+        self.title = title(self.thing)
+        self.folder = os.path.join(self.shared, "runs", self.thing["metadata"]["name"])
         cluster.expected = self.why_expected
 
-    @staticmethod
-    def why_expected(container: Container, exit: Exit) -> str:
-        return "its Job's rules decide" if container.pod.made_of.owner == f"{JOB_SET}/{LEARNER}" else ""
+    def made(self, things: list[Object]) -> Object:
+        """The JobSet that is run."""
+        return find(things, JOB_SET)
+
+    def why_expected(self, container: Container, exit: Exit) -> str:
+        return "its Job's rules decide" if container.pod.made_of.owner == f"{self.title}/{self.learner_name}" else ""
 
     def why_expected_text(self, container: Container, exit: Exit) -> str:
         return "itself"
@@ -112,25 +119,28 @@ class JobScenario(Run):
 
     def apply(self, spec: Object) -> JobSetRun:
         """The JobSet with another job.yaml."""
-        config = next(thing for thing in self.cluster.things
-                      if thing["kind"] == "ConfigMap" and title(thing).startswith("ConfigMap/sluice-job"))
-        config["data"]["job.yaml"] = json.dumps(spec)
+        self.write_spec(spec)
         run = JobSetRun(self.cluster, self.thing)
         run.start()
         return run
+
+    def write_spec(self, spec: Object) -> None:
+        config = next(thing for thing in self.cluster.things
+                      if thing["kind"] == "ConfigMap" and title(thing).startswith("ConfigMap/sluice-job"))
+        config["data"]["job.yaml"] = json.dumps(spec)
 
     def finish(self, run: JobSetRun, outcome: str, what: str) -> None:
         """Waits for the end, which must be this one, and judges what became of every try."""
         self.wait(run.over.is_set, f"the JobSet ends: {what}")
         self.judge(run, what)
         if run.outcome != outcome:
-            self.cluster.find("jobset-outcome", JOB_SET, f"{run.outcome} ({run.why}), want {outcome}: {what}")
+            self.cluster.find("jobset-outcome", self.title, f"{run.outcome} ({run.why}), want {outcome}: {what}")
         if run.restarts:
-            self.cluster.find("jobset-restarted", JOB_SET, f"restarted {run.restarts} times: {what}")
+            self.cluster.find("jobset-restarted", self.title, f"restarted {run.restarts} times: {what}")
 
     def judge(self, run: JobSetRun, what: str) -> None:
         """What the rules made of each end of the learner, against the contract of exit codes."""
-        for number, one in enumerate(run.tries(LEARNER)):
+        for number, one in enumerate(run.tries(self.learner_name)):
             code, = one.end.codes.values()
             said = re.search(r"resumed from the checkpoint of step (\d+)", one.pod.containers[0].said())
             self.outcome.tries.append((what, one.pod.name, str(code), one.pod.containers[0].exits[-1].why, one.action,
@@ -146,7 +156,7 @@ class JobScenario(Run):
                               f"{one.action}, want {wanted_action(one.end)} (docs/reference/processes.md)")
 
     def learner(self, run: JobSetRun) -> Pod:
-        found = self.wait(lambda: next((pod for pod in run.pods(LEARNER) if pod.ready), None), "the learner is ready")
+        found = self.wait(lambda: next((pod for pod in run.pods(self.learner_name) if pod.ready), None), "the learner is ready")
         assert isinstance(found, Pod)
         return found
 
@@ -178,12 +188,15 @@ class JobScenario(Run):
         self.goes_on(run, "its first steps")
         look_at_ports(self.cluster)
         self.look_at_edges()
+        self.lose_pods(run)
+        self.thaw(run)
+
+    def lose_pods(self, run: JobSetRun) -> None:
         self.end_learner(run, "evicted", lambda pod: run.evict(pod))
         self.end_learner(run, "deleted", lambda pod: run.delete(pod))
         self.kill_learner(run)
         self.replace_helper(run, ACTOR)
         self.replace_helper(run, REWARD)
-        self.thaw(run)
 
     def parallelism(self, name: str) -> int:
         return int(next(job["template"]["spec"]["parallelism"] for job in self.thing["spec"]["replicatedJobs"] if job["name"] == name))
@@ -205,7 +218,7 @@ class JobScenario(Run):
                   f"the job goes on after {what}")
         self.freeze(run)
         if run.outcome == "Failed":
-            self.cluster.find("jobset-outcome", JOB_SET, f"Failed ({run.why}) after {what}")
+            self.cluster.find("jobset-outcome", self.title, f"Failed ({run.why}) after {what}")
         elif run.over.is_set() or os.path.exists(os.path.join(self.folder, "results.json")):
             self.cluster.find("stuck", "the run", "the job was over before it could be disturbed")
         if self.cluster.findings:
@@ -226,8 +239,8 @@ class JobScenario(Run):
         self.outcome.notes.append(f"The learner was {how} after step {step}; its successor went on.")
 
     def judge_end_of(self, run: JobSetRun, pod: Pod) -> None:
-        self.wait(lambda: any(one.pod is pod for one in run.tries(LEARNER)), "the learner's Job knows of its end")
-        self.judge_try(next(one for one in run.tries(LEARNER) if one.pod is pod))
+        self.wait(lambda: any(one.pod is pod for one in run.tries(self.learner_name)), "the learner's Job knows of its end")
+        self.judge_try(next(one for one in run.tries(self.learner_name) if one.pod is pod))
 
     def kill_learner(self, run: JobSetRun) -> None:
         pod, step = self.learner(run), harness.last_step(self.folder)
@@ -299,12 +312,12 @@ class JobScenario(Run):
         self.say(f"a job that must fail with {code}: {what}")
         run = self.apply(spec)
         try:
-            self.wait(lambda: run.tries(LEARNER), f"the learner ends: {what}")
-            self.judge_try(run.tries(LEARNER)[0])
+            self.wait(lambda: run.tries(self.learner_name), f"the learner ends: {what}")
+            self.judge_try(run.tries(self.learner_name)[0])
             self.finish(run, "Failed", what)
-            codes = [one.end.codes[LEARNER] for one in run.tries(LEARNER)]
+            codes = [one.end.codes[self.learner_name] for one in run.tries(self.learner_name)]
             if codes != [code]:
-                self.cluster.find("other-code", JOB_SET, f"{what}: the learner ended with {codes}, want {code} once")
+                self.cluster.find("other-code", self.title, f"{what}: the learner ended with {codes}, want {code} once")
             self.outcome.endings.append((what, str(code), str(len(codes)), run.outcome))
         finally:
             run.stop()
@@ -319,22 +332,49 @@ class JobScenario(Run):
             self.learner(run)
             for pod in run.pods(REWARD):
                 pod.containers[0].send(signal.SIGSTOP)
-            self.wait(lambda: run.tries(LEARNER), "the learner gives up")
+            self.wait(lambda: run.tries(self.learner_name), "the learner gives up")
             for pod in run.pods(REWARD):
                 pod.containers[0].send(signal.SIGCONT)
             self.finish(run, "Completed", what)
-            if harness.TRANSIENT not in [one.end.codes[LEARNER] for one in run.tries(LEARNER)]:
-                self.cluster.find("not-transient", JOB_SET, f"{what}: {[one.end.codes for one in run.tries(LEARNER)]}")
-            self.outcome.endings.append((what, str(harness.TRANSIENT), str(len(run.tries(LEARNER))), run.outcome))
+            if harness.TRANSIENT not in [one.end.codes[self.learner_name] for one in run.tries(self.learner_name)]:
+                self.cluster.find("not-transient", self.title, f"{what}: {[one.end.codes for one in run.tries(self.learner_name)]}")
+            self.outcome.endings.append((what, str(harness.TRANSIENT), str(len(run.tries(self.learner_name))), run.outcome))
         finally:
             run.stop()
+
+
+class TrainScenario(JobScenario):
+    """A TrainJob of the TrainingRuntime, beside the resident reward servers."""
+
+    learner_name = "node"
+
+    def made(self, things: list[Object]) -> Object:
+        return find(things, f"JobSet/{TRAIN_JOB}")
+
+    def all(self) -> None:
+        self.cluster.start("Deployment/sluice-reward")
+        self.wait(lambda: all(pod.ready for pod in self.cluster.of("Deployment/sluice-reward")), "the resident reward servers are ready")
+        self.undisturbed()
+        self.disturbed()
+        self.compare()
+
+    def write_spec(self, spec: Object) -> None:
+        folder = os.path.join(self.shared, "specs")
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, f"{TRAIN_JOB}.yaml"), "w", encoding="utf-8") as file:
+            json.dump(spec, file)
+
+    def lose_pods(self, run: JobSetRun) -> None:
+        self.end_learner(run, "evicted", lambda pod: run.evict(pod))
+        self.kill_learner(run)
 
 
 def summary(cluster: Cluster, outcome: JobOutcome) -> list[str]:
     """Tables in Markdown."""
     lines = ["| run | learner's pod | exit code | ended by | its Job | failures counted | began at |",
              "| --- | --- | --- | --- | --- | --- | --- |", *(f"| {' | '.join(row)} |" for row in outcome.tries)]
-    lines += ["", "| the JobSet with | exit code | tries | JobSet |", "| --- | --- | --- | --- |",
-              *(f"| {' | '.join(row)} |" for row in outcome.endings)]
+    if outcome.endings:
+        lines += ["", "| the JobSet with | exit code | tries | JobSet |", "| --- | --- | --- | --- |",
+                  *(f"| {' | '.join(row)} |" for row in outcome.endings)]
     return [*lines, "", *tables(cluster, outcome), "", f"Trained {outcome.steps} of {STEPS} steps; the ledger at the end: "
             f"{ledger(outcome.ledger)}.", *ending(cluster, outcome)]

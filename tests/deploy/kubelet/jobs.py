@@ -105,6 +105,18 @@ def subdomain(job_set: Object) -> str:
     return str((job_set["spec"].get("network") or {}).get("subdomain", job_set["metadata"]["name"]))
 
 
+def job_set_of(runtime: Object, name: str) -> Object:
+    """The JobSet that Kubeflow Trainer 2.3 makes of a TrainingRuntime for a TrainJob that says nothing but its name."""
+    spec = copy.deepcopy(runtime["spec"]["template"]["spec"])
+    for one in spec["replicatedJobs"]:
+        job = one["template"]["spec"]
+        if (one["template"].get("metadata") or {}).get("labels", {}).get("trainer.kubeflow.org/trainjob-ancestor-step") == "trainer":
+            job["parallelism"] = (runtime["spec"].get("mlPolicy") or {}).get("numNodes", 1)
+        job["completions"] = job["parallelism"] = job.get("parallelism", 1)  # whatever the runtime said
+    return {"apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet",
+            "metadata": {"name": name, "namespace": runtime["metadata"].get("namespace", "default")}, "spec": spec}
+
+
 @dataclass
 class Try:
     """One pod that ended, and what its Job made of it."""

@@ -14,7 +14,7 @@ Object = dict[str, Any]
 
 # Kinds that make no pod and that nothing here acts on; any other unknown kind is refused.
 INERT = ("Namespace", "ServiceAccount", "PodDisruptionBudget", "PriorityClass", "PersistentVolumeClaim", "ConfigMap",
-         "Secret", "Service", "NetworkPolicy", "PodMonitor", "PrometheusRule", "ScaledObject", "Certificate", "Issuer")
+         "Secret", "Service", "NetworkPolicy", "PodMonitor", "PrometheusRule", "ScaledObject", "Certificate", "Issuer", "TrainingRuntime")
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
@@ -89,18 +89,19 @@ def pod_of(thing: Object, index: int) -> PodSpec:
 # ------------------------------------------------------------------------------------------------------- overrides
 
 def workload(things: list[Object], owner: str) -> Object:
-    """The spec with a pod template of an owner: "Deployment/NAME", or "JobSet/NAME/JOB"."""
+    """The spec with a pod template of an owner: "Deployment/NAME", or "JobSet/NAME/JOB", also of a TrainingRuntime."""
     kind, _, rest = owner.partition("/")
     name, _, job = rest.partition("/")
     spec: Object = find(things, f"{kind}/{name}")["spec"]
-    if kind != "JobSet":
+    if kind not in ("JobSet", "TrainingRuntime"):
         return spec
+    spec = spec if kind == "JobSet" else spec["template"]["spec"]
     return next(one["template"]["spec"] for one in spec["replicatedJobs"] if one["name"] == job)
 
 
 def set_replicas(things: list[Object], owner: str, count: int) -> None:
     spec = workload(things, owner)
-    spec["parallelism" if owner.startswith("JobSet/") else "replicas"] = count
+    spec["parallelism" if owner.count("/") > 1 else "replicas"] = count
 
 
 def set_flag(things: list[Object], owner: str, flag: str, value: str) -> None:

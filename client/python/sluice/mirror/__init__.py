@@ -1,14 +1,16 @@
-"""Copies a run to a tracker: an MLflow server, a TensorBoard folder, or W&B's offline format.
+"""Copies a run to a tracker: an MLflow server, a TensorBoard folder, W&B's offline format, or a TrainJob's status.
 
     python -m sluice.mirror --job rl-7f2c --to mlflow --uri http://127.0.0.1:5000
     python -m sluice.mirror RUN_FOLDER --to tensorboard --folder FOLDER
     python -m sluice.mirror --job rl-7f2c --to wandb --folder FOLDER --follow
+    python -m sluice.mirror RUN_FOLDER --to kubeflow --follow       in a container of the TrainJob
 
     from sluice.mirror import mirror_run
     mirror_run(client.job("rl-7f2c"), "mlflow:http://127.0.0.1:5000", follow=True)
 
 A job comes through its coordinator, from wherever that is; a run folder from this machine. What arrives: every metric of
-every step; at MLflow and W&B also the effective spec, where the run came from, and the job's state.
+every step; at MLflow and W&B also the effective spec, where the run came from, and the job's state. A
+TrainJob's status has the latest values alone, how far the job is, and when it ends.
 
 A cursor says how far each target is: of a run folder in RUN_FOLDER/mirror, of a job beside the target's folder, or in
 ~/.local/state/sluice/mirror. Called again it goes on there; killed in the middle and called again it leaves nothing out
@@ -33,7 +35,7 @@ from sluice.run_folder import RunFolder
 if TYPE_CHECKING:
     from sluice.client import Job
 
-KINDS = ("mlflow", "tensorboard", "wandb")
+KINDS = ("kubeflow", "mlflow", "tensorboard", "wandb")
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,13 @@ class Mirrored:
 
 def _open(source: Source, to: str, name: str, experiment: str, patience: float) -> Target:
     kind, _, place = to.partition(":")
-    if kind not in KINDS or not place:
-        raise InvalidRequestError(f"to: want mlflow:URI, tensorboard:FOLDER or wandb:FOLDER, got '{to}'")
+    if kind not in KINDS or bool(place) == (kind == "kubeflow"):
+        raise InvalidRequestError(f"to: want mlflow:URI, tensorboard:FOLDER, wandb:FOLDER or kubeflow, got '{to}'")
     if not name or name in (".", "..") or "/" in name:
         raise InvalidRequestError(f"name: want a name without '/', got '{name}'")
+    if kind == "kubeflow":
+        from sluice.mirror.kubeflow import KubeflowTarget
+        return KubeflowTarget(patience)
     if kind == "mlflow":
         from sluice.mirror.mlflow import MlflowTarget
         return MlflowTarget(place, name, experiment, source, patience)
@@ -70,7 +75,7 @@ def mirror_run(run: Union[str, os.PathLike[str], RunFolder, Job], to: str, *, na
     """Sends what the target does not have yet. Safe to call again at any time, from one process at a time.
 
     run: a job of a client, a run folder, or its path.
-    to: "mlflow:URI", "tensorboard:FOLDER" or "wandb:FOLDER".
+    to: "mlflow:URI", "tensorboard:FOLDER", "wandb:FOLDER", or "kubeflow": the TrainJob whose container this is.
     name: of the run at the target; by default that of the run folder, or the job's id. MLflow has one run a job, whatever
       its name there.
     experiment: MLflow's experiment, W&B's project.

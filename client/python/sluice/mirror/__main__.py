@@ -28,7 +28,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--job", help="of a coordinator, in place of a run folder: its id, or a beginning of it")
     parser.add_argument("--to", required=True, metavar="KIND",
                         help="mlflow (with --uri), tensorboard or wandb (with --folder; wandb needs the package wandb); or in "
-                        "one: mlflow:URI, tensorboard:FOLDER, wandb:FOLDER")
+                        "one: mlflow:URI, tensorboard:FOLDER, wandb:FOLDER; kubeflow: the status of the TrainJob that this is "
+                        "a container of")
     parser.add_argument("--uri", help="of the MLflow server, http://HOST:PORT")
     parser.add_argument("--folder", help="of the event files, or of W&B's offline runs")
     parser.add_argument("--name", help="of the run at the target (default: the job's id, the folder's name)")
@@ -49,6 +50,10 @@ def _parser() -> argparse.ArgumentParser:
 def _to(flags: argparse.Namespace) -> str:
     """KIND:PLACE, however it was said."""
     kind, _, place = flags.to.partition(":")
+    if kind == "kubeflow":
+        if given := [name for name in ("uri", "folder") if getattr(flags, name) is not None]:
+            raise InvalidRequestError(f"--{given[0]} is not for --to kubeflow, which Trainer tells where by variables")
+        return str(flags.to)
     wanted, other = ("uri", "folder") if kind == "mlflow" else ("folder", "uri")
     if getattr(flags, other) is not None:
         raise InvalidRequestError(f"--{other} is not for --to {kind}" + ("; it takes --uri" if kind == "mlflow" else
