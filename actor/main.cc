@@ -172,6 +172,9 @@ absl::Status Work(const Flags& flags, ServiceManager* manager) {
   options.now = now;
   options.metrics = &metrics;
   options.on_lease = &on_lease;
+  options.on_give_up = [&rewards] {
+    if (rewards != nullptr) rewards->Cancel();
+  };
   PeerPolicies peers({.metrics = &metrics});
   std::unique_ptr<RpcServer> peer_server;
   if (!flags.peer_address.empty()) {

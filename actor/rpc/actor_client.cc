@@ -168,7 +168,7 @@ absl::Status ActorClient::Run() {
     }
     stopping_.WaitFor(delay);
   }
-  if (!final_status.ok()) give_up_.Notify();
+  if (!final_status.ok()) GiveUp();
   stopping_.Notify();
   work_.Close();
   {
@@ -263,10 +263,15 @@ v1::Heartbeat ActorClient::Beat(const std::shared_ptr<WorkSession>& session, con
   }
   if (give_up) {
     LogWarning("the lease in hand is given back: no time left to finish it");
-    give_up_.Notify();
+    GiveUp();
     session->FinishSending();  // the rank takes back what is open when the stream ends
   }
   return beat;
+}
+
+void ActorClient::GiveUp() {
+  give_up_.Notify();
+  if (options_.on_give_up) options_.on_give_up();
 }
 
 void ActorClient::Drain(const std::string& reason) {

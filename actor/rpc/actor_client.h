@@ -64,6 +64,9 @@ struct ActorClientOptions {
   // The library over which weights may come by a broadcast ("gloo", "nccl"), and how. Empty: they are fetched.
   std::string weight_group;
   MakeWeightReceiver make_receiver;
+  // Called when nobody waits for the lease in hand any more, from any thread and maybe more than once: what Execute
+  // waits for is to be cut short. May be empty.
+  std::function<void()> on_give_up;
   // Called when the actor attaches to a rank and when it loses it. May be empty.
   std::function<void(bool)> on_attached;
 };
@@ -88,6 +91,9 @@ class ActorClient {
   bool WaitUnlessGivenUp(absl::Duration delay) { return !give_up_.WaitFor(delay); }
 
  private:
+  // Gives the lease in hand up.
+  void GiveUp();
+
   // What the rank asks for of the offered version. Handled one after the other; the latest replaces one that waits.
   struct Order {
     enum class Kind { kOffer, kTransfer, kCommit, kBroadcast } kind = Kind::kOffer;

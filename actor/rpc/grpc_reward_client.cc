@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/rpc/channel.h"
@@ -75,6 +76,15 @@ absl::StatusOr<RewardResponse> GrpcRewardClient::Score(const RewardRequest& requ
   if (left <= absl::ZeroDuration()) return absl::DeadlineExceededError("no time left to ask for scores");
   grpc::ClientContext context;
   SetDeadline(&context, left);
+  {
+    MutexLock lock(&mutex_);
+    if (cancelled_) return absl::CancelledError("the actor is stopping");
+    calls_.insert(&context);
+  }
+  const absl::Cleanup forget = [this, &context] {
+    MutexLock lock(&mutex_);
+    calls_.erase(&context);
+  };
   v1::ScoreResponse response;
   const Blocked::Wait wait(blocked_);
   const grpc::Status status = stub_->Score(&context, ToProto(request), &response);
@@ -88,6 +98,12 @@ absl::StatusOr<RewardResponse> GrpcRewardClient::Score(const RewardRequest& requ
     }
   }
   return FromGrpc(status);
+}
+
+void GrpcRewardClient::Cancel() {
+  MutexLock lock(&mutex_);
+  cancelled_ = true;
+  for (grpc::ClientContext* call : calls_) call->TryCancel();
 }
 
 }  // namespace sluice::actor

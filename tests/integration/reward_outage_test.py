@@ -1,5 +1,6 @@
 """The reward server is down, or goes down and comes back: no score becomes a number, and the spec says what happens."""
 
+import json
 import os
 
 import harness
@@ -8,6 +9,15 @@ from harness import DONE, HELD, TRANSIENT, last_step, wait_until
 STEPS = 6
 # Groups do not wait to be tried again.
 NO_DELAY = {"ranker": "cooccurrence", "deadline_s": 0.2, "park_s": 0}
+
+
+def last_event(journal):
+    """Of the lines of an actor's journal."""
+    lines = []
+    for name in sorted(os.listdir(journal)):
+        with open(os.path.join(journal, name), encoding="utf-8") as file:
+            lines += [line for line in file if line.endswith("\n")]
+    return json.loads(lines[-1])["event"] if lines else ""
 
 
 class RewardOutageTest(harness.SluiceTest):
@@ -98,6 +108,26 @@ class RewardOutageTest(harness.SluiceTest):
         self.assertEqual(learner.wait(), DONE, learner.said())
         _, trained = self.check_rl_results(folder, STEPS, 16)
         self.assertEqual([row["gate/reward_unavailable"] for row in trained], [0] * STEPS)
+
+    def test_an_actor_whose_reward_server_is_silent_ends_within_its_budget(self):
+        data = self.prepare(ranker={"sequential": False})
+        reward, address, _ = self.start_reward(data)
+        # Longer than any test waits.
+        patient = {"ranker": "cooccurrence", "deadline_s": 600}
+        journal = self.path("journal")
+        learner, folder = self.start_rl(harness.rl_spec(data, steps=STEPS, reward=patient, lease_deadline_s=3600))
+        actor = self.start_actor("--learner", learner.address, "--drain-timeout", 1, "--journal", journal,
+                                 reward=address)
+        wait_until(lambda: last_step(folder) >= 1, "a step", alive=[learner])
+        reward.pause()
+        wait_until(lambda: last_event(journal) == "sampled", "a lease that waits for scores", alive=[learner, actor])
+        actor.terminate()
+        self.assertEqual(actor.wait(), DONE, actor.said())
+        self.assertIn("the lease in hand is given back", actor.said())
+        reward.resume()
+        self.start_actor("--learner", learner.address, reward=address)
+        self.assertEqual(learner.wait(), DONE, learner.said())
+        self.check_rl_results(folder, STEPS, 16)
 
 
 if __name__ == "__main__":

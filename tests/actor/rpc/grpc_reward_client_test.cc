@@ -8,6 +8,8 @@
 
 #include "common/rpc/channel.h"
 #include "common/rpc/server.h"
+#include "common/sync/notification.h"
+#include "common/sync/thread.h"
 #include "common/time/clock.h"
 
 namespace sluice::actor {
@@ -117,6 +119,24 @@ TEST_F(GrpcRewardClientTest, StatusesPassUnchanged) {
 TEST_F(GrpcRewardClientTest, ADeadlineThatHasPassedCostsNoCall) {
   EXPECT_EQ(client_->Score(Request(), WallClock()() - absl::Seconds(1)).status().code(),
             absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(GrpcRewardClientTest, ACallInProgressAndLaterOnesCanBeCancelled) {
+  Notification called, cancelled;
+  service_.answer_ = [&](grpc::ServerContext*, v1::ScoreResponse*) {
+    called.Notify();
+    cancelled.Wait();
+    return grpc::Status::OK;
+  };
+  Thread canceller = StartThread("cancel", [&] {
+    called.Wait();
+    client_->Cancel();
+  });
+  EXPECT_EQ(client_->Score(Request(), absl::InfiniteFuture()).status().code(), absl::StatusCode::kCancelled);
+  cancelled.Notify();
+  canceller.Join();
+  EXPECT_EQ(client_->Score(Request(), Soon()).status().code(), absl::StatusCode::kCancelled);
+  client_->Cancel();
 }
 
 TEST_F(GrpcRewardClientTest, NobodyThereIsUnavailable) {
