@@ -23,6 +23,7 @@
 #include "learner/report_command.h"
 #include "learner/run/run_context.h"
 #include "learner/run_command.h"
+#include "learner/trace_command.h"
 
 namespace {
 
@@ -206,6 +207,20 @@ int main(int argc, char** argv) {
     command->add_option("-o,--output", replay_format, "text or json")->check(CLI::IsMember({"text", "json"}));
   }
 
+  sluice::learner::TraceFlags trace;
+  CLI::App* trace_command = app.add_subcommand("trace", "What became of single groups of an rl run, from its folder.");
+  trace_command->add_option("run", trace.run_folder, "Folder of the run")->required();
+  trace_command->add_option("ordinals", trace.ordinals, "The groups, by their numbers in the job; at most 100")
+      ->required()
+      ->check(CLI::NonNegativeNumber);
+  trace_command
+      ->add_option("--journal", trace.journals,
+                   "Add what an actor wrote down of them: its folder, a file, or a folder of such folders; may be "
+                   "repeated")
+      ->allow_extra_args(false);
+  std::string trace_format = "text";
+  trace_command->add_option("-o,--output", trace_format, "text or json")->check(CLI::IsMember({"text", "json"}));
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -227,6 +242,8 @@ int main(int argc, char** argv) {
   replay.json = advise.json = replay_format == "json";
   if (*replay_command) return Report(sluice::learner::ReplayCommand(replay));
   if (*advise_command) return Report(sluice::learner::AdviseCommand(advise));
+  trace.json = trace_format == "json";
+  if (*trace_command) return Report(sluice::learner::TraceCommand(trace));
   sluice::ServiceManager manager(sluice::TakeNotifySocket());
   sluice::RoleSet roles;
   if (*coordinator_command || with_coordinator) roles.Add(sluice::Role::kCoordinator);

@@ -117,6 +117,22 @@ void AddFollowing(CLI::App* app, Flags* flags) {
   metrics->add_option("NAME", flags->metrics.names, "Series of these, such as loss/nll; default: the latest of each");
   metrics->add_flag("--last", flags->metrics.last, "The last row alone");
   metrics->add_flag("-f,--follow", flags->metrics.follow, "Print rows as they come, until the job ends");
+  CLI::App* trace = app->add_subcommand(
+      "trace",
+      "What became of single groups of an rl job: issued, sampled, scored, judged, trained, and what is not known.");
+  trace
+      ->add_option("JOB", flags->trace.job,
+                   "Id of the job, or its beginning if that is unique; with a /: the folder of a run, which is read "
+                   "without a coordinator (runs sluice-learner)")
+      ->required();
+  trace->add_option("ORDINAL", flags->trace.ordinals, "The groups, by their numbers in the job; at most 100")
+      ->required()
+      ->check(CLI::NonNegativeNumber);
+  trace
+      ->add_option("--journal", flags->trace.journals,
+                   "Add what an actor wrote down of them (sluice-actor --journal): its folder, a file, or a folder of "
+                   "such folders; may be repeated")
+      ->allow_extra_args(false);
   app->add_subcommand("top", "Jobs, ranks and rates on one screen, refreshed on a terminal.");
 }
 
@@ -312,6 +328,7 @@ int DispatchCommand(const CLI::App& app, const Flags& flags, Commands* commands)
   }
   if (got("events")) return commands->Events(flags.job, flags.after, flags.follow);
   if (got("metrics")) return commands->Metrics(flags.metrics);
+  if (got("trace")) return commands->Trace(flags.trace);
   if (got("top")) return commands->Top();
   if (got("artifacts")) {
     if (app.get_subcommand("artifacts")->got_subcommand("list")) return commands->Artifacts(flags.job);
@@ -411,6 +428,12 @@ int Dispatch(const CLI::App& app, const Flags& flags, const std::atomic<bool>& s
       return printer.Fail(absl::InvalidArgumentError("-o: mirror prints text or json"));
     }
     return MirrorCommand(MirrorArguments(flags.mirror, ConnectionArguments(app), flags.format == OutputFormat::kJson));
+  }
+  if (app.got_subcommand("trace") && absl::StrContains(flags.trace.job, '/')) {
+    if (flags.format != OutputFormat::kTable && flags.format != OutputFormat::kJson) {
+      return printer.Fail(absl::InvalidArgumentError("-o: of a run's folder trace prints a table or json"));
+    }
+    return ExecBeside("sluice-learner", FolderTraceArguments(flags.trace, flags.format == OutputFormat::kJson));
   }
   const absl::StatusOr<Context> place = PlaceOf(flags);
   if (!place.ok()) return printer.Fail(place.status());

@@ -34,6 +34,7 @@ struct Flags {
   MetricsFlags metrics;
   CompareFlags compare;
   MirrorFlags mirror;
+  TraceFlags trace;
   std::string job, key, state, folder, which = "best", file, name, kind, shell, digest, path, context_name;
   std::vector<std::string> prefixes, pair;
   std::map<std::string, std::string> context_fields;

@@ -1,6 +1,7 @@
 // The commands of sluicectl. Data goes to `out`, talk to `err`; each returns the process's exit code by its status,
 // or the job's own exit code where a command's result is a job's outcome. The sources are by theme: submit_commands.cc,
-// job_commands.cc, follow_commands.cc, file_commands.cc, data_commands.cc, config_commands.cc, doctor.cc.
+// job_commands.cc, follow_commands.cc, trace_command.cc, file_commands.cc, data_commands.cc, config_commands.cc,
+// doctor.cc.
 #ifndef SLUICE_CLIENT_CLI_COMMANDS_H_
 #define SLUICE_CLIENT_CLI_COMMANDS_H_
 
@@ -65,6 +66,12 @@ struct CompareFlags {
   uint64_t seed = 1;
 };
 
+struct TraceFlags {
+  std::string job;  // with a '/': the folder of a run
+  std::vector<uint64_t> ordinals;
+  std::vector<std::string> journals;  // files or folders of actors' journals
+};
+
 class Commands {
  public:
   // `client` and `stop` outlive the commands. `stop` is set by ctrl-C.
@@ -96,6 +103,10 @@ class Commands {
   int Wait(const std::string& job, absl::Duration timeout);
   // Jobs, ranks and rates on one screen, again and again on a terminal, once elsewhere.
   int Top();
+
+  // ---- trace_command.cc
+  // What became of groups, by their ordinals; flags.job is a job's.
+  int Trace(const TraceFlags& flags);
 
   // ---- file_commands.cc
   int Artifacts(const std::string& job);
@@ -148,6 +159,9 @@ class Commands {
   const Printer printer_;
   const std::atomic<bool>& stop_;
 };
+
+// What `sluice-learner` is told to trace groups of a run's folder.
+std::vector<std::string> FolderTraceArguments(const TraceFlags& flags, bool as_json);
 
 // Replaces this process by the program `name` in the folder of this one, with `arguments`. Returns an exit code only if
 // that fails.

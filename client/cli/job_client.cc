@@ -206,6 +206,10 @@ absl::StatusOr<v1::ReadArtifactResponse> JobClient::ReadArtifact(const v1::ReadA
   return Unary(stub_.get(), &v1::JobService::Stub::ReadArtifact, request, "send files", kSlowCall);
 }
 
+absl::StatusOr<v1::TraceResponse> JobClient::Trace(const v1::TraceRequest& request) {
+  return Unary(stub_.get(), &v1::JobService::Stub::Trace, request, "trace groups", kSlowCall);
+}
+
 absl::StatusOr<v1::CompareResponse> JobClient::Compare(const v1::CompareRequest& request) {
   return Unary(stub_.get(), &v1::JobService::Stub::Compare, request, "compare jobs", kSlowCall);
 }

@@ -58,6 +58,7 @@ class JobClient {
   absl::StatusOr<v1::ServerInfoResponse> ServerInfo(bool check_storage);
   absl::StatusOr<v1::ListArtifactsResponse> ListArtifacts(const std::string& job_id);
   absl::StatusOr<v1::ReadArtifactResponse> ReadArtifact(const v1::ReadArtifactRequest& request);
+  absl::StatusOr<v1::TraceResponse> Trace(const v1::TraceRequest& request);
   absl::StatusOr<v1::CompareResponse> Compare(const v1::CompareRequest& request);
 
   absl::StatusOr<v1::BeginPushResponse> BeginPush(const v1::BeginPushRequest& request);

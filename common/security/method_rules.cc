@@ -24,6 +24,7 @@ constexpr MethodRule kRules[] = {
     {"/sluice.v1.JobService/ServerInfo", kClient, PersonNeeds::kAnyToken},
     {"/sluice.v1.JobService/ListArtifacts", kClient, PersonNeeds::kSeeJob},
     {"/sluice.v1.JobService/ReadArtifact", kClient, PersonNeeds::kSeeJob},
+    {"/sluice.v1.JobService/Trace", kClient, PersonNeeds::kSeeJob},
     {"/sluice.v1.JobService/Compare", kClient, PersonNeeds::kAnyToken},  // and to see every job that is compared
 
     {"/sluice.v1.DataService/Begin", kClient, PersonNeeds::kSubmit},

@@ -738,6 +738,14 @@ absl::Status JobStore::ReserveOrdinals(const std::string& job_id, uint64_t epoch
   return SLUICE_FAILPOINT_STATUS("coordinator/after_ordinals");
 }
 
+absl::StatusOr<std::optional<StepReservation>> JobStore::ReservationOf(const std::string& job_id, uint64_t step) {
+  MutexLock lock(&mutex_);
+  SqliteQuery query = database_->Query("SELECT epoch, first, count FROM reservations WHERE job = ? AND step = ?");
+  SLUICE_ASSIGN_OR_RETURN(const bool found, query.Bind(job_id).Bind(step).Next());
+  if (!found) return std::nullopt;
+  return StepReservation{query.Uint(0), query.Uint(1), query.Uint(2)};
+}
+
 absl::StatusOr<StoredGroup> JobStore::LatestGroupLocked() {
   SqliteQuery query = database_->Query("SELECT value FROM meta WHERE key = 'group'");
   SLUICE_ASSIGN_OR_RETURN(const bool found, query.Next());

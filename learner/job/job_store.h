@@ -33,6 +33,13 @@ struct JobStoreOptions {
   int64_t max_bytes = int64_t{8} << 30;
 };
 
+// The ordinals [first, first + count) of a step, issued in an epoch.
+struct StepReservation {
+  uint64_t epoch = 0;
+  uint64_t first = 0;
+  uint64_t count = 0;
+};
+
 struct NewJob {
   std::string request_id;
   std::string name;
@@ -131,6 +138,8 @@ class JobStore {
   // same step was reserved with another range in this epoch.
   absl::Status ReserveOrdinals(const std::string& job_id, uint64_t epoch, uint64_t step, uint64_t first,
                                uint64_t count);
+  // What ReserveOrdinals noted of a step; nullopt: nothing, or it is one of long ago.
+  absl::StatusOr<std::optional<StepReservation>> ReservationOf(const std::string& job_id, uint64_t step);
   // The next epoch, with its members.
   absl::StatusOr<uint64_t> ReserveEpoch(const std::vector<StoredMember>& members);
   absl::StatusOr<StoredGroup> LatestGroup();

@@ -20,6 +20,9 @@ namespace {
 constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
 constexpr char kTemporary[] = ".tmp";
 constexpr char kHeader[] = "ordinal,user,position,state,reason,step\n";
+constexpr uint64_t kHeaderBytes = sizeof(kHeader) - 1;
+// Six fields with a word each: far below.
+constexpr uint64_t kMaxLineBytes = 512;
 
 uint64_t OrdinalOf(absl::string_view line) {
   uint64_t ordinal = 0;
@@ -27,6 +30,23 @@ uint64_t OrdinalOf(absl::string_view line) {
   SLUICE_CHECK(absl::SimpleAtoi(line.substr(0, line.find(',')), &ordinal),
                "a line of the terminal table has no ordinal");
   return ordinal;
+}
+
+// What TerminalLine wrote, without its '\n'; nullopt: something else.
+std::optional<TerminalRow> ParseTerminalRow(absl::string_view line) {
+  const std::vector<absl::string_view> fields = absl::StrSplit(line, ',');
+  TerminalRow row;
+  if (fields.size() != 6 || !absl::SimpleAtoi(fields[0], &row.ordinal) || !absl::SimpleAtoi(fields[1], &row.user) ||
+      !absl::SimpleAtoi(fields[2], &row.position) || !absl::SimpleAtoi(fields[5], &row.step)) {
+    return std::nullopt;
+  }
+  row.reason = std::string(fields[4]);
+  for (const TerminalState state :
+       {TerminalState::kTrained, TerminalState::kDropped, TerminalState::kFailed, TerminalState::kCancelled}) {
+    row.state = state;
+    if (fields[3] == TerminalStateName(state)) return row;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -91,7 +111,7 @@ absl::Status TerminalTable::Begin(const TableFence& fence, const std::function<a
 
 absl::StatusOr<std::unique_ptr<TerminalTable>> TerminalTable::Create(const std::string& path, const TableFence& fence) {
   std::unique_ptr<TerminalTable> table(new TerminalTable(path));
-  table->bytes_ = sizeof(kHeader) - 1;
+  table->bytes_ = kHeaderBytes;
   table->hasher_.Update(kHeader);
   SLUICE_RETURN_IF_ERROR(table->Begin(fence, [](const FileSink& sink) { return sink(kHeader); }));
   return table;
@@ -126,6 +146,69 @@ absl::Status TerminalTable::RemoveUnfinished(const std::string& path) {
     }
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<TerminalTableReader>> TerminalTableReader::Open(const std::string& path,
+                                                                               uint64_t bytes) {
+  SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<InputFile> file, InputFile::Open(path));
+  if (static_cast<uint64_t>(file->bytes()) < bytes) {
+    return absl::DataLossError(absl::StrCat("the ledger's table '", path, "' has ", file->bytes(), " bytes, and had ",
+                                            bytes, " at the last checkpoint"));
+  }
+  std::unique_ptr<TerminalTableReader> reader(new TerminalTableReader(std::move(file), bytes));
+  std::string header(kHeaderBytes, '\0');
+  if (bytes < kHeaderBytes || !reader->file_->ReadAt(0, header.data(), header.size()).ok() || header != kHeader) {
+    return reader->Damaged(0, "there is no header");
+  }
+  return reader;
+}
+
+absl::Status TerminalTableReader::Damaged(uint64_t byte, absl::string_view what) const {
+  return absl::DataLossError(
+      absl::StrCat("the ledger's table '", file_->path(), "' is damaged: byte ", byte, ": ", what));
+}
+
+absl::StatusOr<std::optional<TerminalTableReader::Line>> TerminalTableReader::LineFrom(uint64_t byte,
+                                                                                       uint64_t end) const {
+  // From the byte before: if that ends a line, one begins here.
+  const uint64_t from = byte - 1;
+  std::string block(static_cast<size_t>(std::min<uint64_t>(2 * kMaxLineBytes, bytes_ - from)), '\0');
+  SLUICE_RETURN_IF_ERROR(file_->ReadAt(static_cast<int64_t>(from), block.data(), block.size()));
+  const size_t before = block.find('\n');
+  if (before == std::string::npos) return Damaged(byte, "no line ends here");
+  Line line;
+  line.begin = from + before + 1;
+  if (line.begin >= end) return std::nullopt;
+  const absl::string_view rest = absl::string_view(block).substr(before + 1);
+  const size_t length = rest.find('\n');
+  if (length == absl::string_view::npos) return Damaged(line.begin, "no line ends here");
+  line.end = line.begin + length + 1;
+  std::optional<TerminalRow> row = ParseTerminalRow(rest.substr(0, length));
+  if (!row) return Damaged(line.begin, "want ordinal,user,position,state,reason,step");
+  line.row = *std::move(row);
+  return line;
+}
+
+absl::StatusOr<std::optional<TerminalRow>> TerminalTableReader::Find(uint64_t ordinal) const {
+  // Lines of lower ordinals end at `low` at the latest, those of higher ones begin at `high` at the earliest.
+  uint64_t low = kHeaderBytes, high = bytes_;
+  while (low < high) {
+    const uint64_t middle = low + (high - low) / 2;
+    SLUICE_ASSIGN_OR_RETURN(std::optional<Line> line, LineFrom(middle, high));
+    if (!line) {
+      // All lines that are left begin before `middle`: few, as a line is short. `low` is where one begins.
+      if (high - low > 2 * kMaxLineBytes) return Damaged(middle, "no line ends here");
+      SLUICE_ASSIGN_OR_RETURN(line, LineFrom(low, high));
+      if (!line) return Damaged(low, "no line begins here");
+    }
+    if (line->row.ordinal == ordinal) return std::move(line->row);
+    if (line->row.ordinal < ordinal) {
+      low = line->end;
+    } else {
+      high = line->begin;
+    }
+  }
+  return std::nullopt;
 }
 
 absl::Status TerminalTable::Append(const std::string& lines) {

@@ -15,11 +15,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "common/file/file.h"
 #include "learner/ledger/group_source.h"
 
@@ -35,6 +38,7 @@ struct TerminalRow {
   TerminalState state = TerminalState::kTrained;
   std::string reason;  // lower-case letters and '_'
   uint64_t step = 0;
+  bool operator==(const TerminalRow&) const = default;
 };
 
 // One line, with its '\n'.
@@ -87,6 +91,32 @@ class TerminalTable {
   std::unique_ptr<AppendFile> file_;
   uint64_t bytes_ = 0;
   Sha256Stream hasher_;
+};
+
+// Rows of a table by their ordinals, by halving: of a table of any length a few kilobytes are read. The table may grow
+// meanwhile. Thread-safe.
+class TerminalTableReader {
+ public:
+  // The first `bytes` bytes count, a mark's: what is longer belongs to no checkpoint. DataLoss: it is shorter, or
+  // begins with something else than a table's header. NotFound: there is no file.
+  static absl::StatusOr<std::unique_ptr<TerminalTableReader>> Open(const std::string& path, uint64_t bytes);
+
+  // nullopt: the ordinal has not ended. DataLoss names the byte where there is no line of a table.
+  absl::StatusOr<std::optional<TerminalRow>> Find(uint64_t ordinal) const;
+
+ private:
+  TerminalTableReader(std::unique_ptr<InputFile> file, uint64_t bytes) : file_(std::move(file)), bytes_(bytes) {}
+  absl::Status Damaged(uint64_t byte, absl::string_view what) const;
+  // The first line that begins at or after `byte`, below `end`, and where it begins.
+  struct Line {
+    uint64_t begin = 0;
+    uint64_t end = 0;  // behind its '\n'
+    TerminalRow row;
+  };
+  absl::StatusOr<std::optional<Line>> LineFrom(uint64_t byte, uint64_t end) const;
+
+  const std::unique_ptr<InputFile> file_;
+  const uint64_t bytes_;
 };
 
 }  // namespace sluice::learner

@@ -144,11 +144,16 @@ void GroupFields(Stream& stream, Group& group) {
   Numbers(stream, group.target_log_probs_trie);
 }
 
+template <typename Stream, typename Number>
+void HeadFields(Stream& stream, Number& step, Number& learner_version, Number& ordinal) {
+  Field(stream, step);
+  Field(stream, learner_version);
+  Field(stream, ordinal);
+}
+
 template <typename Stream, typename Record>
 void Fields(Stream& stream, Record& record, GroupRecord*) {
-  Field(stream, record.step);
-  Field(stream, record.learner_version);
-  Field(stream, record.ordinal);
+  HeadFields(stream, record.step, record.learner_version, record.ordinal);
   Field(stream, record.user);
   Field(stream, record.target);
   Field(stream, record.target_leaf);
@@ -242,6 +247,15 @@ absl::StatusOr<GroupRecord> DecodeRecord(absl::string_view bytes) {
     }
   }
   return record;
+}
+
+absl::StatusOr<RecordHead> DecodeHead(absl::string_view bytes) {
+  Reader reader(bytes);
+  RecordHead head;
+  uint64_t learner_version = 0;
+  HeadFields(reader, head.step, learner_version, head.ordinal);
+  if (!reader.ok()) return absl::DataLossError("a recorded group is shorter than its first fields");
+  return head;
 }
 
 }  // namespace sluice::learner

@@ -64,6 +64,14 @@ std::string Encode(const GroupRecord& record);
 absl::StatusOr<RecordHeader> DecodeHeader(absl::string_view bytes);
 absl::StatusOr<GroupRecord> DecodeRecord(absl::string_view bytes);
 
+// What a group's bytes begin with, to pass over others than those one looks for.
+struct RecordHead {
+  uint64_t step = 0;
+  uint64_t ordinal = 0;
+};
+// DataLoss: cut short.
+absl::StatusOr<RecordHead> DecodeHead(absl::string_view bytes);
+
 }  // namespace sluice::learner
 
 #endif  // SLUICE_LEARNER_RECORD_GROUP_RECORD_H_

@@ -90,6 +90,99 @@ absl::StatusOr<std::vector<std::string>> RecordFiles(const std::string& folder) 
   return files;
 }
 
+absl::StatusOr<std::vector<std::string>> FilesOfRun(const std::string& run_folder) {
+  const std::string folder = RecordFolder(run_folder);
+  std::vector<std::string> files;
+  if (IsDirectory(folder)) {
+    SLUICE_ASSIGN_OR_RETURN(files, RecordFiles(folder));
+  }
+  if (!files.empty()) return files;
+  return absl::NotFoundError(absl::StrCat("the run '", run_folder, "' has no recorded groups", RelativeTo(run_folder),
+                                          "; run the job with rl.record true"));
+}
+
+// The frames of a file one after the other, without the whole of it in memory. What is not looked at is not checked,
+// but that a frame ends where it should.
+class FrameWalk {
+ public:
+  explicit FrameWalk(const InputFile* file) : file_(file) {}
+
+  // Goes to the next frame. False: the file ends, or the frame that it cuts off begins.
+  absl::StatusOr<bool> Next() {
+    begin_ = end_;
+    SLUICE_ASSIGN_OR_RETURN(const absl::string_view head, At(begin_, kFrameHead));
+    if (head.empty()) return false;
+    std::memcpy(&length_, head.data(), sizeof(length_));
+    end_ = begin_ + static_cast<int64_t>(kFrameHead) + length_ + 1;
+    SLUICE_ASSIGN_OR_RETURN(const absl::string_view last, At(end_ - 1, 1));
+    if (last.empty()) return false;
+    if (last != "\n") return Damaged(absl::DataLossError("the frame does not end where its length says"));
+    return true;
+  }
+  // The frame's payload from its beginning, `bytes` of it or all.
+  absl::StatusOr<absl::string_view> Payload(size_t bytes) {
+    return At(begin_ + static_cast<int64_t>(kFrameHead), std::min<size_t>(bytes, length_));
+  }
+  // The whole payload, which has its checksum.
+  absl::StatusOr<absl::string_view> CheckedPayload() {
+    SLUICE_ASSIGN_OR_RETURN(absl::string_view frame, At(begin_, static_cast<size_t>(end_ - begin_)));
+    const absl::StatusOr<std::optional<absl::string_view>> payload = NextFrame(&frame);
+    if (!payload.ok()) return Damaged(payload.status());
+    return payload->value_or("");
+  }
+  absl::Status Damaged(const absl::Status& status) const {
+    return absl::DataLossError(absl::StrCat("'", file_->path(), "', byte ", begin_, ": ", status.message()));
+  }
+
+ private:
+  // Valid until the next call; empty if the file ends before.
+  absl::StatusOr<absl::string_view> At(int64_t offset, size_t bytes) {
+    if (offset + static_cast<int64_t>(bytes) > file_->bytes()) return absl::string_view();
+    const auto size = static_cast<int64_t>(buffer_.size());
+    if (offset < start_ || offset + static_cast<int64_t>(bytes) > start_ + size) {
+      start_ = offset;
+      buffer_.resize(
+          static_cast<size_t>(std::min(file_->bytes() - offset, std::max(kPieceBytes, static_cast<int64_t>(bytes)))));
+      SLUICE_RETURN_IF_ERROR(file_->ReadAt(offset, buffer_.data(), buffer_.size()));
+    }
+    return absl::string_view(buffer_).substr(static_cast<size_t>(offset - start_), bytes);
+  }
+
+  static constexpr int64_t kPieceBytes = 1 << 20;
+  const InputFile* const file_;
+  int64_t begin_ = 0, end_ = 0;  // of the frame
+  uint32_t length_ = 0;          // of its payload
+  std::string buffer_;
+  int64_t start_ = 0;  // of buffer_ in the file
+};
+
+absl::Status FindInFile(const std::string& path, const std::set<uint64_t>& ordinals, FoundGroups* found) {
+  constexpr size_t kHeadBytes = 3 * sizeof(uint64_t);
+  SLUICE_ASSIGN_OR_RETURN(const std::unique_ptr<InputFile> file, InputFile::Open(path));
+  FrameWalk walk(file.get());
+  SLUICE_ASSIGN_OR_RETURN(const bool has_header, walk.Next());
+  if (!has_header) return absl::OkStatus();  // killed before it was whole
+  SLUICE_ASSIGN_OR_RETURN(const absl::string_view header, walk.CheckedPayload());
+  if (const auto decoded = DecodeHeader(header); !decoded.ok()) return walk.Damaged(decoded.status());
+  while (true) {
+    SLUICE_ASSIGN_OR_RETURN(const bool more, walk.Next());
+    if (!more) return absl::OkStatus();
+    SLUICE_ASSIGN_OR_RETURN(const absl::string_view bytes, walk.Payload(kHeadBytes));
+    const absl::StatusOr<RecordHead> head = DecodeHead(bytes);
+    if (!head.ok()) return walk.Damaged(head.status());
+    found->last_step = std::max(found->last_step.value_or(0), head->step);
+    if (head->ordinal > *ordinals.rbegin()) return absl::OkStatus();  // as all that follow
+    if (ordinals.count(head->ordinal) == 0) continue;
+    SLUICE_ASSIGN_OR_RETURN(const absl::string_view payload, walk.CheckedPayload());
+    absl::StatusOr<GroupRecord> record = DecodeRecord(payload);
+    if (!record.ok()) return walk.Damaged(record.status());
+    FoundGroups::Group group{*std::move(record), path.substr(path.rfind('/') + 1)};
+    if (!found->groups.emplace(head->ordinal, std::move(group)).second) {
+      return absl::DataLossError(absl::StrCat("'", path, "' holds ordinal ", head->ordinal, " a second time"));
+    }
+  }
+}
+
 }  // namespace
 
 std::string RecordFolder(const std::string& run_folder) { return JoinPath(run_folder, "record"); }
@@ -151,15 +244,7 @@ absl::StatusOr<bool> RecordWriter::Append(absl::Span<const GroupRecord> step) {
 }
 
 absl::StatusOr<RecordedRun> ReadRecord(const std::string& run_folder) {
-  const std::string folder = RecordFolder(run_folder);
-  std::vector<std::string> files;
-  if (IsDirectory(folder)) {
-    SLUICE_ASSIGN_OR_RETURN(files, RecordFiles(folder));
-  }
-  if (files.empty()) {
-    return absl::NotFoundError(absl::StrCat("the run '", run_folder, "' has no recorded groups", RelativeTo(run_folder),
-                                            "; run the job with rl.record true"));
-  }
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> files, FilesOfRun(run_folder));
   RecordedRun run;
   std::map<uint64_t, std::map<uint64_t, GroupRecord>> steps;  // by step, by ordinal
   bool first = true;
@@ -188,6 +273,24 @@ absl::StatusOr<RecordedRun> ReadRecord(const std::string& run_folder) {
     for (auto& [ordinal, record] : groups) in_order.push_back(std::move(record));
   }
   return run;
+}
+
+absl::StatusOr<FoundGroups> FindGroups(const std::string& run_folder, const std::set<uint64_t>& ordinals,
+                                       int64_t max_bytes) {
+  SLUICE_ASSIGN_OR_RETURN(const std::vector<std::string> files, FilesOfRun(run_folder));
+  int64_t bytes = 0;
+  for (const std::string& path : files) {
+    SLUICE_ASSIGN_OR_RETURN(const int64_t more, FileBytes(path));
+    bytes += more;
+  }
+  if (bytes > max_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat("the recorded groups in '", RecordFolder(run_folder), "' have ",
+                                                     bytes, " bytes, and at most ", max_bytes, " are looked through"));
+  }
+  FoundGroups found;
+  if (ordinals.empty()) return found;
+  for (const std::string& path : files) SLUICE_RETURN_IF_ERROR(FindInFile(path, ordinals, &found));
+  return found;
 }
 
 }  // namespace sluice::learner

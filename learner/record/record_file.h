@@ -10,8 +10,10 @@
 #define SLUICE_LEARNER_RECORD_RECORD_FILE_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -64,6 +66,22 @@ struct RecordedRun {
 // NotFound: the run has no record. DataLoss names file and place; also an ordinal recorded twice, or files of different
 // jobs.
 absl::StatusOr<RecordedRun> ReadRecord(const std::string& run_folder);
+
+// Some groups of a run's record.
+struct FoundGroups {
+  struct Group {
+    GroupRecord record;
+    std::string file;  // its name in the record's folder: "rank-0000.groups"
+  };
+  std::map<uint64_t, Group> groups;  // by ordinal
+  // Of those that were passed over or found: the record may end before its run does (rl.record_mib).
+  std::optional<uint64_t> last_step;
+};
+
+// Looks for groups, step by step through each file, in pieces of a megabyte; whole steps or not. NotFound: the run has
+// no record. DataLoss names file and place. ResourceExhausted: all files together have more than max_bytes.
+absl::StatusOr<FoundGroups> FindGroups(const std::string& run_folder, const std::set<uint64_t>& ordinals,
+                                       int64_t max_bytes);
 
 }  // namespace sluice::learner
 

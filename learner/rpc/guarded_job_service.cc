@@ -258,6 +258,12 @@ grpc::Status GuardedJobService::Fork(grpc::ServerContext* context, const v1::For
   return ToGrpc(outcome);
 }
 
+grpc::Status GuardedJobService::Trace(grpc::ServerContext* context, const v1::TraceRequest* request,
+                                      v1::TraceResponse* response) {
+  const absl::StatusOr<Caller> caller = Admit(context, "Trace", request->job_id());
+  return caller.ok() ? jobs_->Trace(context, request, response) : ToGrpc(caller.status());
+}
+
 grpc::Status GuardedJobService::Compare(grpc::ServerContext* context, const v1::CompareRequest* request,
                                         v1::CompareResponse* response) {
   const absl::StatusOr<Caller> caller = Admit(context, "Compare", "");

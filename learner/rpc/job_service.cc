@@ -30,6 +30,7 @@
 #include "learner/rpc/job_messages.h"
 #include "learner/rpc/reward_check.h"
 #include "learner/rpc/storage_check.h"
+#include "learner/rpc/trace_job.h"
 
 namespace sluice::learner {
 namespace {
@@ -427,6 +428,13 @@ grpc::Status JobService::ReadArtifact(grpc::ServerContext*, const v1::ReadArtifa
   response->set_total_bytes(piece->total_bytes);
   response->set_identity(piece->identity);
   response->set_sha256(piece->sha256);
+  return grpc::Status::OK;
+}
+
+grpc::Status JobService::Trace(grpc::ServerContext*, const v1::TraceRequest* request, v1::TraceResponse* response) {
+  absl::StatusOr<v1::TraceResponse> traced = TraceJob(*request, coordinator_->store());
+  if (!traced.ok()) return ToGrpc(traced.status());
+  *response = *std::move(traced);
   return grpc::Status::OK;
 }
 

@@ -12,6 +12,7 @@
 namespace sluice::client {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 class AppTest : public testing::Test {
@@ -51,6 +52,19 @@ TEST_F(AppTest, ATimeoutOfWaitIsNotThatOfACall) {
   app_->parse("--timeout 7 wait job --timeout 60");
   EXPECT_EQ(flags_.timeout_s, 7);
   EXPECT_EQ(flags_.wait_timeout_s, 60);
+}
+
+TEST_F(AppTest, TraceTakesGroupsAndJournalsInAnyOrder) {
+  app_->parse("trace job 7 --journal a 4711 --journal b");
+  EXPECT_EQ(flags_.trace.job, "job");
+  EXPECT_THAT(flags_.trace.ordinals, ElementsAre(7, 4711));
+  EXPECT_THAT(flags_.trace.journals, ElementsAre("a", "b"));
+  EXPECT_THROW(app_->parse("trace job"), CLI::ParseError);
+  EXPECT_THROW(app_->parse("trace job -1"), CLI::ParseError);
+  EXPECT_THROW(app_->parse("trace job seven"), CLI::ParseError);
+  // A journal's name may begin with a dash.
+  EXPECT_THAT(FolderTraceArguments({"runs/r", {7, 8}, {"-j", "k"}}, true),
+              ElementsAre("trace", "runs/r", "7", "8", "--journal=-j", "--journal=k", "-o", "json"));
 }
 
 TEST_F(AppTest, SinceTakesUnits) {

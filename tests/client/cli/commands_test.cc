@@ -765,6 +765,29 @@ TEST_F(CommandsTest, QuietSaysNothingButDataAndErrors) {
   EXPECT_NE(err_->Take(), "");
 }
 
+TEST_F(CommandsTest, TraceTellsOfGroupsOfRlJobsAlone) {
+  EXPECT_EQ(commands_->Trace({SubmitTiny(), {0}, {}}), 2);
+  EXPECT_THAT(err_->Take(), HasSubstr("is not of an rl job, and others have no groups"));
+  ASSERT_TRUE(
+      WriteFileAtomically(spec_path_, "kind: rl\nname: tiny-rl\ndata: d\nrl: {steps: 2, groups_per_step: 16}\n").ok());
+  const std::string id = SubmitTiny();
+  EXPECT_EQ(commands_->Trace({id.substr(0, id.size() - 2), {31, 4}, {}}), 0);
+  EXPECT_EQ(out_->Take(),
+            "group 31: not issued: it is of step 1, and the job is queued, at step 0 of 2\n"
+            "\ngroup 4: not issued: it is of step 0, and the job is queued, at step 0 of 2\n");
+  EXPECT_EQ(commands_->Trace({id, {32}, {}}), 2);
+  EXPECT_THAT(err_->Take(),
+              HasSubstr("no group of this job has the ordinal 32: its 2 steps of 16 groups have 0 to 31"));
+  EXPECT_EQ(commands_->Trace({id, {0}, {JoinPath(folder_, "nowhere")}}), 2);
+  EXPECT_THAT(err_->Take(), HasSubstr("there is no journal at"));
+  Connect(server_->address(), OutputFormat::kJson);
+  EXPECT_EQ(commands_->Trace({id, {7}, {}}), 0);
+  const auto json = nlohmann::json::parse(out_->Take());
+  EXPECT_EQ(json["schema_version"], kSchemaVersion);
+  EXPECT_EQ(json["groups"][0]["ordinal"], 7);
+  EXPECT_EQ(json["groups"][0]["state"], "not_issued");
+}
+
 TEST_F(CommandsTest, DescribeIsTextOrJson) {
   const std::string id = SubmitTiny();
   EXPECT_EQ(commands_->Describe(id), 0);

@@ -2,10 +2,12 @@
 
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/file/file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -140,6 +142,78 @@ TEST_F(TerminalTableTest, ANewTableReplacesWhatWasThere) {
   ASSERT_TRUE(WriteFileAtomically(path_, "of an attempt that wrote no checkpoint\n").ok());
   ASSERT_TRUE(TerminalTable::Create(path_).ok());
   EXPECT_EQ(ReadFile(path_).value(), kHeader);
+}
+
+class TerminalTableReaderTest : public TerminalTableTest {
+ protected:
+  // Rows of every third ordinal below `end`, with lines of many lengths; the last of them is of a step that is
+  // cancelled.
+  std::vector<TerminalRow> WriteEveryThird(uint64_t end) {
+    std::vector<TerminalRow> rows;
+    std::string text;
+    for (uint64_t ordinal = 0; ordinal < end; ordinal += 3) {
+      const std::string reason(1 + ordinal * 7 % 40, 'a');
+      rows.push_back({ordinal, static_cast<int32_t>(ordinal * 31 % 997), static_cast<int32_t>(ordinal % 12),
+                      ordinal + 3 < end ? TerminalState::kTrained : TerminalState::kCancelled, reason, ordinal / 16});
+      text += TerminalLine(rows.back());
+    }
+    table_ = TerminalTable::Create(path_).value();
+    EXPECT_TRUE(table_->Append(text).ok());
+    return rows;
+  }
+  absl::StatusOr<std::optional<TerminalRow>> Find(uint64_t ordinal) {
+    const auto reader = TerminalTableReader::Open(path_, table_->mark().bytes);
+    if (!reader.ok()) return reader.status();
+    return (*reader)->Find(ordinal);
+  }
+  std::unique_ptr<TerminalTable> table_;
+};
+
+TEST_F(TerminalTableReaderTest, FindsEveryRowAndNoOther) {
+  for (const uint64_t end : {1, 4, 50, 3000}) {
+    const std::vector<TerminalRow> rows = WriteEveryThird(end);
+    for (uint64_t ordinal = 0; ordinal < end + 5; ++ordinal) {
+      const auto found = Find(ordinal);
+      ASSERT_TRUE(found.ok()) << found.status();
+      const bool there = ordinal % 3 == 0 && ordinal < end;
+      ASSERT_EQ(found->has_value(), there) << ordinal << " of " << end;
+      if (there) {
+        ASSERT_EQ(**found, rows[ordinal / 3]);
+      }
+    }
+  }
+}
+
+TEST_F(TerminalTableReaderTest, WhatLiesBehindTheMarkIsNotThere) {
+  WriteEveryThird(30);
+  const TableMark mark = table_->mark();
+  ASSERT_TRUE(table_->Append(TerminalLine({30, 1, 1, TerminalState::kTrained, "open", 2})).ok());
+  const auto reader = TerminalTableReader::Open(path_, mark.bytes).value();
+  EXPECT_EQ(reader->Find(30).value(), std::nullopt);
+  EXPECT_NE(reader->Find(27).value(), std::nullopt);
+  EXPECT_NE(Find(30).value(), std::nullopt);
+}
+
+TEST_F(TerminalTableReaderTest, DamageIsNamedWithItsPlace) {
+  WriteEveryThird(3000);
+  const std::string whole = ReadFile(path_).value();
+  const size_t middle = whole.size() / 2;
+  std::string torn = whole;
+  torn.replace(middle - 2000, 4000, 4000, 'x');
+  ASSERT_TRUE(WriteFileAtomically(path_, torn).ok());
+  const absl::Status status = Find(1500).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr(path_ + "' is damaged: byte "));
+
+  ASSERT_TRUE(WriteFileAtomically(path_, whole.substr(0, middle)).ok());
+  EXPECT_THAT(std::string(Find(0).status().message()),
+              HasSubstr(absl::StrCat(" has ", middle, " bytes, and had ", whole.size(), " at the last checkpoint")));
+  ASSERT_TRUE(WriteFileAtomically(path_, "of something else\n" + whole).ok());
+  EXPECT_THAT(std::string(Find(0).status().message()), HasSubstr("byte 0: there is no header"));
+  ASSERT_TRUE(WriteFileAtomically(path_, std::string(kHeader) + "0,1,1,vanished,open,0\n" + whole).ok());
+  const auto reader = TerminalTableReader::Open(path_, sizeof(kHeader) - 1 + 22).value();
+  EXPECT_THAT(std::string(reader->Find(0).status().message()),
+              HasSubstr("want ordinal,user,position,state,reason,step"));
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
+#include <set>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -134,6 +136,46 @@ TEST_F(RecordFileTest, OtherJobsAndOrdinalsTwiceAreRefused) {
   EXPECT_THAT(ReadRecord(run_folder_).status().message(), HasSubstr("another job"));
   ASSERT_TRUE(WriteFileAtomically(file(1), ReadFile(file(0)).value()).ok());
   EXPECT_THAT(ReadRecord(run_folder_).status().message(), HasSubstr("a second time"));
+}
+
+TEST_F(RecordFileTest, SingleGroupsAreFoundAsTheWholeRecordHasThem) {
+  Write(0, 4, 2);
+  const uint64_t first = run_.steps[0][0].ordinal;
+  const std::set<uint64_t> wanted = {first + 1, first + 7, first + 20, first + 1000};
+  const FoundGroups found = FindGroups(run_folder_, wanted, kPlenty).value();
+  ASSERT_EQ(found.groups.size(), 3u);
+  for (const auto& [ordinal, group] : found.groups) {
+    const uint64_t place = ordinal - first;
+    EXPECT_EQ(Encode(group.record), Encode(run_.steps[place / 8][place % 8]));
+    EXPECT_EQ(group.file, place % 8 < 4 ? "rank-0000.groups" : "rank-0001.groups");
+  }
+  EXPECT_EQ(found.last_step, 3u);
+  EXPECT_TRUE(FindGroups(run_folder_, {}, kPlenty)->groups.empty());
+}
+
+TEST_F(RecordFileTest, AGroupIsFoundBeforeATornTailAndBehindNothingElse) {
+  Write(0, 2, 1);
+  const std::string bytes = ReadFile(file(0)).value();
+  const uint64_t last = run_.steps[1][7].ordinal;
+  ASSERT_TRUE(WriteFileAtomically(file(0), bytes.substr(0, bytes.size() - 1)).ok());
+  EXPECT_EQ(FindGroups(run_folder_, {last}, kPlenty)->groups.size(), 0u);
+  EXPECT_EQ(FindGroups(run_folder_, {last - 1}, kPlenty)->groups.size(), 1u);
+  ASSERT_TRUE(WriteFileAtomically(file(0), bytes.substr(0, 5)).ok());
+  EXPECT_EQ(FindGroups(run_folder_, {last}, kPlenty)->last_step, std::nullopt);
+  // A bit of the group itself; that of a length ends the walk with its place.
+  ASSERT_TRUE(WriteFileAtomically(file(0), bytes).ok());
+  Damage(file(0), bytes.size() - 30);
+  EXPECT_THAT(std::string(FindGroups(run_folder_, {last}, kPlenty).status().message()),
+              HasSubstr("rank-0000.groups', byte "));
+  EXPECT_EQ(FindGroups(run_folder_, {last - 1}, kPlenty)->groups.size(), 1u) << "others are read";
+}
+
+TEST_F(RecordFileTest, ARecordThatIsNotThereOrTooLargeIsSaidSo) {
+  EXPECT_EQ(FindGroups(run_folder_, {0}, kPlenty).status().code(), absl::StatusCode::kNotFound);
+  Write(0, 2, 1);
+  const absl::Status status = FindGroups(run_folder_, {0}, 1000).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("at most 1000 are looked through"));
 }
 
 }  // namespace

@@ -197,14 +197,18 @@ TEST_F(GuardedJobServiceTest, TheJobOfSomebodyElseIsNeitherStoppedNorForkedNorRe
     EXPECT_EQ(with(fork, v1::ForkResponse(), &v1::JobService::Stub::Fork).code(), kDenied) << who;
     const absl::Status files =
         with(v1::ListArtifactsRequest(), v1::ListArtifactsResponse(), &v1::JobService::Stub::ListArtifacts);
+    v1::TraceRequest trace;
+    trace.add_ordinals(0);
+    const absl::Status groups = with(trace, v1::TraceResponse(), &v1::JobService::Stub::Trace);
     v1::CompareRequest compare;
     compare.add_arms(absl::StrCat("mine=", as_bob_));
     compare.add_arms(absl::StrCat(as_bob_, ",", as_ada_));
     v1::CompareResponse compared;
     const absl::Status arms =
         As(who, [&](grpc::ClientContext* context) { return jobs_->Compare(context, compare, &compared); });
-    // Readers see the jobs of others: what lacks then is a run folder, or outcomes.
+    // Readers see the jobs of others: what lacks then is a run folder, groups, or outcomes.
     EXPECT_EQ(files.code(), std::string(who) == "eve" ? absl::StatusCode::kNotFound : kDenied);
+    EXPECT_EQ(groups.code(), std::string(who) == "eve" ? absl::StatusCode::kInvalidArgument : kDenied);
     EXPECT_EQ(arms.code(), std::string(who) == "eve" ? absl::StatusCode::kFailedPrecondition : kDenied);
   }
   EXPECT_EQ(Describe(as_ada_).status().code(), kUnauthenticated);
