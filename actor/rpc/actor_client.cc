@@ -461,8 +461,10 @@ void ActorClient::FetchLoop() {
   uint64_t orders = 0;
   while (AwaitFetch(&assignment, &generation, &orders)) {
     const std::string job = assignment.job == nullptr ? "" : assignment.job->job_id;
+    // A wait counts from the begin of the try that failed.
+    const absl::Time begin = options_.now();
     // Otherwise the rank asks again, as it does of everybody who does not answer.
-    const bool may_try = job.empty() || backoff.MayTry(job, options_.now());
+    const bool may_try = job.empty() || backoff.MayTry(job, begin);
     const absl::Status status = may_try ? Follow(assignment, generation) : absl::OkStatus();
     {
       MutexLock lock(&mutex_);
@@ -479,7 +481,7 @@ void ActorClient::FetchLoop() {
     if (status.ok() || absl::IsNotFound(status) || absl::IsCancelled(status)) continue;
     if (IsFinal(status)) {
       // Not this actor's to solve, but the next job may be another.
-      const JobBackoff::Verdict verdict = backoff.Failed(job, status.message(), options_.now(), random.Uniform());
+      const JobBackoff::Verdict verdict = backoff.Failed(job, status.message(), begin, random.Uniform());
       if (!verdict.tell) continue;
       LogError("this actor cannot work on the job", {{"job", job},
                                                      {"error", status.message()},
