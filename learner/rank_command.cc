@@ -53,6 +53,7 @@ constexpr absl::Duration kAnnounceTimeout = absl::Seconds(1);
 // Time for the last report of a job to arrive.
 constexpr absl::Duration kFlushTimeout = absl::Seconds(30);
 constexpr char kIdle[] = "idle";
+constexpr size_t kActorLinesAtOnce = 200;
 
 std::string NewMemberId() {
   std::random_device entropy;
@@ -171,14 +172,17 @@ class RankLoop {
   // One assignment in one epoch, from the collective to the outcome.
   void RunAssigned(const RankView& view);
   // `told` is what the job tells how it goes: the monitor, or one that passes on to it.
-  absl::Status RunInEpoch(const RankView& view, MemberMonitor* monitor, JobMonitor* told, const JobOptions& options);
+  absl::Status RunInEpoch(const RankView& view, MemberMonitor* monitor, JobMonitor* told, JobReporter* reporter,
+                          const JobOptions& options);
   void TellCause(const RankView& view, const absl::Status& status, JobReporter* reporter) const;
   // Waits for the next epoch, or makes one.
   void LeaveBrokenGroup(const RankView& view);
   // Waits until the assignment is over for the coordinator too, or `until`. Returns whether it is.
   bool AwaitEnd(const RankView& view, absl::Time until, bool also_while_stopping);
   // Brings what happens outside to the job until `done`: a cancel, a drain, the end of the epoch, a signal.
-  void Watch(const RankView& view, MemberMonitor* monitor, Collective* collective, const Notification& done);
+  // And what actors say about the job to its reporter.
+  void Watch(const RankView& view, MemberMonitor* monitor, JobReporter* reporter, Collective* collective,
+             const Notification& done);
   absl::StatusOr<std::unique_ptr<Collective>> FormGroup(const RankView& view, const JobOptions& options);
 
   const RankFlags& flags_;
@@ -230,12 +234,14 @@ absl::StatusOr<std::unique_ptr<Collective>> RankLoop::FormGroup(const RankView& 
                               {.name = name, .timeout = kGroupTimeout});
 }
 
-void RankLoop::Watch(const RankView& view, MemberMonitor* monitor, Collective* collective, const Notification& done) {
+void RankLoop::Watch(const RankView& view, MemberMonitor* monitor, JobReporter* reporter, Collective* collective,
+                     const Notification& done) {
   uint64_t seen = view.generation;
   bool announced = false;
   while (!done.WaitFor(absl::ZeroDuration())) {
     const RankView now = client_->WaitForChange(seen, kLookInterval);
     seen = now.generation;
+    reporter->ReportActorLines(server_->actor_lines().Take(view.job->id, kActorLinesAtOnce));
     const bool same_job = now.job != nullptr && now.job->id == view.job->id;
     if (now.epoch != view.epoch || !same_job) {
       // Nobody waits for this rank any more, and it must not wait for the dead.
@@ -258,7 +264,7 @@ void RankLoop::Watch(const RankView& view, MemberMonitor* monitor, Collective* c
   }
 }
 
-absl::Status RankLoop::RunInEpoch(const RankView& view, MemberMonitor* monitor, JobMonitor* told,
+absl::Status RankLoop::RunInEpoch(const RankView& view, MemberMonitor* monitor, JobMonitor* told, JobReporter* reporter,
                                   const JobOptions& options) {
   client_->SetPhase("forming the group");
   SLUICE_ASSIGN_OR_RETURN(std::unique_ptr<Collective> group, FormGroup(view, options));
@@ -283,7 +289,7 @@ absl::Status RankLoop::RunInEpoch(const RankView& view, MemberMonitor* monitor, 
     SLUICE_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(context.run_folder, "spec.yaml"), context.spec_yaml));
   }
   Notification done;
-  const Thread watcher = StartThread("watch", [&] { Watch(view, monitor, collective.get(), done); });
+  const Thread watcher = StartThread("watch", [&] { Watch(view, monitor, reporter, collective.get(), done); });
   const absl::Status status = RunJob(context);
   done.Notify();
   return status;
@@ -332,8 +338,9 @@ void RankLoop::RunAssigned(const RankView& view) {
   std::optional<MeteredMonitor> metered;  // the first rank alone is told how the job goes
   if (view.rank == 0) metered.emplace(&monitor, series_);
   JobMonitor* const told = metered ? static_cast<JobMonitor*>(&*metered) : &monitor;
-  const absl::Status status = RunInEpoch(view, &monitor, told, options);
+  const absl::Status status = RunInEpoch(view, &monitor, told, &reporter, options);
   if (metered) metered->End(status);
+  reporter.ReportActorLines(server_->actor_lines().Take(view.job->id, kActorLinesAtOnce));
   TellCause(view, status, &reporter);
   const absl::Status flushed = reporter.Flush(kFlushTimeout);
   if (!flushed.ok()) LogWarning("some reports did not arrive", {{"error", flushed.ToString()}});

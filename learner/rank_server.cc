@@ -10,6 +10,9 @@ namespace {
 // Time that calls in progress get when the rank goes.
 constexpr absl::Duration kShutdownGrace = absl::Seconds(2);
 
+// Of all actors together: half a thousand may tell the same at once, and a job's log is for people.
+constexpr JobLinesOptions kActorLines = {.max_waiting = 1000, .burst = 500, .per_second = 10};
+
 // A member leaves an address for each other member (Gloo), or reads one id (NCCL). Each wait holds a thread.
 constexpr MemoryKvStoreOptions kRendezvousBounds = {
     .max_keys = 8192, .max_bytes = 64 << 20, .max_value_bytes = 256 << 10, .max_waiters = 256};
@@ -33,7 +36,8 @@ RankServer::RankServer(Metrics* metrics, const NowFunction& now, const Publicati
                                             .now = now,
                                             .bytes_sent = broadcast_bytes_})),
       hub_({.now = now, .metrics = metrics, .snapshots = &store_, .publication = publication, .sender = sender_.get()}),
-      rollouts_(&hub_),
+      actor_lines_(kActorLines, now),
+      rollouts_(&hub_, &actor_lines_),
       policies_(&store_, GrpcPolicyService::Options{.metrics = metrics}),
       rendezvous_(rendezvous_store_.get()) {
   if (sender_ != nullptr) sender_->Start();

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/collective/weight_group.h"
+#include "common/job_lines/job_lines.h"
 #include "common/metrics/metrics.h"
 #include "common/rpc/rendezvous.h"
 #include "common/rpc/server.h"
@@ -41,6 +42,8 @@ class RankServer : public RolloutService {
   void EndJob() override;
 
   RolloutHub& hub() { return hub_; }
+  // What actors say about jobs.
+  JobLines& actor_lines() { return actor_lines_; }
   const std::string& address() const { return server_->address(); }
 
  private:
@@ -52,6 +55,7 @@ class RankServer : public RolloutService {
   const std::shared_ptr<EpochKvStore> rendezvous_store_;
   std::unique_ptr<BroadcastSender> sender_;  // null: nothing is broadcast
   RolloutHub hub_;
+  JobLines actor_lines_;
   GrpcRolloutService rollouts_;
   GrpcPolicyService policies_;
   RendezvousService rendezvous_;

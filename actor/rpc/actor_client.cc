@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "actor/rollout/check_scores.h"
-#include "actor/rollout/job_backoff.h"
 #include "actor/rpc/rollout_convert.h"
 #include "common/failpoint/failpoint.h"
 #include "common/log/log.h"
@@ -27,6 +26,11 @@ bool IsFinal(const absl::Status& status) {
 }
 
 uint64_t SeedOf(const std::string& actor_id) { return std::hash<std::string>()(actor_id); }
+
+constexpr char kJobField[] = "job";
+
+// As rollout.proto says.
+constexpr size_t kLinesPerBeat = 20;
 
 // Of a fetch from another actor.
 constexpr absl::Duration kPeerTimeout = absl::Minutes(2);
@@ -115,6 +119,7 @@ ActorClient::ActorClient(ActorClientOptions options, PolicyLoader* loader, Execu
       loader_(loader),
       execute_(std::move(execute)),
       series_(std::make_unique<Series>(options_.metrics)),
+      lines_({}, options_.now),
       random_(SeedOf(options_.actor_id)),
       fetcher_([this] {
         PolicyFetcher::Options fetch;
@@ -135,6 +140,23 @@ ActorClient::ActorClient(ActorClientOptions options, PolicyLoader* loader, Execu
       }()) {}
 
 ActorClient::~ActorClient() = default;
+
+void ActorClient::Tell(LogLevel level, absl::string_view message, std::initializer_list<LogField> fields) {
+  JobLine line;
+  line.level = level == LogLevel::kError ? "error" : level == LogLevel::kWarning ? "warning" : "info";
+  line.text = std::string(message);
+  line.time = options_.wall();
+  const char* between = ": ";
+  for (const LogField& field : fields) {
+    if (field.name() == kJobField) {
+      line.job_id = field.text();
+    } else {
+      absl::StrAppend(&line.text, std::exchange(between, ", "), field.name(), "=", field.text());
+    }
+  }
+  lines_.Tell(std::move(line));
+  Log(level, message, fields);
+}
 
 // ------------------------------------------------------------------------------------------------- attaching
 
@@ -255,16 +277,21 @@ v1::Heartbeat ActorClient::Beat(const std::shared_ptr<WorkSession>& session, con
   MarkAttached(address);
   v1::Heartbeat beat;
   bool give_up = false;
+  std::string job;
   {
     MutexLock lock(&mutex_);
+    if (assignment_.job != nullptr) job = assignment_.job->job_id;
     if (in_hand_ > 0) beat.set_open_groups(in_hand_);
     beat.set_policy_version(ready_version_);
     give_up = draining_ && options_.now() >= drain_deadline_;
   }
   if (give_up) {
-    LogWarning("the lease in hand is given back: no time left to finish it");
+    Tell(LogLevel::kWarning, "the lease in hand is given back: no time left to finish it", {{kJobField, job}});
     GiveUp();
     session->FinishSending();  // the rank takes back what is open when the stream ends
+  }
+  if (!job.empty()) {
+    for (const JobLine& line : lines_.Take(job, kLinesPerBeat)) *beat.add_lines() = ToProto(line);
   }
   return beat;
 }
@@ -276,15 +303,17 @@ void ActorClient::GiveUp() {
 
 void ActorClient::Drain(const std::string& reason) {
   std::shared_ptr<WorkSession> session;
+  std::string job;
   {
     MutexLock lock(&mutex_);
     if (draining_) return;
     draining_ = true;
     drain_deadline_ = options_.now() + options_.drain_timeout;
     session = assignment_.session;
+    if (assignment_.job != nullptr) job = assignment_.job->job_id;
     fetch_changed_.NotifyAll();
   }
-  LogInfo("draining", {{"reason", reason}});
+  Tell(LogLevel::kInfo, "draining", {{kJobField, job}, {"reason", reason}});
   if (session != nullptr) {
     v1::ActorMessage message;
     message.mutable_draining()->set_reason(reason);
@@ -395,16 +424,21 @@ void ActorClient::GiveUpGroup(bool idle, GivenUp* given_up) {
 
 absl::Status ActorClient::OnWelcome(const v1::Welcome& proto) {
   SLUICE_ASSIGN_OR_RETURN(JobContext job, FromProto(proto));
-  LogInfo("working for a job", {{"job", job.job_id}, {"epoch", static_cast<uint64_t>(job.epoch)}});
-  GivenUp given_up;
-  MutexLock lock(&mutex_);
-  GiveUpGroup(/*idle=*/true, &given_up);
-  assignment_.job = std::make_shared<const JobContext>(std::move(job));
-  assignment_.job_ended = false;
-  assignment_.offer.reset();
-  ++generation_;
-  credited_ = false;
-  fetch_changed_.NotifyAll();
+  const auto context = std::make_shared<const JobContext>(std::move(job));
+  {
+    GivenUp given_up;
+    MutexLock lock(&mutex_);
+    GiveUpGroup(/*idle=*/true, &given_up);
+    assignment_.job = context;
+    assignment_.job_ended = false;
+    assignment_.offer.reset();
+    ++generation_;
+    credited_ = false;
+    fetch_changed_.NotifyAll();
+  }
+  // Behind the change, or a beat for the job before would forget the line.
+  Tell(LogLevel::kInfo, "working for a job",
+       {{kJobField, context->job_id}, {"epoch", static_cast<uint64_t>(context->epoch)}});
   return absl::OkStatus();
 }
 
@@ -483,14 +517,15 @@ void ActorClient::FetchLoop() {
       // Not this actor's to solve, but the next job may be another.
       const JobBackoff::Verdict verdict = backoff.Failed(job, status.message(), begin, random.Uniform());
       if (!verdict.tell) continue;
-      LogError("this actor cannot work on the job", {{"job", job},
-                                                     {"error", status.message()},
-                                                     {"tries", verdict.failures},
-                                                     {"next_try_in_s", absl::ToDoubleSeconds(verdict.delay)}});
+      Tell(LogLevel::kError, "this actor cannot work on the job",
+           {{kJobField, job},
+            {"error", status.message()},
+            {"tries", verdict.failures},
+            {"next_try_in_s", absl::ToDoubleSeconds(verdict.delay)}});
     } else {
       if (fetches.Note(job, status.message())) {
-        LogWarning("weights or catalog could not be fetched",
-                   {{"job", job}, {"error", status.message()}, {"tries", fetches.failures()}});
+        Tell(LogLevel::kWarning, "weights or catalog could not be fetched",
+             {{kJobField, job}, {"error", status.message()}, {"tries", fetches.failures()}});
       }
       assignment.session->Cancel();  // start over, perhaps with another rank
     }
@@ -630,9 +665,11 @@ bool ActorClient::FetchFromPeer(const Assignment& assignment, absl::Span<char> s
   const absl::Status status = fetch();
   if (status.ok()) return true;
   if (!wanted()) return false;
-  LogWarning(
-      "another actor did not deliver the weights; the rank will",
-      {{"actor_address", assignment.order.source}, {"version", assignment.order.version}, {"error", status.message()}});
+  Tell(LogLevel::kWarning, "another actor did not deliver the weights; the rank will",
+       {{kJobField, assignment.job->job_id},
+        {"actor_address", assignment.order.source},
+        {"version", assignment.order.version},
+        {"error", status.message()}});
   if (series_->peer_fallbacks != nullptr) series_->peer_fallbacks->Increment();
   return false;
 }
@@ -672,8 +709,11 @@ absl::Status ActorClient::ReceiveBroadcast(const Assignment& assignment, uint64_
   if (!status.ok()) {
     // What was told since is the rank's answer already: it fails a broadcast for all.
     if (!wanted || stopping_.HasBeenNotified()) return absl::OkStatus();
-    LogWarning("weights did not come by the broadcast; they will be fetched",
-               {{"version", order.version}, {"group_epoch", order.place.epoch}, {"error", status.message()}});
+    Tell(LogLevel::kWarning, "weights did not come by the broadcast; they will be fetched",
+         {{kJobField, assignment.job->job_id},
+          {"version", order.version},
+          {"group_epoch", order.place.epoch},
+          {"error", status.message()}});
     SendFailed(assignment, status.message());
     return absl::OkStatus();
   }
@@ -791,8 +831,10 @@ void ActorClient::WorkLoop() {
     }
     failures = status.ok() ? 0 : failures + 1;
     if (failures > 0) {
-      LogWarning("a lease failed",
-                 {{"lease", static_cast<uint64_t>(work->block.lease_id)}, {"error", status.message()}});
+      Tell(LogLevel::kWarning, "a lease failed",
+           {{kJobField, work->job->job_id},
+            {"lease", static_cast<uint64_t>(work->block.lease_id)},
+            {"error", status.message()}});
       GiveBackAll(*work, std::string(status.message()));
       // A broken actor must not burn every group's attempts.
       stopping_.WaitFor(BackoffDelay(options_.reconnect, failures, random.Uniform()));
@@ -810,6 +852,36 @@ void ActorClient::WorkLoop() {
   if (session != nullptr) session->FinishSending();
 }
 
+void ActorClient::TellScores(const Work& work, const std::vector<PromptOutcome>& outcomes) {
+  uint64_t asked = 0, without = 0;
+  const std::string* error = nullptr;
+  for (const PromptOutcome& outcome : outcomes) {
+    const auto* group = std::get_if<ScoredGroup>(&outcome.result);
+    if (group == nullptr || group->score_status == ScoreStatus::kNotAsked) continue;
+    ++asked;
+    if (group->score_status == ScoreStatus::kOk) continue;
+    ++without;
+    if (error == nullptr) error = &group->score_error;
+  }
+  if (asked == 0) return;
+  const std::string& job = work.job->job_id;
+  if (without == 0) {
+    if (score_failures_.failures() > 0 && score_failures_.job() == job) {
+      Tell(LogLevel::kInfo, "scores are there again",
+           {{kJobField, job}, {"leases_without", score_failures_.failures()}});
+    }
+    score_failures_.Reset();
+    return;
+  }
+  if (!score_failures_.Note(job, *error)) return;
+  Tell(LogLevel::kWarning, "groups of a lease came back without scores",
+       {{kJobField, job},
+        {"groups", without},
+        {"of", asked},
+        {"error", *error},
+        {"leases", score_failures_.failures()}});
+}
+
 absl::Status ActorClient::DoWork(const Work& work) {
   const absl::Time begin = options_.now();
   absl::StatusOr<std::vector<PromptOutcome>> outcomes = execute_(*work.job, work.block);
@@ -818,6 +890,7 @@ absl::Status ActorClient::DoWork(const Work& work) {
     series_->Lease("failed");
     return outcomes.status();
   }
+  TellScores(work, *outcomes);
   series_->Lease("done");
   series_->Outcomes(work.block.kind, *outcomes, seconds);
   if (options_.journal != nullptr) {

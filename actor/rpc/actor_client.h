@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,12 +21,15 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "actor/journal/journal.h"
+#include "actor/rollout/job_backoff.h"
 #include "actor/rollout/lease_block.h"
 #include "actor/rpc/peer_policies.h"
 #include "actor/rpc/policy_fetcher.h"
 #include "actor/rpc/policy_loader.h"
 #include "actor/rpc/weight_receiver.h"
 #include "actor/rpc/work_session.h"
+#include "common/job_lines/job_lines.h"
+#include "common/log/log.h"
 #include "common/metrics/blocked.h"
 #include "common/metrics/metrics.h"
 #include "common/rpc/credentials.h"
@@ -54,9 +58,10 @@ struct ActorClientOptions {
   // Backoff between attempts to attach. They go on until Drain; the totals are not used.
   RetryOptions reconnect;
   NowFunction now;
-  Metrics* metrics = nullptr;   // optional; must outlive the client
-  Blocked* on_lease = nullptr;  // counts the time without a lease; may be null; outlives the client
-  Journal* journal = nullptr;   // optional; must outlive the client
+  NowFunction wall = WallClock();  // of lines for a job's log
+  Metrics* metrics = nullptr;      // optional; must outlive the client
+  Blocked* on_lease = nullptr;     // counts the time without a lease; may be null; outlives the client
+  Journal* journal = nullptr;      // optional; must outlive the client
   // Serves the active version to other actors, which reach it at `peer_address` ("host:port"). Null: this actor is a
   // leaf of the tree. Must outlive the client.
   PeerPolicies* peers = nullptr;
@@ -140,6 +145,9 @@ class ActorClient {
     }
   };
 
+  // Writes a line of this process's log, and has the rank told for the log of the job that a field names.
+  void Tell(LogLevel level, absl::string_view message, std::initializer_list<LogField> fields);
+
   absl::StatusOr<std::string> FindRank();
   absl::Status Attend(const std::string& address);
   absl::Status Receive(const std::shared_ptr<WorkSession>& session, const v1::RankMessage& message);
@@ -180,12 +188,16 @@ class ActorClient {
 
   void WorkLoop();
   absl::Status DoWork(const Work& work);
+  // Says when a lease comes back without scores, and why, and when they are there again. Of the working thread.
+  void TellScores(const Work& work, const std::vector<PromptOutcome>& outcomes);
   void GiveBackAll(const Work& work, const std::string& reason);
 
   const ActorClientOptions options_;
   PolicyLoader* const loader_;
   const Execute execute_;
   std::unique_ptr<Series> series_;
+  JobLines lines_;
+  FailureLog score_failures_;  // leases without scores; of the working thread
   Random random_;
   PolicyFetcher fetcher_;
   PolicyFetcher peer_fetcher_;

@@ -136,6 +136,17 @@ v1::ActorMessage ToProto(const LeaseBlock& block, const PromptOutcome& outcome) 
   return message;
 }
 
+v1::ActorLine ToProto(const JobLine& line) {
+  v1::ActorLine proto;
+  proto.set_job_id(line.job_id);
+  proto.set_level(line.level);
+  proto.set_text(line.text);
+  const int64_t micros = absl::ToUnixMicros(line.time);
+  proto.mutable_time()->set_seconds(micros / 1'000'000);
+  proto.mutable_time()->set_nanos(static_cast<int32_t>(micros % 1'000'000) * 1000);
+  return proto;
+}
+
 v1::ActorMessage GiveBack(const LeaseBlock& block, size_t i, const std::string& reason) {
   v1::ActorMessage message = StartResult(block);
   const Prompt& prompt = block.prompts[i].prompt;

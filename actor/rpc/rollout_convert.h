@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "actor/rollout/lease_block.h"
+#include "common/job_lines/job_lines.h"
 #include "sluice/v1/rollout.pb.h"
 
 namespace sluice::actor {
@@ -18,6 +19,8 @@ absl::StatusOr<JobContext> FromProto(const v1::Welcome& proto);
 absl::StatusOr<LeaseBlock> FromProto(const v1::Lease& proto, absl::Time received);
 
 v1::ActorMessage ToProto(const LeaseBlock& block, const PromptOutcome& outcome);
+
+v1::ActorLine ToProto(const JobLine& line);
 
 // Prompt i of the block, given back.
 v1::ActorMessage GiveBack(const LeaseBlock& block, size_t i, const std::string& reason);

@@ -98,9 +98,10 @@ void AddFollowing(CLI::App* app, Flags* flags) {
   CLI::App* logs = app->add_subcommand("logs", "Print a job's log lines.");
   AddJob(logs, &flags->job);
   logs->add_flag("-f,--follow", flags->follow, "Go on until the job ends");
-  logs->add_option("--role", flags->logs.role, "Only lines of this kind of process")
-      ->check(CLI::IsMember({"learner", "coordinator"}));
-  logs->add_option("--rank", flags->rank, "Only lines of this learner rank")->check(CLI::Range(0, 100000));
+  logs->add_option("--role", flags->logs.role, "Only lines of this kind of process: learner, actor, coordinator")
+      ->check(CLI::IsMember({"learner", "actor", "coordinator"}));
+  logs->add_option("--rank", flags->rank, "Only lines of this learner rank and of the actors that work for it")
+      ->check(CLI::Range(0, 100000));
   logs->add_option("--level", flags->logs.level, "Only lines of this level and above")
       ->check(CLI::IsMember({"info", "warning", "error"}));
   logs->add_option("--since", flags->since_s, "Only lines of so many latest seconds, or 10m, 2h")

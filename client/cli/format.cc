@@ -36,8 +36,8 @@ std::string Line(absl::string_view label, absl::string_view value) {
   return absl::StrFormat("%-16s %s\n", label, value);
 }
 
-std::string AtTime(const v1::JobEvent& event, const std::string& text) {
-  return absl::StrCat(absl::FormatTime("%H:%M:%S ", TimeOf(event.time()), absl::LocalTimeZone()), text);
+std::string AtTime(const google::protobuf::Timestamp& time, const std::string& text) {
+  return absl::StrCat(absl::FormatTime("%H:%M:%S ", TimeOf(time), absl::LocalTimeZone()), text);
 }
 
 std::string BalanceText(const v1::LedgerBalance& ledger) {
@@ -99,22 +99,24 @@ ordered_json NumberJson(double value) { return std::isfinite(value) ? ordered_js
 std::string StateLine(const v1::JobEvent& event) {
   const std::string state = StateText(event.state().state());
   const std::string& message = event.state().message();
-  return AtTime(event, message.empty() || message == state ? state : absl::StrCat(state, ": ", message));
+  return AtTime(event.time(), message.empty() || message == state ? state : absl::StrCat(state, ": ", message));
 }
 
 std::string LogText(const v1::JobEvent& event) {
   const v1::LogLine& line = event.log();
   std::string prefix;
-  if (!line.role().empty() && line.role() != "learner") prefix = absl::StrCat(line.role(), ": ");
+  if (!line.role().empty() && line.role() != "learner") {
+    prefix = absl::StrCat(line.role(), line.source().empty() ? "" : " ", line.source(), ": ");
+  }
   if (prefix.empty() && line.rank() > 0) prefix = absl::StrCat("rank ", line.rank(), ": ");
   if (line.level() != "info" && !line.level().empty()) absl::StrAppend(&prefix, line.level(), ": ");
-  return AtTime(event, absl::StrCat(prefix, line.text()));
+  return AtTime(line.has_said() ? line.said() : event.time(), absl::StrCat(prefix, line.text()));
 }
 
 std::string EventText(const v1::JobEvent& event) {
   if (event.has_state()) return StateLine(event);
   if (event.has_log()) return LogText(event);
-  return AtTime(event, absl::StrCat("step ", event.metrics().step(), ": ", MetricsText(event.metrics())));
+  return AtTime(event.time(), absl::StrCat("step ", event.metrics().step(), ": ", MetricsText(event.metrics())));
 }
 
 std::string JobTable(const v1::ListResponse& jobs, absl::Time now, bool wide, bool color) {
@@ -326,6 +328,8 @@ ordered_json EventJson(const v1::JobEvent& event) {
     json["text"] = event.log().text();
     json["role"] = event.log().role().empty() ? "learner" : event.log().role();
     json["rank"] = event.log().rank();
+    if (!event.log().source().empty()) json["source"] = event.log().source();
+    if (event.log().has_said()) json["said"] = TimeJson(true, event.log().said());
     if (event.log().cause() != v1::LogLine::CAUSE_UNSPECIFIED) {
       json["cause"] = event.log().cause() == v1::LogLine::CAUSE_OWN ? "own" : "peer";
     }

@@ -15,8 +15,9 @@ int LevelOf(const std::string& level) {
 
 absl::StatusOr<LogFilter> LogFilter::Create(const LogFlags& flags, absl::Time now) {
   LogFilter filter;
-  if (!flags.role.empty() && flags.role != "learner" && flags.role != "coordinator") {
-    return absl::InvalidArgumentError(absl::StrCat("--role: want learner or coordinator, got '", flags.role, "'"));
+  if (!flags.role.empty() && flags.role != "learner" && flags.role != "coordinator" && flags.role != "actor") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--role: want learner, actor or coordinator, got '", flags.role, "'"));
   }
   filter.role_ = flags.role;
   filter.rank_ = flags.rank;
@@ -41,7 +42,7 @@ bool LogFilter::Shows(const v1::JobEvent& event) const {
   if (!line && !event.has_state()) return false;
   const std::string role = !line ? "coordinator" : event.log().role().empty() ? "learner" : event.log().role();
   if (!role_.empty() && role != role_) return false;
-  if (rank_ && (role != "learner" || event.log().rank() != *rank_)) return false;
+  if (rank_ && (role == "coordinator" || event.log().rank() != *rank_)) return false;
   if ((line ? std::max(0, LevelOf(event.log().level())) : 0) < level_) return false;
   if (TimeOf(event.time()) < earliest_) return false;
   const std::string text = line ? event.log().text() : event.state().message();

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -111,9 +112,11 @@ enum class LineCause {
 struct LogLine {
   std::string level;  // "info", "warning", "error"
   std::string text;
-  std::string role = "learner";  // the kind of process that says it: "learner", "coordinator"
-  int rank = 0;                  // of a learner; -1: it has none
+  std::string role = "learner";  // the kind of process that says it: "learner", "coordinator", "actor"
+  int rank = 0;                  // of a learner, or of the one that an actor works for; -1: it has none
   LineCause cause = LineCause::kNone;
+  std::string source = {};              // an actor's id
+  std::optional<absl::Time> said = {};  // when, by an actor's clock
 };
 
 struct JobEvent {

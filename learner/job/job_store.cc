@@ -104,6 +104,8 @@ nlohmann::json BodyOf(const JobEvent& event) {
             {"role", line.role},
             {"rank", line.rank},
             {"cause", static_cast<int>(line.cause)}};
+    if (!line.source.empty()) body["source"] = line.source;
+    if (line.said) body["said_us"] = absl::ToUnixMicros(*line.said);
   }
   return body;
 }
@@ -132,6 +134,8 @@ absl::Status ReadBody(const std::string& text, JobEvent* event) {
       // Absent from what older versions wrote: those were lines of the first rank.
       line.role = body.value("role", line.role);
       line.rank = body.value("rank", line.rank);
+      line.source = body.value("source", line.source);
+      if (body.contains("said_us")) line.said = absl::FromUnixMicros(body.at("said_us").get<int64_t>());
       const int cause = body.value("cause", 0);
       if (cause == static_cast<int>(LineCause::kOwn) || cause == static_cast<int>(LineCause::kPeer)) {
         line.cause = static_cast<LineCause>(cause);

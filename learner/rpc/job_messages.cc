@@ -104,6 +104,8 @@ v1::JobEvent ToMessage(const JobEvent& event) {
     message.mutable_log()->set_text(line.text);
     message.mutable_log()->set_role(line.role);
     message.mutable_log()->set_rank(line.rank);
+    message.mutable_log()->set_source(line.source);
+    if (line.said) SetTime(*line.said, message.mutable_log()->mutable_said());
     message.mutable_log()->set_cause(line.cause == LineCause::kOwn    ? v1::LogLine::CAUSE_OWN
                                      : line.cause == LineCause::kPeer ? v1::LogLine::CAUSE_PEER
                                                                       : v1::LogLine::CAUSE_UNSPECIFIED);
@@ -149,6 +151,10 @@ absl::StatusOr<JobReport> FromMessage(const v1::JobReport& message) {
     LogLine kept{line.level(), line.text().substr(0, kMaxLineBytes)};
     if (!line.role().empty()) kept.role = line.role().substr(0, kMaxNameBytes);
     kept.rank = line.rank();
+    kept.source = line.source().substr(0, kMaxNameBytes);
+    if (line.has_said()) {
+      kept.said = absl::FromUnixSeconds(line.said().seconds()) + absl::Nanoseconds(line.said().nanos());
+    }
     if (line.cause() == v1::LogLine::CAUSE_OWN) kept.cause = LineCause::kOwn;
     if (line.cause() == v1::LogLine::CAUSE_PEER) kept.cause = LineCause::kPeer;
     report.logs.push_back(std::move(kept));

@@ -56,6 +56,24 @@ void JobReporter::ReportLog(const std::string& level, const std::string& text, L
   if (cause == LineCause::kOwn) line.set_cause(v1::LogLine::CAUSE_OWN);
   if (cause == LineCause::kPeer) line.set_cause(v1::LogLine::CAUSE_PEER);
   MutexLock lock(&mutex_);
+  AddLineLocked(std::move(line));
+}
+
+void JobReporter::ReportActorLines(const std::vector<JobLine>& lines) {
+  for (const JobLine& said : lines) {
+    v1::LogLine line;
+    line.set_level(said.level);
+    line.set_text(said.text);
+    line.set_role("actor");
+    line.set_rank(options_.rank);
+    line.set_source(said.source);
+    SetTime(said.time, line.mutable_said());
+    MutexLock lock(&mutex_);
+    AddLineLocked(std::move(line));
+  }
+}
+
+void JobReporter::AddLineLocked(v1::LogLine line) {
   if (lines_.size() >= options_.max_lines) {
     lines_.pop_front();
     ++dropped_;

@@ -8,8 +8,10 @@
 #include <deque>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
+#include "common/job_lines/job_lines.h"
 #include "common/sync/mutex.h"
 #include "common/sync/thread.h"
 #include "learner/job/job.h"
@@ -37,6 +39,8 @@ class JobReporter {
   void ReportMetrics(uint64_t step, uint64_t total_steps, const std::map<std::string, double>& values);
   // `cause`: whether the line tells why the job stopped on this rank.
   void ReportLog(const std::string& level, const std::string& text, LineCause cause = LineCause::kNone);
+  // What actors of this rank say.
+  void ReportActorLines(const std::vector<JobLine>& lines);
   void ReportResult(const std::string& name, const std::string& value);
   void ReportCheckpoint(const std::string& folder, uint64_t policy_version, const LedgerBalance& balance);
 
@@ -47,6 +51,7 @@ class JobReporter {
 
  private:
   void Loop();
+  void AddLineLocked(v1::LogLine line) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The next report, or false if there is nothing to tell.
   bool NextLocked(v1::JobReport* report) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool HasWorkLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -148,4 +148,10 @@ absl::StatusOr<ActorResult> FromProto(const v1::Result& proto) {
   return absl::InvalidArgumentError("a result has no outcome");
 }
 
+JobLine FromProto(const v1::ActorLine& proto, const std::string& source) {
+  const bool known = proto.level() == "warning" || proto.level() == "error";
+  return {proto.job_id(), source, known ? proto.level() : "info", proto.text(),
+          absl::FromUnixSeconds(proto.time().seconds()) + absl::Nanoseconds(proto.time().nanos())};
+}
+
 }  // namespace sluice::learner

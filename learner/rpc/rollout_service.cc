@@ -1,5 +1,6 @@
 #include "learner/rpc/rollout_service.h"
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,11 +18,14 @@ namespace sluice::learner {
 namespace {
 
 constexpr char kProtocol[] = "1";
+constexpr int kMaxLines = 20;  // of a heartbeat
 
 // One attached actor. Deletes itself when the stream is done.
 class WorkReactor : public grpc::ServerBidiReactor<v1::ActorMessage, v1::RankMessage> {
  public:
-  explicit WorkReactor(RolloutHub* hub) : hub_(hub), link_(std::make_shared<Link>(this)) { StartRead(&incoming_); }
+  WorkReactor(RolloutHub* hub, JobLines* lines) : hub_(hub), lines_(lines), link_(std::make_shared<Link>(this)) {
+    StartRead(&incoming_);
+  }
 
   void OnReadDone(bool ok) override {
     if (!ok) {
@@ -98,6 +102,9 @@ class WorkReactor : public grpc::ServerBidiReactor<v1::ActorMessage, v1::RankMes
       }
       case v1::ActorMessage::kHeartbeat:
         hub_->OnHeartbeat(*handle_, message.heartbeat().open_groups(), message.heartbeat().policy_version());
+        for (int i = 0; lines_ != nullptr && i < std::min(message.heartbeat().lines_size(), kMaxLines); ++i) {
+          lines_->Tell(FromProto(message.heartbeat().lines(i), actor_id_));
+        }
         return absl::OkStatus();
       case v1::ActorMessage::kDraining:
         LogInfo("an actor drains", {{"actor", actor_id_}, {"reason", message.draining().reason()}});
@@ -134,6 +141,7 @@ class WorkReactor : public grpc::ServerBidiReactor<v1::ActorMessage, v1::RankMes
   }
 
   RolloutHub* const hub_;
+  JobLines* const lines_;
   const std::shared_ptr<Link> link_;
   // Reads are one at a time and OnDone comes after the last, so these need no lock.
   v1::ActorMessage incoming_;
@@ -143,7 +151,7 @@ class WorkReactor : public grpc::ServerBidiReactor<v1::ActorMessage, v1::RankMes
 
 }  // namespace
 
-GrpcRolloutService::GrpcRolloutService(RolloutHub* hub) : hub_(hub) {
+GrpcRolloutService::GrpcRolloutService(RolloutHub* hub, JobLines* lines) : hub_(hub), lines_(lines) {
   ticker_ = StartThread("hub-tick", [this] {
     while (!stopping_.WaitFor(absl::Seconds(1))) hub_->Tick();
   });
@@ -156,7 +164,7 @@ GrpcRolloutService::~GrpcRolloutService() {
 
 grpc::ServerBidiReactor<v1::ActorMessage, v1::RankMessage>* GrpcRolloutService::Work(
     grpc::CallbackServerContext* /*context*/) {
-  return new WorkReactor(hub_);
+  return new WorkReactor(hub_, lines_);
 }
 
 }  // namespace sluice::learner

@@ -2,6 +2,7 @@
 #ifndef SLUICE_LEARNER_RPC_ROLLOUT_SERVICE_H_
 #define SLUICE_LEARNER_RPC_ROLLOUT_SERVICE_H_
 
+#include "common/job_lines/job_lines.h"
 #include "common/sync/notification.h"
 #include "common/sync/thread.h"
 #include "learner/ledger/rollout_hub.h"
@@ -13,14 +14,16 @@ namespace sluice::learner {
 // RolloutHub::DisconnectActors. Thread-safe.
 class GrpcRolloutService : public v1::RolloutService::CallbackService {
  public:
-  // The hub must outlive the service, and the server that serves it.
-  explicit GrpcRolloutService(RolloutHub* hub);
+  // Both must outlive the service, and the server that serves it. `lines` gets what actors say about the job; may be
+  // null.
+  explicit GrpcRolloutService(RolloutHub* hub, JobLines* lines = nullptr);
   ~GrpcRolloutService() override;
 
   grpc::ServerBidiReactor<v1::ActorMessage, v1::RankMessage>* Work(grpc::CallbackServerContext* context) override;
 
  private:
   RolloutHub* const hub_;
+  JobLines* const lines_;
   Notification stopping_;
   Thread ticker_;
 };

@@ -184,7 +184,9 @@ class LogEvent:
     level: str
     text: str
     role: str = "learner"
-    rank: int = 0  # of a learner; -1: none
+    rank: int = 0  # of a learner, or of the one that an actor works for; -1: none
+    source: str = ""  # an actor's id
+    said: datetime | None = None  # when, by an actor's clock
 
 
 @dataclass(frozen=True)
@@ -304,5 +306,6 @@ def event_of(message: Any) -> StateEvent | MetricsEvent | LogEvent | UnknownEven
                             dict(message.metrics.values))
     if which == "log":
         return LogEvent(message.sequence, time, message.log.level, message.log.text, message.log.role or "learner",
-                        message.log.rank)
+                        message.log.rank, message.log.source,
+                        time_of(message.log.said) if message.log.HasField("said") else None)
     return UnknownEvent(message.sequence, time)

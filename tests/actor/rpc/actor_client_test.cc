@@ -48,6 +48,21 @@ class FakeStream {
         << "want message " << kind << ", got " << (message ? message->ShortDebugString() : "the end");
     return message.value_or(v1::ActorMessage());
   }
+  // The next line for the job's log.
+  v1::ActorLine ExpectLine() {
+    while (lines_.empty()) {
+      const std::optional<v1::ActorMessage> message = incoming_.PopFor(kGenerous);
+      if (!message.has_value()) {
+        ADD_FAILURE() << "no line";
+        return {};
+      }
+      if (!message->has_heartbeat()) continue;
+      lines_.insert(lines_.end(), message->heartbeat().lines().begin(), message->heartbeat().lines().end());
+    }
+    const v1::ActorLine line = lines_.front();
+    lines_.erase(lines_.begin());
+    return line;
+  }
   v1::Heartbeat ExpectHeartbeat() {
     while (std::optional<v1::ActorMessage> message = incoming_.PopFor(kGenerous)) {
       if (message->has_heartbeat()) return message->heartbeat();
@@ -61,6 +76,7 @@ class FakeStream {
  private:
   friend class FakeRank;
   BoundedQueue<v1::ActorMessage> incoming_{10'000};
+  std::vector<v1::ActorLine> lines_;  // of the test's thread
   std::optional<StreamSender<v1::RankMessage>> sender_;
 };
 
@@ -270,6 +286,11 @@ class ActorClientTest : public testing::Test {
       group.ordinal = leased.prompt.ordinal;
       group.attempt = leased.prompt.attempt;
       group.lease_id = block.lease_id;
+      if (block.seed == 555) group.score_status = ScoreStatus::kOk;
+      if (block.seed == 444) {
+        group.score_status = ScoreStatus::kUnavailable;
+        group.score_error = "the ranker failed: no GPU is left";
+      }
       outcomes.push_back(PromptOutcome{group.ordinal, group.attempt, block.lease_id, group});
     }
     return outcomes;
@@ -726,6 +747,32 @@ TEST_F(ActorClientTest, AJobThatItCannotWorkOnIsLeftAloneForLongerAndLonger) {
   for (size_t at = 0; (at = said.find("this actor cannot work on the job", at)) != std::string::npos; ++at) ++lines;
   EXPECT_EQ(lines, 4) << "tries 1, 2, 4 and 8: " << said;
   EXPECT_THAT(said, HasSubstr("error=no layer of this model is known here tries=8 next_try_in_s="));
+}
+
+TEST_F(ActorClientTest, WhatItSaysAboutAJobTravelsWithItsBeats) {
+  options_.wall = [] { return absl::FromUnixMillis(1'500); };
+  Start();
+  const auto stream = Attach();
+  const v1::ActorLine first = stream->ExpectLine();
+  EXPECT_EQ(first.job_id(), "job-1");
+  EXPECT_EQ(first.level(), "info");
+  EXPECT_EQ(first.text(), "working for a job: epoch=4");
+  EXPECT_EQ(first.time().seconds(), 1);
+  EXPECT_EQ(first.time().nanos(), 500'000'000);
+
+  // Leases without scores: the first, then at doublings; once more when all have them again.
+  for (uint64_t id = 1; id <= 3; ++id) stream->Send(Lease(id, /*seed=*/444));
+  stream->Send(Lease(4, /*seed=*/555));
+  const std::string error = ", error=the ranker failed: no GPU is left";
+  for (const std::string& text : {"groups of a lease came back without scores: groups=2, of=2" + error + ", leases=1",
+                                  "groups of a lease came back without scores: groups=2, of=2" + error + ", leases=2",
+                                  std::string("scores are there again: leases_without=3")}) {
+    const v1::ActorLine line = stream->ExpectLine();
+    EXPECT_EQ(line.text(), text);
+    EXPECT_EQ(line.level(), text[0] == 'g' ? "warning" : "info");
+  }
+  stream->Send(Lease(5, /*seed=*/666));
+  EXPECT_EQ(stream->ExpectLine().text(), "a lease failed: lease=5, error=the model caught fire");
 }
 
 TEST_F(ActorClientTest, NewWeightsComeWhileABlockIsSampled) {

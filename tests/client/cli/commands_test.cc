@@ -519,7 +519,8 @@ TEST_F(CommandsTest, LinesAreChosenByWhereTheyComeFromAndWhatTheySay) {
   report.report_id = "r";
   report.logs = {{"info", "begins", "learner", 0},
                  {"error", "broke", "learner", 1, learner::LineCause::kOwn},
-                 {"info", "goes on", "learner", 1}};
+                 {"info", "goes on", "learner", 1},
+                 {"warning", "no scores", "actor", 1, learner::LineCause::kNone, "actor-7", absl::FromUnixSeconds(0)}};
   ASSERT_TRUE(server_->coordinator()->Report(id, report).ok());
   const auto lines = [&](const LogFlags& flags) {
     EXPECT_EQ(commands_->Logs(id, flags), 0);
@@ -535,13 +536,19 @@ TEST_F(CommandsTest, LinesAreChosenByWhereTheyComeFromAndWhatTheySay) {
   EXPECT_EQ(absl::StrSplit(lines(level), '\n').begin()->substr(9), "rank 1: error: broke");
   LogFlags tail;
   tail.tail = 1;
-  EXPECT_THAT(lines(tail), HasSubstr("goes on"));
+  EXPECT_THAT(lines(tail), HasSubstr("no scores"));
   tail.tail = 0;
   EXPECT_EQ(lines(tail), "");
   LogFlags grep;
   grep.grep = "^b(eg|x)";
   EXPECT_THAT(lines(grep), HasSubstr("begins"));
   LogFlags role;
+  role.role = "actor";
+  EXPECT_EQ(lines(role).substr(9), "actor actor-7: warning: no scores\n");
+  role.rank = 0;  // of the rank that it works for
+  EXPECT_EQ(lines(role), "");
+  role.rank = std::nullopt;
+  EXPECT_THAT(of_rank, HasSubstr("actor actor-7"));
   role.role = "coordinator";
   EXPECT_THAT(lines(role), HasSubstr("queued: submitted"));
   LogFlags since;

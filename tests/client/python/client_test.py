@@ -290,6 +290,7 @@ class ClientTest(unittest.TestCase):
         job = sluice.Job(client, "j")
         self.assertEqual(job.metrics().series("nll"), [(1, 2.0), (2, 1.0)])
         self.assertEqual([log.text for log in job.logs()], ["hi"])
+        self.assertEqual([(log.role, log.source, log.said) for log in job.logs()], [("learner", "", None)])
         self.assertEqual([p.step for p in job.watch_metrics()], [1, 2])
         self.assertEqual([r.until_now for r in service.requests["Watch"]], [True, True, False])
         self.assertIsInstance(list(job.watch())[2], sluice.UnknownEvent)

@@ -434,6 +434,17 @@ TEST_F(JobStoreTest, LinesKeepWhereTheyComeFrom) {
   EXPECT_EQ(line.rank, -1);
   EXPECT_EQ(line.cause, LineCause::kOwn);
   EXPECT_EQ(events.front().sequence, 2u);
+  EXPECT_EQ(line.source, "");
+  EXPECT_EQ(line.said, std::nullopt);
+
+  const absl::Time said = absl::FromUnixMicros(1'234'567);
+  ASSERT_TRUE(store_->Append(id, {"error", "no model", "actor", 1, LineCause::kNone, "actor-7", said}, now_).ok());
+  Reopen();
+  const LogLine of_actor = std::get<LogLine>(store_->LastEvents(id, 1).value().front().what);
+  EXPECT_EQ(of_actor.role, "actor");
+  EXPECT_EQ(of_actor.rank, 1);
+  EXPECT_EQ(of_actor.source, "actor-7");
+  EXPECT_EQ(of_actor.said, said);
 }
 
 }  // namespace

@@ -104,7 +104,7 @@ class RolloutServiceTest : public testing::Test {
  protected:
   void SetUp() override {
     hub_ = std::make_unique<RolloutHub>(RolloutHub::Options{MonotonicClock(), nullptr, nullptr, absl::Minutes(10)});
-    service_ = std::make_unique<GrpcRolloutService>(hub_.get());
+    service_ = std::make_unique<GrpcRolloutService>(hub_.get(), &lines_);
     auto server = RpcServer::Start("127.0.0.1:0", {service_.get()});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
@@ -138,10 +138,39 @@ class RolloutServiceTest : public testing::Test {
     hub_->Publish(snapshot);
   }
 
+  JobLines lines_{{}, [] { return absl::UnixEpoch(); }};
   std::unique_ptr<RolloutHub> hub_;
   std::unique_ptr<GrpcRolloutService> service_;
   std::unique_ptr<RpcServer> server_;
 };
+
+TEST_F(RolloutServiceTest, WhatActorsSayIsKeptForTheJobsLogAndNoMoreThanABeatMayCarry) {
+  FakeActor actor(server_->address());
+  actor.Hello("actor-7");
+  v1::Heartbeat* beat = actor.message()->mutable_heartbeat();
+  for (int i = 0; i < 30; ++i) {
+    v1::ActorLine* line = beat->add_lines();
+    line->set_job_id("job-1");
+    line->set_level(i == 0 ? "error" : "of a later release");
+    line->set_text(absl::StrCat("line ", i));
+    line->mutable_time()->set_seconds(100);
+    line->mutable_time()->set_nanos(5000);
+  }
+  actor.Send();
+  actor.message()->mutable_draining()->set_reason("done");
+  actor.Send();
+  actor.WritesDone();
+  EXPECT_TRUE(actor.Finish().ok());
+
+  const std::vector<JobLine> lines = lines_.Take("job-1", 100);
+  ASSERT_EQ(lines.size(), 20u);
+  EXPECT_EQ(lines[0].source, "actor-7");
+  EXPECT_EQ(lines[0].level, "error");
+  EXPECT_EQ(lines[0].text, "line 0");
+  EXPECT_EQ(lines[0].time, absl::FromUnixMicros(100'000'005));
+  EXPECT_EQ(lines[19].level, "info");
+  EXPECT_EQ(lines[19].text, "line 19");
+}
 
 TEST_F(RolloutServiceTest, AJobThatSearchesSaysHowWithItsDefaultsResolved) {
   StartJob(2, SamplerKind::kValueGuided);
