@@ -19,8 +19,8 @@
 #include "common/catalog/trie.h"
 #include "common/model/operations.h"
 #include "common/model/parameters.h"
-#include "common/model_config/policy_config.h"
 #include "common/model/tree_layout.h"
+#include "common/model_config/policy_config.h"
 #include "common/tensor/device.h"
 
 namespace sluice {

@@ -18,8 +18,8 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "common/catalog/trie.h"
-#include "common/model_config/policy_config.h"
 #include "common/model/tree_batch.h"
+#include "common/model_config/policy_config.h"
 #include "common/tensor/device.h"
 
 namespace sluice {

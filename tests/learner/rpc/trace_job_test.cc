@@ -31,7 +31,8 @@ class TraceJobTest : public testing::Test {
 
   std::string Spec(const std::string& more) const {
     return absl::StrCat(
-        "kind: rl\nname: n\ndata: d\nrl: {steps: 10, groups_per_step: 4, lease_groups: 2, gate: {negatives: 1}", more, "}\n");
+        "kind: rl\nname: n\ndata: d\nrl: {steps: 10, groups_per_step: 4, lease_groups: 2, gate: {negatives: 1}", more,
+        "}\n");
   }
   // Running in epoch 1, with a run folder.
   void Submit(const std::string& more = "") {
