@@ -10,15 +10,15 @@ compares the rows with the folders of real jobs. Python's standard library alone
 
 from __future__ import annotations
 
-import argparse
 import glob
 import os
 import re
 import sys
 from dataclasses import dataclass
 
+import reference_page
+
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PAGE = os.path.join(TOP, "docs", "reference", "files.md")
 
 # Words in capitals of a path.
 PLACEHOLDERS = {"STEP": r"\d{8}", "RANK": r"\d{4}", "N": r"\d+", "NUMBER": r"\d{8}", "TIME": r"\d+", "DIGEST": r"[0-9a-f]+",
@@ -281,22 +281,7 @@ def page(folders: tuple[Folder, ...] = FOLDERS) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Write the reference of files.")
-    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if the page is out of date")
-    args = parser.parse_args()
-    try:
-        text = page()
-    except FilesError as error:
-        print(f"files_reference.py: {error}", file=sys.stderr)
-        return 1
-    if args.check:
-        if os.path.exists(PAGE) and read(PAGE) == text:
-            return 0
-        print("docs/reference/files.md is out of date: run python3 tools/files_reference.py")
-        return 1
-    with open(PAGE, "w", encoding="utf-8") as file:
-        file.write(text)
-    return 0
+    return reference_page.main("files", "docs/reference/files.md", page, FilesError)
 
 
 if __name__ == "__main__":

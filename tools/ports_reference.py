@@ -10,14 +10,14 @@ tests/deploy/ports_test.py asks running processes. Python's standard library alo
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import sys
 from dataclasses import dataclass
 
+import reference_page
+
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PAGE = os.path.join(TOP, "docs", "reference", "ports.md")
 METRICS, HEALTH = "HTTP, `/metrics`", "`grpc.health.v1`, and nothing else"
 NEVER, WITH_FLAGS = "never", "with `--tls-*`; without, loopback or `--insecure` alone"
 
@@ -169,22 +169,7 @@ def written() -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Write the reference of ports.")
-    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if the page is out of date")
-    args = parser.parse_args()
-    try:
-        text = written()
-    except PortsError as error:
-        print(f"ports_reference.py: {error}", file=sys.stderr)
-        return 1
-    if args.check:
-        if os.path.exists(PAGE) and read(PAGE) == text:
-            return 0
-        print("docs/reference/ports.md is out of date: run python3 tools/ports_reference.py")
-        return 1
-    with open(PAGE, "w", encoding="utf-8") as file:
-        file.write(text)
-    return 0
+    return reference_page.main("ports", "docs/reference/ports.md", written, PortsError)
 
 
 if __name__ == "__main__":
