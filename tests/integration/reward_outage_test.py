@@ -11,13 +11,14 @@ STEPS = 6
 NO_DELAY = {"ranker": "cooccurrence", "deadline_s": 0.2, "park_s": 0}
 
 
-def last_event(journal):
-    """Of the lines of an actor's journal."""
-    lines = []
+def waits_for_scores(journal):
+    """Whether an actor's journal has a lease that was sampled and not scored yet."""
+    leases = {"sampled": set(), "scored": set()}
     for name in sorted(os.listdir(journal)):
         with open(os.path.join(journal, name), encoding="utf-8") as file:
-            lines += [line for line in file if line.endswith("\n")]
-    return json.loads(lines[-1])["event"] if lines else ""
+            for line in (json.loads(line) for line in file if line.endswith("\n")):
+                leases.get(line["event"], set()).add(line.get("lease"))
+    return bool(leases["sampled"] - leases["scored"])
 
 
 class RewardOutageTest(harness.SluiceTest):
@@ -120,7 +121,7 @@ class RewardOutageTest(harness.SluiceTest):
                                  reward=address)
         wait_until(lambda: last_step(folder) >= 1, "a step", alive=[learner])
         reward.pause()
-        wait_until(lambda: last_event(journal) == "sampled", "a lease that waits for scores", alive=[learner, actor])
+        wait_until(lambda: waits_for_scores(journal), "a lease that waits for scores", alive=[learner, actor])
         actor.terminate()
         self.assertEqual(actor.wait(), DONE, actor.said())
         self.assertIn("the lease in hand is given back", actor.said())

@@ -132,7 +132,7 @@ TEST_F(GrpcRewardClientTest, ACallInProgressAndLaterOnesCanBeCancelled) {
     called.Wait();
     client_->Cancel();
   });
-  EXPECT_EQ(client_->Score(Request(), absl::InfiniteFuture()).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(client_->Score(Request(), Soon()).status().code(), absl::StatusCode::kCancelled);
   cancelled.Notify();
   canceller.Join();
   EXPECT_EQ(client_->Score(Request(), Soon()).status().code(), absl::StatusCode::kCancelled);
