@@ -47,7 +47,7 @@ class JobBackoff {
   };
   // `uniform` in [0, 1) spreads actors that failed together.
   Verdict Failed(absl::string_view job, absl::string_view cause, absl::Time now, double uniform);
-  // The actor works on a job.
+  // The actor works on a job, or is welcomed to one: the next failure is a first one.
   void Succeeded() { log_.Reset(); }
 
  private:

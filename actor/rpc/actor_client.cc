@@ -493,8 +493,11 @@ void ActorClient::FetchLoop() {
   Assignment assignment;
   uint64_t generation = 0;
   uint64_t orders = 0;
+  std::shared_ptr<const JobContext> welcomed;
   while (AwaitFetch(&assignment, &generation, &orders)) {
     const std::string job = assignment.job == nullptr ? "" : assignment.job->job_id;
+    // A welcome is a job's begin, also of one that is resumed: what was in the way may be gone.
+    if (std::exchange(welcomed, assignment.job) != assignment.job) backoff.Succeeded();
     // A wait counts from the begin of the try that failed.
     const absl::Time begin = options_.now();
     // Otherwise the rank asks again, as it does of everybody who does not answer.
