@@ -66,7 +66,7 @@ absl::Status SendToSocket(const std::string& address, absl::string_view message)
   ::setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
   const ssize_t sent = ::sendto(descriptor, message.data(), message.size(), MSG_NOSIGNAL,
                                 reinterpret_cast<const sockaddr*>(&name), size);
-  const absl::Status status = sent < 0 ? SystemError("not sent") : absl::OkStatus();
+  absl::Status status = sent < 0 ? SystemError("not sent") : absl::OkStatus();
   ::close(descriptor);
   return status;
 }

@@ -103,7 +103,7 @@ absl::Status TerminalTable::Begin(const TableFence& fence, const std::function<a
     SLUICE_RETURN_IF_ERROR(SLUICE_FAILPOINT_STATUS("checkpoint/after_table_fence"));
     return RenamePath(aside, path_);
   };
-  const absl::Status status = begin();
+  absl::Status status = begin();
   // Files that vanish under a writer are a consequence of what the fence says.
   if (!status.ok() && fence.check) SLUICE_RETURN_IF_ERROR(fence.check());
   return status;

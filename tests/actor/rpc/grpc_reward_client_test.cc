@@ -137,6 +137,7 @@ TEST_F(GrpcRewardClientTest, ACallInProgressAndLaterOnesCanBeCancelled) {
   canceller.Join();
   EXPECT_EQ(client_->Score(Request(), Soon()).status().code(), absl::StatusCode::kCancelled);
   client_->Cancel();
+  server_.reset();  // before the notifications that its handler knows
 }
 
 TEST_F(GrpcRewardClientTest, NobodyThereIsUnavailable) {
