@@ -13,9 +13,9 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
-#include "actor/rollout/check_scores.h"
 #include "common/log/log.h"
 #include "common/status/status.h"
+#include "common/types/score_status_name.h"
 
 namespace sluice::actor {
 namespace {

@@ -141,20 +141,4 @@ void ApplyScores(const RewardRequest& request, const absl::StatusOr<RewardRespon
   }
 }
 
-absl::string_view ScoreStatusName(ScoreStatus status) {
-  switch (status) {
-    case ScoreStatus::kOk:
-      return "ok";
-    case ScoreStatus::kUnavailable:
-      return "unavailable";
-    case ScoreStatus::kInvalid:
-      return "invalid";
-    case ScoreStatus::kRejected:
-      return "rejected";
-    case ScoreStatus::kNotAsked:
-      return "not_asked";
-  }
-  return "invalid";
-}
-
 }  // namespace sluice::actor

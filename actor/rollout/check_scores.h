@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "actor/rollout/reward_client.h"
 #include "common/types/group.h"
@@ -25,9 +24,6 @@ namespace sluice::actor {
 // history_items are those asked for, or none if the server knows no such scores.
 void ApplyScores(const RewardRequest& request, const absl::StatusOr<RewardResponse>& response,
                  absl::Span<ScoredGroup* const> groups);
-
-// "ok", "unavailable", "invalid", "rejected", "not_asked": labels of metrics, words of the journal.
-absl::string_view ScoreStatusName(ScoreStatus status);
 
 }  // namespace sluice::actor
 

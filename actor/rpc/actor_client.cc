@@ -14,6 +14,7 @@
 #include "common/status/status.h"
 #include "common/sync/thread.h"
 #include "common/transfer/transfer.h"
+#include "common/types/score_status_name.h"
 #include "sluice/v1/member.grpc.pb.h"
 
 namespace sluice::actor {

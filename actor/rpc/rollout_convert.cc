@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/rpc/group_proto.h"
+#include "common/rpc/timestamp.h"
 #include "common/status/status.h"
 
 namespace sluice::actor {
@@ -141,9 +142,7 @@ v1::ActorLine ToProto(const JobLine& line) {
   proto.set_job_id(line.job_id);
   proto.set_level(line.level);
   proto.set_text(line.text);
-  const int64_t micros = absl::ToUnixMicros(line.time);
-  proto.mutable_time()->set_seconds(micros / 1'000'000);
-  proto.mutable_time()->set_nanos(static_cast<int32_t>(micros % 1'000'000) * 1000);
+  SetTime(line.time, proto.mutable_time());
   return proto;
 }
 

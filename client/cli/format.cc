@@ -65,10 +65,6 @@ std::string TypeAndRange(const SpecKey& key) {
 
 }  // namespace
 
-absl::Time TimeOf(const google::protobuf::Timestamp& time) {
-  return absl::FromUnixSeconds(time.seconds()) + absl::Nanoseconds(time.nanos());
-}
-
 std::string StateText(v1::JobState state) { return EnumName(v1::JobState_descriptor(), state); }
 std::string KindText(v1::JobKind kind) { return EnumName(v1::JobKind_descriptor(), kind); }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "common/rpc/timestamp.h"
 #include "common/spec/spec.h"
 #include "sluice/v1/job.pb.h"
 
@@ -47,8 +48,6 @@ nlohmann::ordered_json KeyJson(const SpecKey& key);
 // Keys of the spec at or below `path` ("": all): aligned lines, or a Markdown page with a table a section.
 std::string ExplainText(const std::vector<SpecKey>& keys);
 std::string ExplainMarkdown(const std::vector<SpecKey>& keys);
-
-absl::Time TimeOf(const google::protobuf::Timestamp& time);
 
 }  // namespace sluice::client
 

@@ -3,32 +3,15 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/log/one_line.h"
 
 namespace sluice {
-namespace {
-
-// One line, and no half of a character at its end.
-std::string AsLine(absl::string_view text, size_t max_bytes) {
-  size_t bytes = text.size();
-  if (bytes > max_bytes) {
-    bytes = max_bytes;
-    while (bytes > 0 && (static_cast<unsigned char>(text[bytes]) & 0xC0) == 0x80) --bytes;
-  }
-  std::string line(text.substr(0, bytes));
-  for (char& c : line) {
-    if (static_cast<unsigned char>(c) < ' ') c = ' ';
-  }
-  return line;
-}
-
-}  // namespace
-
 JobLines::JobLines(JobLinesOptions options, NowFunction now)
     : options_(options), limiter_({.per_second = options.per_second, .burst = options.burst}, std::move(now)) {}
 
 void JobLines::Tell(JobLine line) {
   const bool may = limiter_.Take("") == absl::ZeroDuration();
-  line.text = AsLine(line.text, options_.max_bytes);
+  line.text = OneLine(line.text, options_.max_bytes);
   MutexLock lock(&mutex_);
   if (!may || waiting_.size() >= options_.max_waiting) {
     left_out_ = left_out_job_ == line.job_id ? left_out_ + 1 : 1;

@@ -4,7 +4,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdlib>
@@ -14,25 +13,15 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/log/log.h"
+#include "common/log/one_line.h"
 
 namespace sluice {
 namespace {
 
 constexpr char kVariable[] = "NOTIFY_SOCKET";
+// Of one line: the manager would take another for a variable.
 constexpr size_t kMaxStatusBytes = 200;
 constexpr time_t kSendTimeoutSeconds = 1;
-
-// One line of UTF-8, or the manager would take the rest for a variable of its own, or nothing at all.
-std::string AsLine(absl::string_view status) {
-  size_t bytes = std::min(status.size(), kMaxStatusBytes);
-  // Not in the middle of a character.
-  while (bytes > 0 && bytes < status.size() && (static_cast<unsigned char>(status[bytes]) & 0xC0) == 0x80) --bytes;
-  std::string line(status.substr(0, bytes));
-  for (char& c : line) {
-    if (static_cast<unsigned char>(c) < ' ') c = ' ';
-  }
-  return line;
-}
 
 absl::Status SystemError(absl::string_view what) {
   const int error = errno;
@@ -75,12 +64,12 @@ ServiceManager::ServiceManager(std::string address, Send send) : address_(std::m
 
 void ServiceManager::Ready(absl::string_view status) {
   MutexLock lock(&mutex_);
-  Tell(std::exchange(ready_, true) ? "" : "READY=1\n", AsLine(status));
+  Tell(std::exchange(ready_, true) ? "" : "READY=1\n", OneLine(status, kMaxStatusBytes));
 }
 
 void ServiceManager::SetStatus(absl::string_view status) {
   MutexLock lock(&mutex_);
-  Tell("", AsLine(status));
+  Tell("", OneLine(status, kMaxStatusBytes));
 }
 
 void ServiceManager::Stopping(absl::string_view status, absl::Duration within) {
@@ -90,7 +79,7 @@ void ServiceManager::Stopping(absl::string_view status, absl::Duration within) {
   if (within > absl::ZeroDuration()) {
     absl::StrAppend(&lines, "EXTEND_TIMEOUT_USEC=", absl::ToInt64Microseconds(within), "\n");
   }
-  Tell(std::move(lines), AsLine(status));
+  Tell(std::move(lines), OneLine(status, kMaxStatusBytes));
   stopping_ = true;
 }
 

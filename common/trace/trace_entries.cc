@@ -33,12 +33,6 @@ std::pair<int64_t, int32_t> TimeKey(const v1::TraceEntry& entry) {
 
 }  // namespace
 
-void SetTraceTime(absl::Time time, v1::TraceEntry* entry) {
-  const int64_t micros = absl::ToUnixMicros(time);
-  entry->mutable_time()->set_seconds(micros / 1000000);
-  entry->mutable_time()->set_nanos(static_cast<int32_t>(micros % 1000000) * 1000);
-}
-
 void OrderEntries(v1::GroupTrace* group) {
   std::vector<v1::TraceEntry> ordered, untimed;
   for (v1::TraceEntry& entry : *group->mutable_entries()) {

@@ -17,6 +17,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "common/file/file.h"
+#include "common/rpc/timestamp.h"
 #include "common/status/status.h"
 #include "common/trace/trace_entries.h"
 
@@ -218,7 +219,7 @@ void Reader::TakeAnswer(const std::string& path, const Json& line, const std::st
 v1::TraceEntry* Reader::Add(uint64_t ordinal, uint64_t attempt, const Lease& lease, const Json& line,
                             const std::string& actor, const std::string& path) {
   v1::TraceEntry* const entry = &found_.emplace_back(Found{lease.job, ordinal, {}}).entry;
-  SetTraceTime(absl::FromUnixMicros(static_cast<int64_t>(Number(line, "time_us"))), entry);
+  SetTime(absl::FromUnixMicros(static_cast<int64_t>(Number(line, "time_us"))), entry->mutable_time());
   entry->set_event(Text(line, "event"));
   entry->set_source(path);
   entry->set_actor(actor);

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/rpc/timestamp.h"
 
 namespace sluice {
 namespace {
@@ -12,7 +13,7 @@ namespace {
 using nlohmann::ordered_json;
 
 std::string TimeText(const google::protobuf::Timestamp& time, const char* format, absl::TimeZone zone) {
-  return absl::FormatTime(format, absl::FromUnixSeconds(time.seconds()) + absl::Nanoseconds(time.nanos()), zone);
+  return absl::FormatTime(format, TimeOf(time), zone);
 }
 
 // What the columns do not show.

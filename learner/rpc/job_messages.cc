@@ -44,12 +44,6 @@ absl::Status CheckReport(const v1::JobReport& message) {
 
 }  // namespace
 
-void SetTime(absl::Time time, google::protobuf::Timestamp* message) {
-  const int64_t micros = absl::ToUnixMicros(time);
-  message->set_seconds(micros / 1000000);
-  message->set_nanos(static_cast<int32_t>(micros % 1000000) * 1000);
-}
-
 v1::JobState ToMessage(JobState state) {
   switch (state) {
     case JobState::kQueued:
@@ -153,7 +147,7 @@ absl::StatusOr<JobReport> FromMessage(const v1::JobReport& message) {
     kept.rank = line.rank();
     kept.source = line.source().substr(0, kMaxNameBytes);
     if (line.has_said()) {
-      kept.said = absl::FromUnixSeconds(line.said().seconds()) + absl::Nanoseconds(line.said().nanos());
+      kept.said = TimeOf(line.said());
     }
     if (line.cause() == v1::LogLine::CAUSE_OWN) kept.cause = LineCause::kOwn;
     if (line.cause() == v1::LogLine::CAUSE_PEER) kept.cause = LineCause::kPeer;

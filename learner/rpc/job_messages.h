@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/rpc/timestamp.h"
 #include "learner/job/job.h"
 #include "learner/job/job_store.h"
 #include "sluice/v1/job.pb.h"
@@ -11,7 +12,6 @@
 
 namespace sluice::learner {
 
-void SetTime(absl::Time time, google::protobuf::Timestamp* message);
 v1::JobState ToMessage(JobState state);
 v1::JobSummary SummaryMessage(const JobRecord& job);
 v1::JobEvent ToMessage(const JobEvent& event);

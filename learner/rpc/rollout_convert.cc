@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "common/rpc/group_proto.h"
+#include "common/rpc/timestamp.h"
 #include "common/status/status.h"
 
 namespace sluice::learner {
@@ -150,8 +151,7 @@ absl::StatusOr<ActorResult> FromProto(const v1::Result& proto) {
 
 JobLine FromProto(const v1::ActorLine& proto, const std::string& source) {
   const bool known = proto.level() == "warning" || proto.level() == "error";
-  return {proto.job_id(), source, known ? proto.level() : "info", proto.text(),
-          absl::FromUnixSeconds(proto.time().seconds()) + absl::Nanoseconds(proto.time().nanos())};
+  return {proto.job_id(), source, known ? proto.level() : "info", proto.text(), TimeOf(proto.time())};
 }
 
 }  // namespace sluice::learner

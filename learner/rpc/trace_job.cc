@@ -11,9 +11,11 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 #include "common/file/file.h"
+#include "common/rpc/timestamp.h"
 #include "common/spec/spec.h"
 #include "common/status/status.h"
 #include "common/trace/trace_entries.h"
+#include "common/types/score_status_name.h"
 #include "learner/objective/gate.h"
 #include "learner/options/options.h"
 #include "learner/rpc/options_from_spec.h"
@@ -80,22 +82,6 @@ absl::Status ReadEvents(JobStore* store, JobFacts* facts) {
     }
     if (static_cast<int>(events.size()) < kEventsAtATime) return absl::OkStatus();
   }
-}
-
-std::string ScoreStatusText(ScoreStatus status) {
-  switch (status) {
-    case ScoreStatus::kOk:
-      return "ok";
-    case ScoreStatus::kUnavailable:
-      return "unavailable";
-    case ScoreStatus::kInvalid:
-      return "invalid";
-    case ScoreStatus::kRejected:
-      return "rejected";
-    case ScoreStatus::kNotAsked:
-      break;
-  }
-  return "not_asked";
 }
 
 std::string HeadText(const ScoreHead& head) {
@@ -236,7 +222,7 @@ class GroupTracer {
       sampled->set_policy_version(group.behavior_version);
       sampled->set_text(absl::StrCat(group.completions.size(), " completions"));
       v1::TraceEntry* scored = leased(Add("scored", RecordSource()));
-      scored->set_scores(ScoreStatusText(group.score_status));
+      scored->set_scores(std::string(ScoreStatusName(group.score_status)));
       scored->set_ranker(group.ranker_version);
       scored->set_text(!group.score_error.empty() ? group.score_error
                        : group.heads.empty()      ? ""
@@ -274,7 +260,7 @@ class GroupTracer {
   // When the step's training was reported. Steps are numbered from 0, and reports count those that were done.
   void SetStepTime(v1::TraceEntry* entry) const {
     const auto point = facts_.points.find(step_ + 1);
-    if (point != facts_.points.end()) SetTraceTime(point->second.time, entry);
+    if (point != facts_.points.end()) SetTime(point->second.time, entry->mutable_time());
   }
 
   bool Trained() const { return trace_.state() == "trained" || trace_.state() == "failed"; }
@@ -294,7 +280,7 @@ class GroupTracer {
     const size_t left_out = lines.size() > kMaxJobLines ? lines.size() - kMaxJobLines : 0;
     for (size_t i = left_out; i < lines.size(); ++i) {
       v1::TraceEntry* entry = Add("job", absl::StrCat("event ", lines[i]->sequence));
-      SetTraceTime(lines[i]->time, entry);
+      SetTime(lines[i]->time, entry->mutable_time());
       if (const auto* state = std::get_if<StateChanged>(&lines[i]->what)) {
         entry->set_text(absl::StrCat("the job is ", JobStateName(state->state),
                                      state->message.empty() ? "" : absl::StrCat(": ", state->message)));

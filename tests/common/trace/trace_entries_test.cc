@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/rpc/timestamp.h"
 
 namespace sluice {
 namespace {
@@ -27,7 +28,7 @@ std::vector<std::string> Ordered(const std::vector<Given>& given) {
   for (const Given& one : given) {
     v1::TraceEntry* entry = group.add_entries();
     entry->set_event(one.event);
-    if (one.second) SetTraceTime(absl::FromUnixSeconds(*one.second), entry);
+    if (one.second) SetTime(absl::FromUnixSeconds(*one.second), entry->mutable_time());
     if (one.attempt == 0) continue;
     entry->set_attempt(one.attempt);
     entry->set_lease(one.lease);

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "common/rpc/timestamp.h"
 #include "common/trace/trace_entries.h"
 
 namespace sluice {
@@ -32,7 +33,7 @@ v1::TraceResponse Trace() {
   scored->set_ranker("cooccurrence-9f");
   v1::TraceEntry* accepted = group->add_entries();
   accepted->set_event("accepted");
-  SetTraceTime(absl::FromUnixMillis(1'800'000'000'123), accepted);
+  SetTime(absl::FromUnixMillis(1'800'000'000'123), accepted->mutable_time());
   accepted->set_source("j/journal-00000001.jsonl");
   accepted->set_attempt(2);
   accepted->set_lease(12);
